@@ -1,0 +1,34 @@
+"""Normalizers: rows in, rows out. Every module of this package is imported, so that defining a class registers it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from .base import NORMALIZERS, Normalizer, WeightNormalizer, normalizer_class, options_of
+from .batch import BatchNorm
+from .layer import LayerNorm
+from .statistics import StepStatistics, has_batch_statistics, recalibrate, statistics, step_statistics
+from .use import Use, split_options
+from .weight import WeightNorm
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "NORMALIZERS",
+    "BatchNorm",
+    "LayerNorm",
+    "Normalizer",
+    "StepStatistics",
+    "Use",
+    "WeightNorm",
+    "WeightNormalizer",
+    "has_batch_statistics",
+    "normalizer_class",
+    "options_of",
+    "recalibrate",
+    "split_options",
+    "statistics",
+    "step_statistics",
+]

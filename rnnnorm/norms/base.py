@@ -1,0 +1,129 @@
+"""What a normalizer is, and the registry that finds one by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
+"""Every normalizer by its name; a class enters by being defined."""
+
+_OWN_ARGUMENTS = ("self", "num_features", "device", "dtype", "kw")
+
+
+def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
+    name = cls.__dict__.get("name")
+    if name is None:  # an abstract base of a family
+        return
+    known = NORMALIZERS.get(name)
+    if known is not None and known.__qualname__ != cls.__qualname__:
+        raise ValueError(f"normalizer name {name!r} is taken by {known.__module__}.{known.__qualname__}")
+    NORMALIZERS[name] = cls
+
+
+class Normalizer(nn.Module):
+    """Maps rows to rows of the same shape, (B_t, F) → (B_t, F); knows nothing about LSTMs.
+
+    A subclass gives a `name`, one line of `summary`, a `source`, and `forward(x, t)` for the rows of one timestep; if
+    the rows of all timesteps can be treated at once, it overrides `sequence`, too.
+
+    Args:
+        num_features: F, features per row.
+        gain: initial value of the learned gain g (F,); shared over time.
+        bias: learn a bias (F,), initially 0; shared over time.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    per_step: bool = False
+    """Whether the result depends on the number of the step, so that a caller must name it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _register(cls)
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        gain: float = 1.0,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {num_features}")
+        self.num_features = num_features
+        self.initial_gain = float(gain)
+        self.gain = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set gain and bias to their initial values."""
+        nn.init.constant_(self.gain, self.initial_gain)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        """Normalize the rows of timestep `t`: (B_t, F) → (B_t, F)."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, t)")
+
+    def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
+        """Normalize all packed rows: (N, F) → (N, F), where the rows of step t are the next `batch_sizes[t]` ones."""
+        return torch.cat([self(rows, t) for t, rows in enumerate(x.split_with_sizes(batch_sizes))])
+
+    def forbids(self, place: str) -> str | None:
+        """Why this normalizer cannot stand at "input", "hidden", "cell" or "between"; None where it can."""
+        return None
+
+    def extra_repr(self) -> str:
+        """Features and initial gain."""
+        return f"{self.num_features}, gain={self.initial_gain:g}, bias={self.bias is not None}"
+
+
+class WeightNormalizer:
+    """Normalizes a weight matrix instead of activations: `register` reparametrizes it inside its module."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _register(cls)
+
+    def register(self, module: nn.Module, weight: str) -> None:
+        """Reparametrize `module.<weight>` (outputs, inputs) in place."""
+        raise TypeError(f"{type(self).__name__} must define register(module, weight)")
+
+    def forbids(self, place: str) -> str | None:
+        """Why this normalizer cannot stand at a place: only input and hidden have a weight."""
+        return None if place in ("input", "hidden") else "it normalizes a weight, and only input and hidden have one"
+
+
+def normalizer_class(name: str) -> type[Normalizer] | type[WeightNormalizer]:
+    """The normalizer of that name.
+
+    Raises:
+        ValueError: no normalizer has that name; the message lists those that exist.
+    """
+    if name not in NORMALIZERS:
+        raise ValueError(f"unknown normalizer {name!r}; there are: {', '.join(sorted(NORMALIZERS))}")
+    return NORMALIZERS[name]
+
+
+def options_of(cls: type[Normalizer] | type[WeightNormalizer]) -> dict[str, inspect.Parameter]:
+    """The keys a user may set on a normalizer, in the order of its constructor."""
+    parameters = inspect.signature(cls.__init__).parameters
+    return {key: p for key, p in parameters.items() if key not in _OWN_ARGUMENTS}
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half-precision rows as float32, since moments of 16-bit numbers lose most of their digits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

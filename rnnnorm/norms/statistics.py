@@ -1,0 +1,238 @@
+"""Stored statistics of batch normalization: one slot per timestep, three ways to use them in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SOURCES = ("running", "population", "batch")
+TAILS = ("last", "pool", "error")
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class StepStatistics(nn.Module):
+    """Mean and variance per timestep, as one object.
+
+    Slot s holds the statistics of step s; a shared statistic is the case of one slot for all steps. Buffers:
+    `running_mean` and `running_var` (S, F), moving averages over training batches (the variance unbiased, as in
+    `torch.nn.BatchNorm1d`), and `num_rows` (S,), the rows each slot has seen. `population_mean`, `population_var` and
+    `population_rows` exist after `recalibrate`. Stored values: 2·S·F, and as many again after recalibration.
+
+    A slot that has seen nothing borrows from the last earlier slot that has; before any training that is mean 0 and
+    variance 1, as in an untrained `BatchNorm1d`.
+
+    Args:
+        num_features: F.
+        max_steps: T_max, number of per-timestep slots; None: one slot shared by all steps.
+        tail: steps t ≥ T_max "last": read the last slot and leave it as it is; "pool": one more slot, which all of them
+            share and keep updating; "error": raise.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_rows: Tensor
+    population_mean: Tensor | None
+    population_var: Tensor | None
+    population_rows: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        max_steps: int | None,
+        tail: str = "last",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+        if tail not in TAILS:
+            raise ValueError(f"tail must be one of {', '.join(TAILS)}, got {tail!r}")
+        self.max_steps, self.tail = max_steps, tail
+        slots = 1 if max_steps is None else max_steps + (tail == "pool")
+        if dtype in _HALF:
+            dtype = torch.float32
+        self.register_buffer("running_mean", torch.zeros(slots, num_features, device=device, dtype=dtype))
+        self.register_buffer("running_var", torch.ones(slots, num_features, device=device, dtype=dtype))
+        self.register_buffer("num_rows", torch.zeros(slots, device=device, dtype=torch.long))
+        for name in ("population_mean", "population_var", "population_rows"):
+            self.register_buffer(name, None)
+        self.source = "running"
+        self.accumulator: Accumulator | None = None
+        self._borrowed: tuple[object, list[int]] = (None, [])
+
+    def slot(self, t: int) -> int | None:
+        """The slot that step `t` updates; None where the tail policy is to leave the last one alone."""
+        if t < 0:
+            raise ValueError(f"a timestep is at least 0, got {t}")
+        if self.max_steps is None:
+            return 0
+        if t < self.max_steps:
+            return t
+        if self.tail == "error":
+            raise ValueError(
+                f'timestep {t} has no statistics: max_steps={self.max_steps} and tail="error"; '
+                'raise max_steps, or choose tail="last" or tail="pool"'
+            )
+        return self.max_steps if self.tail == "pool" else None
+
+    def recall(self, t: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
+        slot = self.slot(t)
+        if slot is None:
+            slot = self.running_mean.shape[0] - 1
+        if self.source == "population":
+            if self.population_mean is None or self.population_var is None or self.population_rows is None:
+                raise RuntimeError("there are no population statistics yet: call rnnnorm.recalibrate(model, batches)")
+            mean, var, rows = self.population_mean, self.population_var, self.population_rows
+        else:
+            mean, var, rows = self.running_mean, self.running_var, self.num_rows
+        slot = self._last_filled(rows, 2 if self.source == "population" else 1)[slot]
+        # Copies: what backward reads must not change when a later batch moves the running averages.
+        return mean[slot].clone(), var[slot].clone()
+
+    def _last_filled(self, rows: Tensor, enough: int) -> list[int]:
+        key = (rows.data_ptr(), rows._version, self.source)
+        if self._borrowed[0] != key:
+            last, table = 0, []
+            for s, n in enumerate(rows.tolist()):
+                last = s if n >= enough else last
+                table.append(last)
+            self._borrowed = (key, table)
+        return self._borrowed[1]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StepStatistics:
+        """Move or cast, but keep statistics in float32 where the model goes to 16 bits."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self._buffers.items():
+            old = before[name]
+            if buffer is not None and old is not None and buffer.dtype in _HALF:
+                self._buffers[name] = old.to(device=buffer.device, dtype=torch.float32)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("population_mean", "population_var", "population_rows"):
+            saved = state_dict.get(prefix + name)
+            setattr(self, name, None if saved is None else torch.empty_like(saved, device=self.num_rows.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def reset_running_stats(self) -> None:
+        """Forget everything: running averages to 0 and 1, no population statistics."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+        self.num_rows.zero_()
+        self.population_mean = self.population_var = self.population_rows = None
+
+    def extra_repr(self) -> str:
+        """Slots and tail policy."""
+        return "shared" if self.max_steps is None else f"max_steps={self.max_steps}, tail={self.tail}"
+
+
+class Accumulator:
+    """Exact mean and variance per slot over any number of batches, each row weighted alike (Chan et al. 1979)."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.count = torch.zeros(like.shape[0], 1, dtype=torch.float64, device=like.device)
+        self.mean = torch.zeros_like(like, dtype=torch.float64)
+        self.squares = torch.zeros_like(like, dtype=torch.float64)
+
+    def add(self, slot: int, rows: Tensor) -> None:
+        """Take in rows (n, F) of one slot."""
+        rows = rows.detach().double()
+        n, total = rows.shape[0], self.count[slot] + rows.shape[0]
+        mean = rows.mean(0)
+        delta = mean - self.mean[slot]
+        self.squares[slot] += ((rows - mean) ** 2).sum(0) + delta**2 * self.count[slot] * n / total
+        self.mean[slot] += delta * n / total
+        self.count[slot] = total
+
+    def store(self, target: StepStatistics) -> None:
+        """Write what was gathered into the population buffers; the variance is the unbiased one."""
+        dtype = target.running_mean.dtype
+        target.population_mean = self.mean.to(dtype)
+        target.population_var = (self.squares / (self.count - 1).clamp(min=1)).to(dtype)
+        target.population_rows = self.count.squeeze(1).long()
+
+
+def step_statistics(model: nn.Module) -> list[StepStatistics]:
+    """All stored statistics inside a model."""
+    return [module for module in model.modules() if isinstance(module, StepStatistics)]
+
+
+def has_batch_statistics(model: nn.Module) -> bool:
+    """Whether evaluation depends on stored statistics, so that training and evaluation can differ."""
+    return bool(step_statistics(model))
+
+
+@contextmanager
+def statistics(model: nn.Module, source: str) -> Iterator[None]:
+    """Choose what batch normalization uses in evaluation, for the time of a `with` block.
+
+    Args:
+        model: any module that contains normalizers.
+        source: "running": moving averages of training; "population": those of the last `recalibrate`; "batch": each
+            batch's own moments, as in training, without updating anything.
+
+    Raises:
+        ValueError: another source.
+        RuntimeError: in the forward pass, for "population" before `recalibrate`.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"statistics must be one of {', '.join(SOURCES)}, got {source!r}")
+    found = step_statistics(model)
+    before = [s.source for s in found]
+    for s in found:
+        s.source = source
+    try:
+        yield
+    finally:
+        for s, old in zip(found, before, strict=True):
+            s.source = old
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None) -> None:
+    """Re-estimate population statistics by one pass over (training) batches.
+
+    The model runs in evaluation mode (no dropout), but normalizes by each batch's own moments, as it did in training.
+    Every active row of a step counts once, whatever the size of its batch, so late steps pool the few survivors of many
+    batches. The result is used inside `statistics(model, "population")`; running averages stay as they are. The authors
+    of BN-LSTM report all their numbers this way and call running averages "terrible".
+
+    Args:
+        model: any module that contains normalizers; nothing happens if none keeps statistics.
+        batches: what to run the model on; consumed once.
+        forward: called with each batch; default: the model itself.
+
+    Raises:
+        ValueError: there was no batch.
+
+    Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, and their released code.
+    """
+    found = step_statistics(model)
+    if not found:
+        return
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    for s in found:
+        s.accumulator = Accumulator(s.running_mean)
+    empty = True
+    try:
+        for batch in batches:
+            empty = False
+            (forward or model)(batch)
+        if empty:
+            raise ValueError("recalibrate got no batches")
+        for s in found:
+            assert s.accumulator is not None
+            s.accumulator.store(s)
+    finally:
+        for s in found:
+            s.accumulator = None
+        for module, training in modes.items():
+            module.training = training

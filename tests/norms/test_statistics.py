@@ -1,0 +1,319 @@
+"""Stored statistics: slots, tails, too few rows, three ways to evaluate, recalibration."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from support import BATCH, INPUT, LENGTHS, NORMALIZED, assert_same, buffers, padded
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import rnnnorm
+from rnnnorm.norms import BatchNorm, StepStatistics, step_statistics
+
+F, B = 3, 6
+
+
+def timestep(**options: object) -> BatchNorm:
+    return BatchNorm(F, statistics="timestep", **options)  # type: ignore[arg-type]
+
+
+def rows(n: int = B, shift: float = 0.0) -> torch.Tensor:
+    return torch.randn(n, F) + shift
+
+
+class TestTail:
+    def test_last_reads_the_last_slot_and_leaves_it(self) -> None:
+        norm = timestep(max_steps=2, tail="last")
+        norm(rows(shift=5), 1)
+        before = norm.stats.running_mean.clone()
+        norm(rows(shift=9), 2)
+        assert torch.equal(norm.stats.running_mean, before)
+        norm.eval()
+        x = rows()
+        assert torch.equal(norm(x, 7), norm(x, 1))
+        assert not torch.equal(norm(x, 7), norm(x, 0))
+
+    def test_pool_keeps_learning_one_slot(self) -> None:
+        norm = timestep(max_steps=2, tail="pool")
+        assert norm.stats.running_mean.shape == (3, F)
+        for t in (2, 3, 9):
+            norm(rows(shift=5), t)
+        assert norm.stats.num_rows.tolist() == [0, 0, 3 * B]
+        norm.eval()
+        x = rows()
+        assert torch.equal(norm(x, 2), norm(x, 50))
+        assert norm.stats.running_mean[2].min() > 1
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_error_names_step_and_limit(self, training: bool) -> None:
+        norm = timestep(max_steps=2, tail="error").train(training)
+        with pytest.raises(ValueError, match=r"timestep 2 .* max_steps=2"):
+            norm(rows(), 2)
+
+    def test_unknown_tail(self) -> None:
+        with pytest.raises(ValueError, match=r"last, pool, error, got 'longest'"):
+            timestep(tail="longest")
+
+    @pytest.mark.parametrize("norm", [n for n in BATCH if n != "bn-vertical"])
+    def test_longer_than_max_steps_runs_both_ways(self, norm: str) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm=norm, max_steps=3)
+        for _ in range(2):
+            output, _ = lstm(torch.randn(9, B, INPUT))
+            assert output.isfinite().all()
+            lstm.eval()
+
+
+class TestTooFewRows:
+    def test_stored_statistics_are_used_and_kept(self) -> None:
+        norm = timestep(min_rows=4)
+        norm(rows(4, shift=2), 0)
+        before = buffers(norm)
+        x = rows(3)
+        y = norm(x, 0)
+        mean, var = norm.stats.running_mean[0], norm.stats.running_var[0]
+        assert_same(y, norm.gain * (x - mean) / (var + norm.eps).sqrt(), "few rows", 1e-5)
+        for name, value in buffers(norm).items():
+            assert torch.equal(value, before[name]), name
+
+    def test_a_step_without_statistics_borrows_from_the_last_that_has_any(self) -> None:
+        norm = timestep(max_steps=10)
+        norm(rows(shift=4), 2)
+        x = rows(1)
+        assert torch.equal(norm(x, 6), norm(x, 2))
+        assert torch.equal(norm(x, 1), norm(x, 0))
+        assert not torch.equal(norm(x, 1), norm(x, 2))
+        norm.eval()
+        assert torch.equal(norm(torch.ones(B, F), 9), norm(torch.ones(B, F), 2))
+
+    def test_one_row_before_any_training_is_like_an_untrained_batchnorm(self) -> None:
+        norm = timestep(gain=0.5)
+        x = rows(1)
+        assert_same(norm(x, 0), 0.5 * x, "one row", 1e-4)
+
+    @pytest.mark.parametrize("norm", NORMALIZED)
+    def test_one_sequence_one_step_one_survivor(self, norm: str) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, 2, bidirectional=True, norm=norm, max_steps=4)
+        for x, lengths in (
+            (torch.randn(6, 1, INPUT), [6]),
+            (torch.randn(1, 4, INPUT), [1] * 4),
+            (torch.randn(1, 1, INPUT), [1]),
+            (torch.randn(6, 3, INPUT), [6, 2, 1]),
+        ):
+            for training in (True, False):
+                lstm.train(training)
+                leaf = x.clone().requires_grad_()
+                output, _ = lstm(leaf, lengths=torch.tensor(lengths))
+                output.sum().backward()
+                assert output.isfinite().all()
+                assert leaf.grad.isfinite().all()
+                assert all(b.isfinite().all() for b in lstm.buffers())
+
+    @pytest.mark.parametrize("norm", BATCH)
+    def test_a_batch_of_one_is_no_constant(self, norm: str) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm=norm)
+        a, b = (lstm(torch.randn(4, 1, INPUT))[0] for _ in range(2))
+        assert not torch.allclose(a, b)
+
+
+class TestRunning:
+    def test_count_of_rows(self) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm="bn-timestep", max_steps=8)
+        lstm(padded(), lengths=LENGTHS)  # 3, 7, 1, 5, 7: steps 0–6 have 5, 4, 4, 3, 3, 2, 2 rows
+        assert lstm.norms("_l0").hidden.stats.num_rows.tolist() == [5, 4, 4, 3, 3, 2, 2, 0]
+
+    def test_the_variance_is_unbiased_and_normalization_is_not(self) -> None:
+        norm = timestep(momentum=1.0, eps=1e-12)
+        x = rows()
+        y = norm(x, 0)
+        assert_same(norm.stats.running_var[0], x.var(0), "running variance", 1e-5)
+        assert_same(y.var(0, unbiased=False), torch.ones(F), "variance of the output", 1e-5)
+
+    def test_momentum_none_weights_all_rows_alike(self) -> None:
+        norm = timestep(momentum=None)
+        batches = [rows(n, shift=n) for n in (2, 5, 9)]
+        for batch in batches:
+            norm(batch, 3)
+        assert_same(norm.stats.running_mean[3], torch.cat(batches).mean(0), "mean", 1e-5)
+
+    @pytest.mark.parametrize("norm", BATCH)
+    def test_training_moves_statistics_and_evaluation_does_not(self, norm: str) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm=norm)
+        start = buffers(lstm)
+        lstm(padded(), lengths=LENGTHS)
+        moved = buffers(lstm)
+        assert all(not torch.equal(start[name], moved[name]) for name in start)
+        lstm.eval()
+        lstm(padded(), lengths=LENGTHS)
+        for source in ("batch", "running"):
+            with rnnnorm.statistics(lstm, source):
+                lstm(padded(), lengths=LENGTHS)
+        assert all(torch.equal(moved[name], b) for name, b in buffers(lstm).items())
+
+    @pytest.mark.parametrize("norm", BATCH)
+    def test_activation_checkpointing_updates_once(self, norm: str) -> None:
+        plain = rnnnorm.LSTM(INPUT, 5, norm=norm)
+        recomputed = copy.deepcopy(plain)
+        x = torch.randn(4, B, INPUT, requires_grad=True)
+        plain(x)[0].sum().backward()
+        for reentrant in (False, True):
+            other = copy.deepcopy(recomputed)
+            checkpoint(other, x, use_reentrant=reentrant)[0].sum().backward()
+            for name, value in buffers(plain).items():
+                assert torch.equal(value, buffers(other)[name]), name
+
+    def test_clones_have_their_own_statistics(self) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm="bn-timestep")
+        clone = copy.deepcopy(lstm)
+        clone(padded())
+        assert not lstm.norms("_l0").hidden.stats.num_rows.any()
+
+    def test_large_offset_loses_no_digits(self) -> None:
+        x = torch.randn(64, F, dtype=torch.float64)
+        y = BatchNorm(F, statistics="shared")((x + 1e4).float())
+        expected = BatchNorm(F, statistics="shared").double()(x)
+        assert_same(y.double(), expected, "output", 5e-3)  # E[x²] - E[x]² would be wrong by about 1
+
+    def test_two_forward_passes_before_backward_give_right_gradients(self) -> None:
+        """A few-rows step reads running statistics that the second pass moves before backward."""
+        norm = timestep(min_rows=3)
+        norm(rows(), 0)
+        x = rows(2).requires_grad_()
+        y = norm(x, 0)
+        expected = norm.gain / (norm.stats.running_var[0] + norm.eps).sqrt()
+        norm(rows(shift=50) * 9, 0)
+        y.sum().backward()
+        assert_same(x.grad, expected.expand(2, F).detach(), "grad", 1e-6)
+
+
+class TestSources:
+    @pytest.mark.parametrize("norm", BATCH)
+    def test_three_ways_differ_and_are_restored(self, norm: str) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm=norm).eval()
+        x = padded()
+        rnnnorm.recalibrate(lstm, [torch.randn(7, 9, INPUT) * 3 + 1 for _ in range(3)])
+        outputs = {}
+        for source in ("running", "population", "batch"):
+            with rnnnorm.statistics(lstm, source):
+                outputs[source] = lstm(x, lengths=LENGTHS)[0]
+        assert torch.equal(lstm(x, lengths=LENGTHS)[0], outputs["running"])
+        assert not torch.allclose(outputs["running"], outputs["population"])
+        assert not torch.allclose(outputs["batch"], outputs["population"])
+
+    def test_batch_is_what_training_computes(self) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, 2, norm="bn-timestep")
+        x = padded()
+        expected = lstm(x, lengths=LENGTHS)[0]
+        lstm.eval()
+        with rnnnorm.statistics(lstm, "batch"):
+            assert torch.equal(lstm(x, lengths=LENGTHS)[0], expected)
+
+    def test_population_before_recalibration(self) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm="bn-shared").eval()
+        with rnnnorm.statistics(lstm, "population"), pytest.raises(RuntimeError, match="recalibrate"):
+            lstm(padded())
+
+    def test_unknown_source(self) -> None:
+        with (
+            pytest.raises(ValueError, match="running, population, batch, got 'moving'"),
+            rnnnorm.statistics(nn.Module(), "moving"),
+        ):
+            pass
+
+    def test_has_batch_statistics(self) -> None:
+        for name in rnnnorm.presets():
+            assert rnnnorm.has_batch_statistics(rnnnorm.LSTM(2, 2, norm=name)) == name.startswith("bn"), name
+
+
+class TestRecalibrate:
+    def test_exact_moments_weighted_by_rows(self) -> None:
+        norm = timestep(max_steps=3)
+        batches = [rows(n, shift=n) for n in (1, 7, 2)]
+        rnnnorm.recalibrate(norm, batches, lambda x: norm(x, 1))
+        together = torch.cat(batches)
+        assert_same(norm.stats.population_mean[1], together.mean(0), "mean", 1e-5)
+        assert_same(norm.stats.population_var[1], together.var(0), "variance", 1e-4)
+        assert norm.stats.population_rows.tolist() == [0, 10, 0]
+
+    def test_single_survivors_of_many_batches_make_a_statistic(self) -> None:
+        norm = timestep(max_steps=3)
+        singles = [rows(1) for _ in range(20)]
+        rnnnorm.recalibrate(norm, singles, lambda x: norm(x, 2))
+        assert_same(norm.stats.population_var[2], torch.cat(singles).var(0), "variance", 1e-5)
+
+    def test_leaves_model_and_running_averages_alone(self) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, 2, dropout=0.5, norm="bn-timestep")
+        lstm(padded(), lengths=LENGTHS)
+        lstm.norms("_l1").eval()
+        modes = {name: m.training for name, m in lstm.named_modules()}
+        before, parameters = buffers(lstm), [p.clone() for p in lstm.parameters()]
+        rnnnorm.recalibrate(lstm, [padded() for _ in range(3)])
+        assert {name: m.training for name, m in lstm.named_modules()} == modes
+        assert all(torch.equal(value, buffers(lstm)[name]) for name, value in before.items())
+        assert all(torch.equal(a, b) for a, b in zip(parameters, lstm.parameters(), strict=True))
+
+    def test_repeatable_and_independent_of_how_rows_are_batched(self) -> None:
+        norm = BatchNorm(F)
+        x = rows(24)
+        results = []
+        for size in (24, 8, 3):
+            rnnnorm.recalibrate(norm, x.split(size))
+            results.append(norm.stats.population_var.clone())
+        assert_same(results[1], results[0], "variance", 1e-6)
+        assert_same(results[2], results[0], "variance", 1e-6)
+
+    def test_survives_a_state_dict(self) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm="bn-timestep").eval()
+        rnnnorm.recalibrate(lstm, [padded()])
+        fresh = rnnnorm.LSTM(INPUT, 5, norm="bn-timestep").eval()
+        fresh.load_state_dict(lstm.state_dict())
+        x = padded()
+        with rnnnorm.statistics(lstm, "population"), rnnnorm.statistics(fresh, "population"):
+            assert torch.equal(fresh(x)[0], lstm(x)[0])
+        fresh.load_state_dict(rnnnorm.LSTM(INPUT, 5, norm="bn-timestep").state_dict())
+        assert step_statistics(fresh)[0].population_mean is None
+
+    def test_no_batches(self) -> None:
+        with pytest.raises(ValueError, match="no batches"):
+            rnnnorm.recalibrate(BatchNorm(F), [])
+
+    def test_nothing_to_do_without_statistics(self) -> None:
+        rnnnorm.recalibrate(nn.Linear(2, 2), [])
+
+
+class TestPrecision:
+    def test_statistics_stay_in_float32_when_the_model_goes_to_16_bits(self) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm="bn-timestep")
+        lstm(padded())
+        expected = buffers(lstm)
+        lstm.to(torch.bfloat16)
+        for name, value in buffers(lstm).items():
+            assert torch.equal(value, expected[name]), name
+        assert lstm(padded().bfloat16())[0].dtype == torch.bfloat16
+
+    @pytest.mark.parametrize("norm", NORMALIZED)
+    def test_autocast(self, norm: str) -> None:
+        lstm = rnnnorm.LSTM(INPUT, 5, norm=norm)
+        x = padded()
+        expected = copy.deepcopy(lstm)(x, lengths=LENGTHS)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            output = lstm(x, lengths=LENGTHS)[0]
+        output.float().sum().backward()
+        assert_same(output.float(), expected, "output", 0.1)
+        assert all(b.dtype in (torch.float32, torch.int64) for b in lstm.buffers())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in lstm.parameters())
+
+
+def test_arguments_are_checked() -> None:
+    for wrong, words in (
+        ({"statistics": "step"}, "sequence, shared, timestep, got 'step'"),
+        ({"min_rows": 1}, "min_rows must be at least 2"),
+        ({"momentum": 1.5}, r"momentum must be in \(0, 1\] or None, got 1.5"),
+        ({"eps": 0.0}, "eps must be positive, got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            BatchNorm(F, **wrong)
+    with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
+        StepStatistics(F, 0)
