@@ -1,0 +1,85 @@
+"""Ragged batches as packed rows: the border between tensors with padding and rows without.
+
+Inside the package a batch of B sequences is (data (N, F), batch_sizes (T,)): the rows of step t are the next
+`batch_sizes[t]` ones, sequences sorted by length, so that the rows of later steps are a prefix of earlier ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+
+class Packed(NamedTuple):
+    """Packed rows, and how the caller had ordered the sequences.
+
+    Args:
+        data: (N, F), time-major.
+        batch_sizes: (T,) int64 on the CPU, not increasing: B_t, the active rows of each step.
+        sorted_indices: (B,), the caller's number of each packed sequence; None if they are the same.
+        unsorted_indices: its inverse.
+    """
+
+    data: Tensor
+    batch_sizes: Tensor
+    sorted_indices: Tensor | None = None
+    unsorted_indices: Tensor | None = None
+
+
+def pack_dense(input: Tensor) -> Packed:
+    """All sequences of one length: (T, B, F) → T·B rows."""
+    T, B = input.shape[:2]
+    return Packed(input.reshape(T * B, *input.shape[2:]), torch.full((T,), B))
+
+
+def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
+    """Padded sequences (T, B, F) of the given lengths (B,) → Σ lengths rows; what stands in the padding is never read.
+
+    Raises:
+        ValueError: lengths of the wrong shape, below 1, or above T.
+    """
+    T, B = input.shape[:2]
+    lengths = torch.as_tensor(lengths)
+    if lengths.dim() != 1 or lengths.shape[0] != B:
+        raise ValueError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
+    lengths = lengths.detach().to("cpu", torch.int64)
+    for b, length in enumerate(lengths.tolist()):
+        if not 1 <= length <= T:
+            raise ValueError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
+    return Packed(*pack_padded_sequence(input, lengths, enforce_sorted=False))
+
+
+def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
+    """Packed rows → padded (T, B, F) (or batch first) in the caller's order, zeros in the padding."""
+    output, _ = pad_packed_sequence(PackedSequence(*packed), batch_first=batch_first, total_length=total_length)
+    return output
+
+
+def reversal(batch_sizes: Tensor) -> Tensor:
+    """Row numbers (N,) that turn each sequence around within its own length; applying them twice changes nothing."""
+    offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
+    sequence = row_sequences(batch_sizes)
+    mirrored = sequence_lengths(batch_sizes)[sequence] - 1 - row_steps(batch_sizes)
+    return offsets[mirrored] + sequence
+
+
+def sequence_lengths(batch_sizes: Tensor) -> Tensor:
+    """Lengths (B,) of the packed sequences, longest first."""
+    return (batch_sizes.unsqueeze(1) > torch.arange(int(batch_sizes[0]))).sum(0)
+
+
+def row_steps(batch_sizes: Tensor) -> Tensor:
+    """The timestep of each packed row, (N,)."""
+    return torch.repeat_interleave(torch.arange(batch_sizes.shape[0]), batch_sizes)
+
+
+def row_sequences(batch_sizes: Tensor) -> Tensor:
+    """The sequence of each packed row, (N,)."""
+    offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
+    steps = row_steps(batch_sizes)
+    return torch.arange(steps.shape[0]) - offsets[steps]

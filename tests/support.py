@@ -1,0 +1,43 @@
+"""What the tests share: the presets, ragged batches, comparison by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+import rnnnorm
+
+PRESETS = list(rnnnorm.presets())
+NORMALIZED = [name for name in PRESETS if name != "none"]
+BATCH = [name for name in PRESETS if name.startswith("bn")]
+LENGTHS = torch.tensor([3, 7, 1, 5, 7])
+INPUT, HIDDEN = 4, 6
+
+
+def padded(lengths: Tensor = LENGTHS, features: int = INPUT, **keys: Any) -> Tensor:
+    """Random (T, B, F) with zeros in the padding."""
+    x = torch.randn(int(lengths.max()), len(lengths), features, **keys)
+    return x * valid(lengths).unsqueeze(-1)
+
+
+def valid(lengths: Tensor = LENGTHS) -> Tensor:
+    """True where (t, b) is inside its sequence, (T, B)."""
+    return torch.arange(int(lengths.max())).unsqueeze(1) < lengths
+
+
+def packed(lengths: Tensor = LENGTHS, features: int = INPUT, **keys: Any) -> PackedSequence:
+    return pack_padded_sequence(padded(lengths, features, **keys), lengths, enforce_sorted=False)
+
+
+def buffers(module: nn.Module) -> dict[str, Tensor]:
+    return {name: b.clone() for name, b in module.named_buffers()}
+
+
+def assert_same(actual: Any, expected: Any, name: str, tolerance: float) -> None:
+    assert actual is not None, f"{name} is missing"
+    error = (actual - expected).abs().max().item() if actual.numel() else 0.0
+    assert actual.shape == expected.shape, f"{name}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}"
+    assert error <= tolerance, f"{name} differs by {error:.3g}"
