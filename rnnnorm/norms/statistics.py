@@ -63,7 +63,7 @@ class StepStatistics(nn.Module):
             self.register_buffer(name, None)
         self.source = "running"
         self.accumulator: Accumulator | None = None
-        self._borrowed: tuple[object, list[int]] = (None, [])
+        self._borrowed: tuple[Tensor | None, int, list[int]] = (None, 0, [])
 
     def slot(self, t: int) -> int | None:
         """The slot that step `t` updates; None where the tail policy is to leave the last one alone."""
@@ -96,14 +96,15 @@ class StepStatistics(nn.Module):
         return mean[slot].clone(), var[slot].clone()
 
     def _last_filled(self, rows: Tensor, enough: int) -> list[int]:
-        key = (rows.data_ptr(), rows._version, self.source)
-        if self._borrowed[0] != key:
+        version = 0 if rows.is_inference() else rows._version
+        known, known_version, table = self._borrowed
+        if known is not rows or known_version != version:
             last, table = 0, []
             for s, n in enumerate(rows.tolist()):
                 last = s if n >= enough else last
                 table.append(last)
-            self._borrowed = (key, table)
-        return self._borrowed[1]
+            self._borrowed = (rows, version, table)
+        return table
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StepStatistics:
         """Move or cast, but keep statistics in float32 where the model goes to 16 bits."""

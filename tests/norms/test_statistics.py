@@ -317,3 +317,13 @@ def test_arguments_are_checked() -> None:
             BatchNorm(F, **wrong)
     with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
         StepStatistics(F, 0)
+
+
+def test_recalibrating_twice_forgets_the_first_time() -> None:
+    norm = timestep(max_steps=3).eval()
+    with torch.inference_mode():
+        for step in (0, 1):
+            rnnnorm.recalibrate(norm, [rows(shift=step)], lambda x, t=step: norm(x, t))
+            with rnnnorm.statistics(norm, "population"):
+                x = rows()
+                assert torch.equal(norm(x, 2), norm(x, step))
