@@ -1,0 +1,168 @@
+"""What all data modules have in common: splits in memory, batches by length, loaders that resume."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import lightning as L
+from torch.utils.data import DataLoader, Dataset
+
+from rnnnorm.data.base import Spec, Task
+from rnnnorm.data.collate import Example, collate
+from rnnnorm.data.loader import ResumableLoader
+from rnnnorm.data.sampler import LengthBucketBatchSampler
+
+
+class Examples(Dataset[list[Example]]):
+    """Sequences in memory, taken several at a time."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __getitem__(self, indices: Sequence[int]) -> list[Example]:
+        return [self.examples[i] for i in indices]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+class SequenceDataModule(L.LightningDataModule):
+    """Ragged sequences in three splits, handed out as `Batch`es of similar length.
+
+    A subclass names its `task` and implements `load`, which returns the splits, and `spec`. Data are loaded once, when
+    something of them is first asked for.
+
+    Args:
+        batch_size: sequences per batch (and process).
+        eval_batch_size: the same for validation and test; None is `batch_size`.
+        num_workers: processes that prepare batches; data in memory need none.
+        seed: of everything random about the data: which examples there are, how they are split, and their order.
+
+    Raises:
+        ValueError: a batch size below 1 or a negative number of workers.
+    """
+
+    task: ClassVar[Task]
+
+    def __init__(
+        self, batch_size: int = 32, eval_batch_size: int | None = None, num_workers: int = 0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        at_least(1, batch_size=batch_size, eval_batch_size=batch_size if eval_batch_size is None else eval_batch_size)
+        at_least(0, num_workers=num_workers, seed=seed)
+        self.batch_size = batch_size
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+    @abstractmethod
+    def load(self) -> dict[str, list[Example]]:
+        """Read or generate the data: lists of (input, target) under "train", "val" and "test"."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> Spec:
+        """The shape of the data; usable right after construction."""
+
+    @cached_property
+    def splits(self) -> dict[str, list[Example]]:
+        """The data, loaded at first use.
+
+        Raises:
+            ValueError: a split is empty or a sequence has no rows.
+        """
+        splits = self.load()
+        for split, examples in splits.items():
+            if not examples:
+                raise ValueError(f"the {split} split of {type(self).__name__} is empty")
+            for index, (rows, _) in enumerate(examples):
+                if len(rows) == 0:
+                    raise ValueError(f"sequence {index} of the {split} split of {type(self).__name__} has no rows")
+        return splits
+
+    def examples(self, split: str) -> list[Example]:
+        """The (input, target) pairs of a split, in the order of the data.
+
+        Raises:
+            KeyError: there is no such split.
+        """
+        if split not in self.splits:
+            raise KeyError(f"no split {split!r}: {', '.join(self.splits)} exist")
+        return self.splits[split]
+
+    def lengths(self, split: str) -> list[int]:
+        """Steps of each sequence of a split, in the order of the data."""
+        return [len(rows) for rows, _ in self.examples(split)]
+
+    @property
+    def max_length(self) -> int:
+        """Steps of the longest training sequence."""
+        return max(self.lengths("train"))
+
+    def loader(self, split: str, batch_size: int, shuffle: bool) -> DataLoader[Any]:
+        """A loader over one split.
+
+        Args:
+            split: "train", "val" or "test".
+            batch_size: sequences per batch and process.
+            shuffle: a new order in each epoch; otherwise always shortest first.
+        """
+        return ResumableLoader(
+            Examples(self.examples(split)),
+            plan=LengthBucketBatchSampler(self.lengths(split), batch_size, shuffle=shuffle, seed=self.seed),
+            collate_fn=partial(collate, task=self.task),
+            num_workers=self.num_workers,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of the training split, in a new order in each epoch."""
+        return self.loader("train", self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches of the validation split, always the same."""
+        return self.loader("val", self.eval_batch_size, shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Batches of the test split, always the same."""
+        return self.loader("test", self.eval_batch_size, shuffle=False)
+
+
+class FileDataModule(SequenceDataModule):
+    """A `SequenceDataModule` whose data lie in files.
+
+    Args:
+        data_dir: where the data sets lie; None is the environment variable RNNNORM_DATA or else the user's cache
+            folder. See `rnnnorm.data.files.locate`.
+        download: fetch what is missing.
+        **common: `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `SequenceDataModule`.
+    """
+
+    def __init__(self, data_dir: str | None = None, download: bool = True, **common: Any) -> None:
+        super().__init__(**common)
+        self.data_dir = data_dir
+        self.download = download
+
+
+def at_least(minimum: int, **values: int) -> None:
+    """Check keys of a constructor.
+
+    Raises:
+        ValueError: one of the values is below the minimum.
+    """
+    for name, value in values.items():
+        if value < minimum:
+            raise ValueError(f"{name} is {value}: at least {minimum} is needed")
+
+
+def one_of(allowed: Sequence[str], **values: str) -> None:
+    """Check keys of a constructor.
+
+    Raises:
+        ValueError: one of the values is not among the allowed ones.
+    """
+    for name, value in values.items():
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}: one of {', '.join(map(repr, allowed))} is needed")
