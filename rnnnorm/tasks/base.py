@@ -1,0 +1,247 @@
+"""What all tasks have in common: input layer, normalized LSTM, linear head, logging, state, scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.optim.lr_scheduler import ExponentialLR
+from torchmetrics import Metric, MetricCollection
+
+from rnnnorm.data.base import Batch, Spec, Task
+from rnnnorm.lstm import LSTM
+from rnnnorm.norms import has_batch_statistics, statistics
+from rnnnorm.ragged import row_sequences, row_steps, sequence_lengths
+from rnnnorm.tasks.carry import CarriedStates, State
+from rnnnorm.tasks.embedding import InputLayer
+from rnnnorm.tasks.optimizers import build_optimizer, check_optimizer
+from rnnnorm.tasks.scores import Scores
+from rnnnorm.tasks.seeding import own_random_stream
+from rnnnorm.tasks.specs import as_spec, spec_to_dict
+
+
+class SequenceTask(L.LightningModule, ABC):
+    """Packed rows → input layer → `rnnnorm.LSTM` → linear head, on every row or on the last state of each sequence.
+
+    Rows stay packed from the data to the loss; there is no mask. Dropout acts on what enters the LSTM, between its
+    layers, and on what enters the head (Zaremba et al. 2014), never on the recurrence. After
+    `lightning.seed_everything(k)` all norms start from the same embeddings, LSTM weights and head.
+
+    Logged: `train/loss` and `train/<metric>` at each logged step; `val/loss`, `val/<metric>`, `test/loss` and
+    `test/<metric>` per epoch, each prediction weighted alike however ragged the batches; `val/loss_batch`, the same
+    validation batches normalized by their own statistics as in training: the train/inference gap of batch
+    normalization is `val/loss - val/loss_batch`, and 0 for norms that keep no statistics.
+
+    A subclass names its `task`, its `metric` and whether there is a target per row, and gives `losses` and `metrics`.
+
+    Args:
+        spec: the shape of the data, as a `Spec` or its dictionary.
+        norm: a preset, with overrides: "none", "ln", "bn-timestep:gain=1.0", …
+        hidden_size: H, units of each layer and direction.
+        num_layers: layers of the LSTM.
+        bidirectional: also run each layer from the end of the sequences to their start. Refused for language
+            models, since the backward direction has read the target, and for a stream that continues.
+        dropout: probability of dropping a unit.
+        embedding_size: numbers per token; 0: one-hot rows. Features are taken as they are.
+        columns: "sum" or "concatenate": what becomes of the embeddings of several token columns.
+        init: initial weights of the LSTM, "orthogonal" or "torch".
+        initial_state: "zeros" or "learned".
+        initial_state_noise: s, standard deviation of the noise on h_0 while training.
+        max_steps: timesteps that have statistics of their own; None: the longest training sequence.
+        backend: how the LSTM is run; see `rnnnorm.LSTM`.
+        optimizer: "adam", "adamw", "sgd" or "rmsprop".
+        learning_rate: of the first epoch.
+        weight_decay: L2 penalty of the optimizer.
+        momentum: of "sgd" and "rmsprop".
+        lr_decay: factor of the learning rate from one epoch to the next.
+
+    Raises:
+        ValueError: data of another task, or any key outside its range.
+    """
+
+    task: ClassVar[Task]
+    per_row: ClassVar[bool]
+    metric: str
+    metric_mode: Literal["max", "min"]
+
+    def __init__(
+        self,
+        spec: Spec | dict[str, Any],
+        norm: str = "none",
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        embedding_size: int = 32,
+        columns: str = "sum",
+        init: str = "orthogonal",
+        initial_state: str = "zeros",
+        initial_state_noise: float = 0.0,
+        max_steps: int | None = None,
+        backend: str = "auto",
+        optimizer: str = "adam",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        lr_decay: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.spec = as_spec(spec)
+        self._check(self.spec, bidirectional)
+        check_optimizer(optimizer, momentum, lr_decay)
+        self.save_hyperparameters(ignore=["spec"])
+        self.save_hyperparameters({"spec": spec_to_dict(self.spec)})
+        with own_random_stream("embedding"):
+            self.embedding = InputLayer(self.spec, embedding_size, columns)
+        with own_random_stream("head"):
+            self.head = nn.Linear(hidden_size * (2 if bidirectional else 1), self.spec.num_outputs)
+        with own_random_stream("norms"):
+            self.lstm = LSTM(
+                self.embedding.output_size,
+                hidden_size,
+                num_layers,
+                dropout=dropout if num_layers > 1 else 0.0,
+                bidirectional=bidirectional,
+                norm=norm,
+                max_steps=self.spec.max_length if max_steps is None else max_steps,
+                init=init,
+                initial_state=initial_state,
+                initial_state_noise=initial_state_noise,
+                backend=backend,
+            )
+        with own_random_stream("lstm"):
+            # Again, and weights first: in the constructor, a normalizer that draws would move the weights.
+            self.lstm.reset_parameters()
+        self.dropout = nn.Dropout(dropout)
+        self.train_metric = self.metrics()[self.metric]
+        self.val_metrics = MetricCollection(dict(self.metrics()), compute_groups=False)
+        self.test_metrics = MetricCollection(dict(self.metrics()), compute_groups=False)
+        self._carried = CarriedStates()
+
+    def _check(self, spec: Spec, bidirectional: bool) -> None:
+        if spec.task != self.task:
+            raise ValueError(f"{type(self).__name__} is for {self.task} data, got a spec of task {spec.task!r}")
+        if spec.num_outputs < 1 or spec.max_length < 1:
+            raise ValueError(f"num_outputs and max_length of a spec must be at least 1, got {spec}")
+
+    @abstractmethod
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of each prediction: (M, num_outputs) and the batch's target → (M,); training minimizes the mean."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, Metric]:
+        """New metric objects by name, `self.metric` among them; they are updated with what `observed` returns."""
+
+    def observed(self, logits: Tensor, target: Tensor, losses: Tensor) -> tuple[Tensor, ...]:
+        """What the metrics look at; by default logits and target."""
+        return logits, target
+
+    def contributions(self, logits: Tensor, target: Tensor, losses: Tensor) -> Tensor:
+        """What each prediction contributes to the metric, (M,); by default its loss."""
+        return losses
+
+    def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[Tensor, State]:
+        """Logits (N, num_outputs) or (B, num_outputs), and (h_n, c_n), of packed (N, K) ids or (N, F) features."""
+        output, state = self.lstm(self._embedded(input), hx)
+        hidden = output.data if self.per_row else self._last(state[0])
+        return self.head(self.dropout(hidden)), state
+
+    def _embedded(self, input: PackedSequence) -> PackedSequence:
+        rows = self.dropout(self.embedding(input.data))
+        return PackedSequence(rows, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+
+    def _last(self, h_n: Tensor) -> Tensor:
+        """The top layer's last states, directions side by side: (layers · directions, B, H) → (B, directions · H)."""
+        return h_n[-self.lstm.num_directions :].transpose(0, 1).flatten(1)
+
+    def _predict(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+        """Logits and losses of a batch, from the state its stage carries."""
+        if batch.continues and self.lstm.bidirectional:
+            raise ValueError("a stream that continues cannot be read backward: use bidirectional=False")
+        logits, state = self(batch.input, self._carried.before(stage, batch))
+        self._carried.after(stage, state)
+        if len(logits) != len(batch.target):
+            raise ValueError(f"{len(logits)} predictions for a target of shape {tuple(batch.target.shape)}")
+        return logits, self.losses(logits, batch.target)
+
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        """Mean loss of a batch."""
+        logits, losses = self._predict(batch, "train")
+        loss, count = losses.mean(), len(losses)
+        self.log("train/loss", loss.detach(), batch_size=count, prog_bar=True)
+        self.train_metric(*self.observed(logits.detach(), batch.target, losses.detach()))
+        self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=False, batch_size=count)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
+        """Log loss and metrics, and the loss under the batch's own statistics."""
+        loss, count = self._evaluate(batch, "val", self.val_metrics)
+        if has_batch_statistics(self):
+            with statistics(self, "batch"):
+                loss = self._predict(batch, "val_batch")[1].mean()
+        self.log("val/loss_batch", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+
+    def test_step(self, batch: Batch, batch_idx: int = 0) -> None:
+        """Log loss and metrics."""
+        self._evaluate(batch, "test", self.test_metrics)
+
+    def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> tuple[Tensor, int]:
+        logits, losses = self._predict(batch, stage)
+        loss, count = losses.mean(), len(losses)
+        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        for name, metric in metrics.items():
+            metric.update(*self.observed(logits, batch.target, losses))
+            shown = name == self.metric
+            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, batch_size=count, prog_bar=shown)
+        return loss, count
+
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> Scores:
+        """Every prediction of a batch by itself, in the mode the model is in; a stream's state is carried here, too."""
+        logits, losses = self._predict(batch, "scores")
+        sizes = batch.input.batch_sizes
+        length = sequence_lengths(sizes)
+        step = row_steps(sizes) if self.per_row else length - 1
+        if self.per_row:
+            length = length[row_sequences(sizes)]
+        score = self.contributions(logits, batch.target, losses)
+        return Scores(losses, score, length.to(losses.device), step.to(losses.device))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Data-dependent initialization by the first training batch, for norms that ask for it; once in a run."""
+        if not self.lstm.needs_data:
+            return
+        # In a copy: torch replaces the tensors of a reparametrized weight, and DDP would lose its hooks on them.
+        lstm, training = deepcopy(self.lstm), self.training
+        with torch.no_grad():
+            self.eval()  # without dropout
+            lstm.initialize_from_data(self._embedded(batch.input))
+            self.train(training)
+        # All processes take the numbers of the first one, whose batch is not that of the others.
+        self.lstm.load_state_dict(self.trainer.strategy.broadcast(lstm.state_dict()))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the training stream, so that an epoch can be resumed within."""
+        checkpoint["carried_state"] = self._carried.save("train")
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take up what `on_save_checkpoint` kept."""
+        self._carried.restore("train", checkpoint["carried_state"], self.global_rank)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer named by the keys, with an exponential schedule per epoch if `lr_decay` is below 1."""
+        keys = self.hparams
+        optimizer = build_optimizer(
+            self.parameters(), keys["optimizer"], keys["learning_rate"], keys["weight_decay"], keys["momentum"]
+        )
+        if keys["lr_decay"] == 1:
+            return optimizer
+        schedule = ExponentialLR(optimizer, keys["lr_decay"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}

@@ -1,0 +1,63 @@
+"""The next token of each row."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+from rnnnorm.data.base import Spec
+from rnnnorm.tasks.base import SequenceTask
+from rnnnorm.tasks.metrics import BitsPerToken, MeanNLL, Perplexity
+
+UNITS: dict[str, tuple[str, type[MeanNLL]]] = {"word": ("perplexity", Perplexity), "char": ("bpc", BitsPerToken)}
+
+
+class LanguageModelling(SequenceTask):
+    """The next token at every row; cross entropy in nats, mean over rows.
+
+    Target: (N,) int64. On a stateful stream the state goes on from batch to batch, and gradients stop in between
+    (truncated backpropagation through time).
+
+    Args:
+        spec: see `SequenceTask`.
+        norm: see `SequenceTask`.
+        unit: "word": the metric is `perplexity`, exp of the mean NLL; "char": it is `bpc`, bits per character.
+        **keys: all other keys of `SequenceTask`.
+
+    Raises:
+        ValueError: another unit; `bidirectional`, since the backward direction has read the target.
+    """
+
+    task = "language-modelling"
+    per_row = True
+    metric = "perplexity"
+    metric_mode = "min"
+
+    def __init__(
+        self, spec: Spec | dict[str, Any], norm: str = "none", *, unit: Literal["word", "char"] = "word", **keys: Any
+    ) -> None:
+        if unit not in UNITS:
+            raise ValueError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}")
+        # Plain attributes, wanted by the base's constructor; the class attribute remains the default.
+        self.metric, self._metric_class = UNITS[unit]
+        super().__init__(spec, norm, **keys)
+
+    def _check(self, spec: Spec, bidirectional: bool) -> None:
+        super()._check(spec, bidirectional)
+        if bidirectional:
+            raise ValueError("a language model cannot be bidirectional: the backward direction has read the target")
+
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Negative log-likelihood of each token, (N,)."""
+        return F.cross_entropy(logits, target, reduction="none")
+
+    def metrics(self) -> dict[str, Metric]:
+        """Perplexity or bits per character."""
+        return {self.metric: self._metric_class()}
+
+    def observed(self, logits: Tensor, target: Tensor, losses: Tensor) -> tuple[Tensor, ...]:
+        """The losses: both metrics are functions of their mean."""
+        return (losses,)
