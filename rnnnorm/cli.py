@@ -1,0 +1,159 @@
+"""The command `rnnnorm`: compare, fit, validate, test, report, list."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from rnnnorm._version import __version__
+
+EXAMPLES = """\
+examples:
+  rnnnorm compare                          all presets on generated sequences: a table, curves and a report
+  rnnnorm compare -c pos-tagging --norms none,ln,bn-vertical --seeds 3 --data-dir data
+  rnnnorm fit --data TemporalOrder --model.norm ln --trainer.max_epochs 5
+  rnnnorm list norms
+`rnnnorm COMMAND --help` tells more.
+"""
+
+LIST_EXAMPLES = """\
+examples:
+  rnnnorm list norms            the presets and where they come from
+  rnnnorm list tasks            the data modules, their tasks, and what they read
+  rnnnorm list experiments      what `rnnnorm compare -c` knows by name
+"""
+
+REPORT_EXAMPLES = """\
+example:
+  rnnnorm report runs/default   write results.csv, summary.md and report.html again from the run folders
+"""
+
+RUN_EXAMPLES = {
+    "fit": "  rnnnorm fit --data TemporalOrder --model.norm bn-timestep --model.hidden_size 64 --trainer.max_epochs 5\n"
+    "  rnnnorm fit -c runs/default/ln/seed=0/config.yaml",
+    "validate": "  rnnnorm validate -c runs/default/ln/seed=0/config.yaml "
+    "--ckpt_path runs/default/ln/seed=0/checkpoints/best.ckpt",
+    "test": "  rnnnorm test -c runs/default/ln/seed=0/config.yaml "
+    "--ckpt_path runs/default/ln/seed=0/checkpoints/best.ckpt",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: what stands after `rnnnorm`; `sys.argv[1:]` if not given.
+
+    Returns:
+        exit code: 0, or 1 if something failed, 2 if the request cannot be met, 130 if the user interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    # Options of compare, fit, validate and test belong to LightningCLI; only the command's name is read here.
+    command = parser.parse_args(args[:1]).command
+    if "" not in sys.path:
+        sys.path.append("")  # the user's own classes (--data mine.MyData) lie where she is, as with `python -m`
+    try:
+        return COMMANDS[command](args[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        from rnnnorm.compare.configuration import cause
+
+        print(f"rnnnorm {command}: error: {cause(error)}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rnnnorm",
+        description="What does normalization do to a recurrent network, vertically and horizontally?",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"rnnnorm {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, function in COMMANDS.items():
+        commands.add_parser(name, help=_help(function), add_help=False)
+    return parser
+
+
+def _help(function: Callable[[list[str]], int]) -> str:
+    text = function.__doc__ or ""
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+def _compare(args: list[str]) -> int:
+    """Train the same network under several normalizers and compare them"""
+    from rnnnorm.compare.runner import compare
+
+    return compare(args)
+
+
+def _lightning(command: str) -> Callable[[list[str]], int]:
+    def run(args: list[str]) -> int:
+        from rnnnorm.compare.configuration import TaskCLI
+
+        texts = {"epilog": f"examples:\n{RUN_EXAMPLES[command]}\n", "usage": f"rnnnorm {command} [-c CONFIG] [options]"}
+        TaskCLI([command, *args], parser_kwargs={"prog": "rnnnorm", command: texts})
+        return 0
+
+    run.__doc__ = {
+        "fit": "Train one model (LightningCLI)",
+        "validate": "Validate a checkpoint (LightningCLI)",
+        "test": "Test a checkpoint (LightningCLI)",
+    }[command]
+    return run
+
+
+def _report(args: list[str]) -> int:
+    """Write tables, figures and report.html from the folders of runs"""
+    parser = argparse.ArgumentParser(
+        prog="rnnnorm report",
+        description="Write tables, figures and report.html again from the folders of runs.",
+        epilog=REPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", help="the output folder of `rnnnorm compare`")
+    folder = parser.parse_args(args).folder
+    from rnnnorm.compare.progress import make_console
+    from rnnnorm.report import build, summary_table
+
+    page = build(folder)
+    make_console().print(summary_table(folder))
+    print(f"report: {page}")
+    return 0
+
+
+def _list(args: list[str]) -> int:
+    """Show what exists: norms, tasks, experiments"""
+    from rnnnorm.compare.listing import LISTS
+
+    parser = argparse.ArgumentParser(
+        prog="rnnnorm list",
+        description="Show what exists.",
+        epilog=LIST_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=LISTS)
+    table = LISTS[parser.parse_args(args).what]()
+    from rnnnorm.compare.progress import make_console
+
+    make_console().print(table)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "compare": _compare,
+    "fit": _lightning("fit"),
+    "validate": _lightning("validate"),
+    "test": _lightning("test"),
+    "report": _report,
+    "list": _list,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""The configuration that all runs of a comparison share, and how one run is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse.typing import PositiveFloat
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
+from rnnnorm.compare.experiments import find_experiment
+from rnnnorm.compare.plan import Run, parse_norms, parse_seeds
+
+OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "overwrite")
+"""Keys of the comparison itself; everything else is a key of each run."""
+
+MACHINE = (
+    "data.init_args.data_dir",
+    "data.init_args.download",
+    "data.init_args.num_workers",
+    "trainer.accelerator",
+    "trainer.default_root_dir",
+    "trainer.logger",
+)
+"""Keys that say where and how to compute, not what: two comparisons that differ in these only are the same one."""
+
+EXAMPLES = """\
+examples:
+  rnnnorm compare                                      all presets on generated sequences, a few minutes
+  rnnnorm compare --norms none,ln,bn-timestep:gain=1.0 --seeds 3 --model.hidden_size 128
+  rnnnorm compare -c pos-tagging --data-dir data --max-minutes 60
+  rnnnorm compare -c mine.yaml --trainer.max_epochs 3 --out runs/mine
+The same command again skips finished runs and goes on with an interrupted one.
+"""
+
+
+class Comparison(TaskCLI):
+    """What `rnnnorm compare` was asked for.
+
+    Args:
+        args: what stands after `rnnnorm compare`.
+
+    Raises:
+        ValueError: an unknown norm, experiment or seed, or keys that contradict the comparison.
+        SystemExit: a key or value that the parser refuses; the message is on stderr.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self.experiment, args = _experiment(args)
+        self._ready = False
+        self._logger: TensorBoardLogger | None = None
+        self._callbacks: list[Callback] = []
+        super().__init__(
+            args,
+            run=False,
+            seed_everything_default=False,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS | {"logger": None},  # each run has its own
+            parser_kwargs={
+                "prog": "rnnnorm compare",
+                "usage": "%(prog)s [-c EXPERIMENT] [--norms NORMS] [--seeds SEEDS] [--out DIR] [options]",
+                "description": "Train the same network under several normalizers and compare them.",
+                "epilog": EXAMPLES,
+            },
+        )
+        own = {key: self.config.pop(key) for key in OWN}
+        self.norms = parse_norms(own["norms"])
+        self.seeds = parse_seeds(own["seeds"])
+        self.out = Path(own["out"] or Path("runs") / self.experiment)
+        self.max_minutes: float | None = own["max_minutes"]
+        self.overwrite: bool = own["overwrite"]
+        self._check(own["data_dir"])
+        self.config.seed_everything = False
+        self.config.model.init_args.norm = "none"
+        self._ready = True
+        self._common = self.config.clone()
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the keys of the comparison itself."""
+        add = parser.add_argument
+        add("--norms", type=str | list[str], default="all", help="presets with overrides (a,b:gain=1.0,c), or all")
+        add("--seeds", type=int | list[int] | str, default=1, help="how many seeds (0, 1, …), or a list of them (3,7)")
+        add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
+        add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")
+        add("--max-minutes", type=PositiveFloat | None, default=None, help="time for all runs together")
+        add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
+
+    def _set_seed(self) -> None:
+        """Not at start-up: each run sets its own seed."""
+
+    def instantiate_classes(self) -> None:
+        """Build the objects of one run; at start-up there is none yet."""
+        if self._ready:
+            super().instantiate_classes()
+
+    def _check(self, data_dir: str | None) -> None:
+        config = self.config
+        if config.get("data") is None:
+            raise ValueError("no data: name a data module with --data, see `rnnnorm list tasks`")
+        model, data = config.model, config.data
+        if "norm" not in model.init_args:
+            raise ValueError(f"{model.class_path} has no argument `norm`, so there is nothing to compare")
+        if model.init_args.norm != "none":
+            raise ValueError(f"--model.norm {model.init_args.norm}: a comparison takes its norms from --norms")
+        if config.seed_everything is not False:
+            raise ValueError(f"--seed_everything {config.seed_everything}: a comparison takes its seeds from --seeds")
+        if data_dir is not None:
+            if "data_dir" not in data.init_args:
+                raise ValueError(f"--data-dir {data_dir}: {data.class_path} reads no files")
+            data.init_args.data_dir = data_dir
+
+    def describe(self) -> dict[str, Any]:
+        """What all runs have in common, as plain YAML types: this is what makes two comparisons the same one."""
+        described: dict[str, Any] = yaml.safe_load(self.parser.dump(self._common.clone(), skip_none=False))
+        described["model"]["init_args"].pop("norm")
+        described.pop("seed_everything")
+        for key in MACHINE:
+            *groups, leaf = key.split(".")
+            where = described
+            for group in groups:
+                where = where.get(group, {})
+            where.pop(leaf, None)
+        return described
+
+    def build_data(self) -> LightningDataModule:
+        """The data module by itself."""
+        config = self._common.clone()
+        config.pop("model")
+        return self.parser.instantiate_classes(config).data  # type: ignore[no-any-return]
+
+    def build(self, run: Run, logger: TensorBoardLogger, callbacks: list[Callback]) -> tuple[Trainer, LightningModule]:
+        """Trainer and model of one run; the data module is `self.datamodule`.
+
+        All norms of one seed get the same initial weights and the same batches: the random streams are set before
+        the data module and again before the model is made.
+        """
+        self.config = self._common.clone()
+        self.config.seed_everything = run.seed
+        self.config.model.init_args.norm = run.norm
+        vars(self).pop("config_dump", None)  # what LightningCLI notes in checkpoints, kept from the run before
+        self._logger, self._callbacks = logger, callbacks
+        seed_everything(run.seed, workers=True, verbose=False)
+        self.instantiate_classes()
+        return self.trainer, self.model
+
+    def before_model(self) -> None:
+        """Whatever the data drew from the random streams: the weights depend on the seed alone."""
+        seed_everything(self.config.seed_everything, workers=True, verbose=False)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer with the run's logger and callbacks, and silent: `compare` shows the progress itself."""
+        given = self.config_init["trainer"]["logger"]
+        others = given if isinstance(given, list) else [given]
+        config = {
+            **self.config_init["trainer"],
+            "logger": [self._logger, *(logger for logger in others if not isinstance(logger, bool | None))],
+            "default_root_dir": self._logger.log_dir if self._logger else None,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": True,
+        }
+        return self._instantiate_trainer(config, list(self._callbacks))
+
+    def tester(self, callback: Callback) -> Trainer:
+        """A trainer that only tests, on the same devices and with the same precision."""
+        config = {**self.config_init["trainer"], "logger": False, "callbacks": None, "enable_checkpointing": False}
+        config |= {"enable_progress_bar": False, "enable_model_summary": False, "fast_dev_run": False}
+        return Trainer(**{**config, "callbacks": [callback]})
+
+    def run_config(self) -> str:
+        """The resolved configuration of the run that was built last; `rnnnorm fit -c` takes it."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        config["trainer"].pop("logger")  # `fit` has one of its own
+        return yaml.safe_dump(config, sort_keys=False)
+
+
+def _experiment(args: list[str]) -> tuple[str, list[str]]:
+    """The name of the experiment, and the arguments with the default experiment where none is given."""
+    named = [value for option, value in zip(args, [*args[1:], ""], strict=True) if option in ("-c", "--config")] + [
+        arg.partition("=")[2] for arg in args if arg.startswith(("--config=", "-c="))
+    ]
+    if not named:
+        return "default", ["-c", "default", *args]
+    return find_experiment(named[-1]).stem, args
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Where two configurations differ, one line per key: `model.hidden_size: 64 there, 32 now`."""
+    lines: list[str] = []
+    for key in sorted({*old, *new}):
+        name = f"{prefix}{key}"
+        there, now = old.get(key), new.get(key)
+        if isinstance(there, Mapping) and isinstance(now, Mapping):
+            lines += differences(there, now, f"{name}.")
+        elif there != now:
+            lines.append(f"{name.replace('init_args.', '')}: {there} there, {now} now")
+    return lines

@@ -1,0 +1,183 @@
+"""From command line and YAML to data, model and trainer: LightningCLI, whose models take their shape from the data."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from importlib import import_module
+from typing import Any, NoReturn
+
+import jsonargparse
+import torch
+from lightning import LightningDataModule, LightningModule
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
+
+import rnnnorm.data  # noqa: F401  (what is imported can be named without its module: --data TemporalOrder)
+from rnnnorm.compare.experiments import find_experiment
+from rnnnorm.data.base import Spec
+from rnnnorm.tasks import SequenceTask, for_spec
+from rnnnorm.tasks.divergence import StopOnDivergence
+
+# A `Spec` comes from the data module and is never typed: without this, jsonargparse asks for each of its fields.
+jsonargparse.set_parsing_settings(subclasses_enabled=[Spec])
+# Checkpoints hold the model's hyperparameters, a `Spec` among them; torch.load refuses classes it does not know.
+torch.serialization.add_safe_globals([Spec])
+
+
+class AutoTask(SequenceTask):
+    """The task that the data ask for, one of `rnnnorm.tasks.TASKS`: the model that is meant when none is named.
+
+    It holds the keys that all tasks share, to be configured before the data are known, and is never built: in its
+    place comes what `rnnnorm.tasks.for_spec` chooses.
+    """
+
+
+AutoTask.__abstractmethods__ = frozenset()  # jsonargparse configures no abstract classes
+
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "use_distributed_sampler": False,  # the data modules deal the data out themselves
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,  # before training, running statistics mean nothing
+    "logger": {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "runs", "name": "fit", "default_hp_metric": False},
+    },
+}
+
+
+class TaskParser(LightningArgumentParser):
+    """LightningCLI's parser, whose error messages say which keys exist."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exit with code 2 and the message."""
+        super().error(_unknown_key(message) or message, ex)
+
+
+def _unknown_key(message: str) -> str | None:
+    """In place of jsonargparse's page about union types, the keys that a class has."""
+    problem = re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message)
+    if problem is None:
+        return None
+    module, _, name = problem[1].rpartition(".")
+    keys = parameters_of(getattr(import_module(module), name))
+    what = "the model" if name == AutoTask.__name__ else name
+    return f"{what} has no key {problem[2]!r}; it has: {', '.join(key for key in keys if key != 'spec')}"
+
+
+class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, as jsonargparse does, and leaves the lines of examples as they are."""
+
+
+class TaskCLI(LightningCLI):
+    """LightningCLI for sequence tasks.
+
+    The data module's `spec` reaches the model without being typed, and where no model class is given the one that
+    fits `spec.task` is taken. `-c` takes the name of an experiment as well as a file.
+
+    Args:
+        args: what stands on the command line after the program's name.
+        run: whether there are subcommands that run the trainer at once.
+        **kwargs: see `lightning.pytorch.cli.LightningCLI`.
+    """
+
+    def __init__(self, args: ArgsType = None, run: bool = True, **kwargs: Any) -> None:
+        kwargs.setdefault("trainer_defaults", TRAINER_DEFAULTS | {"callbacks": [StopOnDivergence()]})
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=TaskParser,
+            args=with_experiments(args) if isinstance(args, list) else args,
+            run=run,
+            **kwargs,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """The parser, which prints examples as they are written and takes no abbreviated keys."""
+        return super().init_parser(formatter_class=Formatter, allow_abbrev=False, **kwargs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; arguments given from Python beside those of the interpreter's command line are no mistake here."""
+        if isinstance(args, dict | jsonargparse.Namespace):
+            self.config = parser.parse_object(args)
+        else:
+            self.config = parser.parse_args(args)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Those of LightningCLI but `predict`: a task scores, it does not hand out predictions."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add trainer, model and data, the model's `spec` being that of the data."""
+        super().add_core_arguments_to_parser(parser)
+        parser.set_defaults({"model": {"class_path": f"{AutoTask.__module__}.{AutoTask.__qualname__}"}})
+        parser.link_arguments("data.spec", "model.init_args.spec", apply_on="instantiate")
+
+    def before_model(self) -> None:
+        """A hook: the data exist, the model is about to be made."""
+
+    def _add_instantiators(self) -> None:
+        super()._add_instantiators()
+        self.parser.add_instantiator(self._instantiate_task, SequenceTask, subclasses=True, prepend=True)
+
+    def _instantiate_task(
+        self, class_type: type[SequenceTask], applied_instantiation_links: dict[str, Any], **kwargs: Any
+    ) -> SequenceTask:
+        spec = kwargs.get("spec")
+        if not isinstance(spec, Spec):
+            data = self._get(self.config, "data").class_path
+            raise ValueError(
+                f"{data} has no property `spec` of type rnnnorm.data.Spec, which {class_type.__name__} needs"
+            )
+        if class_type is AutoTask:
+            class_type = for_spec(spec)
+            self._get(self.config, "model").class_path = f"{class_type.__module__}.{class_type.__qualname__}"
+        self.before_model()
+        # LightningCLI's own instantiator notes in the checkpoint what the model was made from.
+        note = _InstantiatorFn(cli=self, key="model")
+        return note(class_type, applied_instantiation_links=applied_instantiation_links, **kwargs)
+
+
+def cause(error: BaseException) -> BaseException:
+    """The error of a constructor, which jsonargparse wraps into pages about union types."""
+    while "Union subtypes" in str(error) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def with_experiments(args: list[str]) -> list[str]:
+    """Replace the name of an experiment after -c or --config by its file.
+
+    Raises:
+        ValueError: no such experiment or file.
+    """
+    found, awaited = [], False
+    for arg in args:
+        option, equals, value = arg.partition("=")
+        if awaited:
+            found.append(str(find_experiment(arg)))
+        elif equals and option in ("-c", "--config"):
+            found += [option, str(find_experiment(value))]
+        else:
+            found.append(arg)
+        awaited = not awaited and arg in ("-c", "--config")
+    return found
+
+
+def parameters_of(cls: type) -> list[str]:
+    """The keys a class can be configured with, its bases' where it hands on **kwargs."""
+    names: dict[str, None] = {}
+    for base in cls.__mro__:
+        constructor = vars(base).get("__init__")
+        if constructor is None:
+            continue
+        parameters = list(inspect.signature(constructor).parameters.values())[1:]
+        names.update({p.name: None for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)})
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return list(names)

@@ -1,0 +1,174 @@
+"""Stopping and going on: Ctrl-C, time limits, and a checkpoint to resume from that loses nothing."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class InterruptedRunError(Exception):
+    """The user pressed Ctrl-C; the run can be resumed."""
+
+
+class Interrupt:
+    """Turns Ctrl-C into a request that the run honours at the next step it can be resumed from.
+
+    A second Ctrl-C is an ordinary KeyboardInterrupt. Outside the main thread, where Python delivers no signals, it
+    changes nothing.
+
+    Args:
+        notify: called once, at the first Ctrl-C.
+    """
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self.requested = False
+        self._notify = notify
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._notify()
+
+    def check(self) -> None:
+        """Raise InterruptedRunError if the user has asked to stop."""
+        if self.requested:
+            raise InterruptedRunError
+
+
+class Control(Checkpoint):
+    """Keeps `last.ckpt` up to date and ends training when time is up or the user asks.
+
+    The checkpoint holds the random streams too, so that a resumed run draws what it would have drawn: with a data
+    loader that resumes, it ends with the same weights as one that was never interrupted.
+
+    Args:
+        path: the checkpoint to go on from.
+        interrupt: whether to stop.
+        seconds: time that may be spent in this call of `fit`; None: any.
+        every: seconds between two checkpoints.
+    """
+
+    def __init__(self, path: Path, interrupt: Interrupt, seconds: float | None = None, every: float = 60.0) -> None:
+        self.path, self.interrupt, self.seconds, self.every = path, interrupt, seconds, every
+        self.out_of_time = False
+        self.trained = 0.0
+        self._stopping = False
+        self._streams: dict[str, Any] | None = None
+        self._began = self._saved = self._resumed = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the random streams of the checkpoint back."""
+        self._began = self._saved = self._resumed = time.monotonic()
+        if self._streams is not None:
+            set_random_streams(self._streams)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stop here: Lightning logs a step after the hooks that end it."""
+        if self._stopping:
+            raise InterruptedRunError
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is not training time."""
+        self._pause()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training goes on."""
+        self._resumed = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, stop or go on."""
+        if self.seconds is not None and time.monotonic() - self._began > self.seconds:
+            self.out_of_time = trainer.should_stop = True
+        elif not validates_next(trainer, batch_idx):
+            # Resumed from here, Lightning would leave that validation out.
+            self._at_resumable_step(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save or stop, validation being done."""
+        self._at_resumable_step(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of training: if the evaluation is interrupted, nothing is trained again."""
+        self._pause()
+        self._save(trainer)
+
+    def _at_resumable_step(self, trainer: Trainer) -> None:
+        now = time.monotonic()
+        if self.interrupt.requested or now - self._saved > self.every:
+            self._save(trainer)
+            self._saved = now
+            self._stopping = self.interrupt.requested
+
+    def _pause(self) -> None:
+        self.trained += time.monotonic() - self._resumed
+        self._resumed = time.monotonic()
+
+    def _save(self, trainer: Trainer) -> None:
+        unfinished = self.path.with_suffix(".part")
+        trainer.save_checkpoint(unfinished)
+        if trainer.is_global_zero:
+            unfinished.replace(self.path)
+        for logger in trainer.loggers:
+            logger.save()  # curves up to here, should the process be killed
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random streams and the time spent."""
+        trained = self.trained + time.monotonic() - self._resumed
+        return {"streams": random_streams(), "trained": trained, "out_of_time": self.out_of_time}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._streams, self.trained = state_dict["streams"], state_dict["trained"]
+
+
+def validates_next(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a validation follows right after this training batch."""
+    every = trainer.val_check_batch
+    index = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    return bool(trainer.is_last_batch or (every and every != float("inf") and (index + 1) % every == 0))
+
+
+def random_streams() -> dict[str, Any]:
+    """The state of every global random generator, in types that `torch.load(weights_only=True)` takes."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+    }
+
+
+def set_random_streams(streams: dict[str, Any]) -> None:
+    """Put every global random generator back to a state of `random_streams`."""
+    torch.set_rng_state(streams["torch"])
+    if streams["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(streams["cuda"])
+    version, state, gauss = streams["python"]
+    random.setstate((version, tuple(state), gauss))
+    kind, keys, *rest = streams["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

@@ -1,0 +1,166 @@
+"""The best checkpoint on the test split: in the three ways batch normalization evaluates, by length and by timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from numpy.typing import NDArray
+
+from rnnnorm.compare.control import Interrupt
+from rnnnorm.data.sampler import LengthBucketBatchSampler
+from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
+
+MODES = ("running", "population", "batch")
+NUM_BUCKETS = 6
+
+Array = NDArray[Any]
+Values = dict[str, float]
+
+
+class Collector(Callback):
+    """Gathers `model.scores(batch)` of every test batch.
+
+    Args:
+        interrupt: whether the user wants to stop.
+    """
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self.interrupt = interrupt
+        self._parts: list[tuple[Array, ...]] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the pass before."""
+        self._parts = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Score one batch, prediction by prediction; models without `scores` have no tables by length."""
+        self.interrupt.check()
+        scores = getattr(pl_module, "scores", None)
+        if scores is not None:
+            with trainer.precision_plugin.forward_context():
+                found = scores(batch)
+            self._parts.append(tuple(part.detach().double().cpu().numpy() for part in found))
+
+    def collected(self) -> tuple[Array, Array, Array] | None:
+        """Score, length and step of every prediction."""
+        if not self._parts:
+            return None
+        _, score, length, step = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        return score, length, step
+
+
+def evaluate(
+    trainer: Trainer, model: LightningModule, data: LightningDataModule, collector: Collector, train_batches: int | None
+) -> tuple[dict[str, Values], dict[str, list[dict[str, Any]]]]:
+    """Test a model in the three evaluation modes.
+
+    Population statistics are re-estimated by one pass over the training batches, in the order of the first epoch.
+    Without batch statistics there is only one way to evaluate, and its result stands for all three.
+
+    Args:
+        trainer: tests; `collector` is among its callbacks.
+        model: its weights are left alone, its population statistics are re-estimated.
+        data: training and test batches.
+        collector: gathers single predictions.
+        train_batches: how many training batches to use; None: all.
+
+    Returns:
+        mode → metric → value, and "length" and "step" → buckets with a mean score per mode.
+
+    Raises:
+        InterruptedRunError: the user has asked to stop.
+    """
+    modes = MODES if has_batch_statistics(model) else MODES[:1]
+    values: dict[str, Values] = {}
+    collected: dict[str, tuple[Array, Array, Array]] = {}
+    for mode in modes:
+        if mode == "population":
+            _recalibrate(trainer, model, data, collector.interrupt, train_batches)
+        with statistics(model, mode):
+            (logged,) = trainer.test(model, datamodule=data, verbose=False) or [{}]
+        values[mode] = {key.removeprefix("test/"): float(value) for key, value in logged.items()}
+        found = collector.collected()
+        if found is not None:
+            collected[mode] = found
+    for mode in MODES:
+        values.setdefault(mode, dict(values["running"]))
+    return values, _buckets(collected)
+
+
+def _recalibrate(
+    trainer: Trainer, model: LightningModule, data: LightningDataModule, interrupt: Interrupt, limit: int | None
+) -> None:
+    device = trainer.strategy.root_device
+    model.to(device)
+
+    def batches() -> Iterator[Any]:
+        for batch in islice(data.train_dataloader(), limit):
+            interrupt.check()
+            yield model.transfer_batch_to_device(batch, device, 0)
+
+    with torch.no_grad(), trainer.precision_plugin.forward_context():
+        recalibrate(model, batches(), forward=getattr(model, "scores", None))
+
+
+def _buckets(collected: dict[str, tuple[Array, Array, Array]]) -> dict[str, list[dict[str, Any]]]:
+    """Mean scores by length and by step; the edges depend on the test data alone, so all runs share them."""
+    if not collected:
+        return {"length": [], "step": []}
+    _, *axes = collected["running"]
+    table: dict[str, list[dict[str, Any]]] = {}
+    for name, places in zip(("length", "step"), axes, strict=True):
+        table[name] = []
+        for low, high in edges(places):
+            inside = (places >= low) & (places <= high)
+            means = {mode: float(score[inside].mean()) for mode, (score, _, _) in collected.items()}
+            means = {mode: means.get(mode, means["running"]) for mode in MODES}
+            table[name].append({"low": low, "high": high, "count": int(inside.sum()), **means})
+    return table
+
+
+def edges(places: Array, number: int = NUM_BUCKETS) -> list[tuple[int, int]]:
+    """Ranges (low, high), both inside, that cut whole numbers into at most `number` parts of about equal counts.
+
+    A value that fills several parts by itself is one bucket: fixed lengths give a single one.
+    """
+    places = np.sort(places.astype(np.int64))
+    cuts = np.unique(places[[len(places) * k // number for k in range(1, number)]])  # first value of each part
+    starts = [int(places[0]), *(int(cut) for cut in cuts if cut > places[0])]
+    buckets = []
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        inside = places[(places >= start) & (places < following)] if following is not None else places[places >= start]
+        buckets.append((int(inside[0]), int(inside[-1])))
+    return buckets
+
+
+def stored_statistics(model: LightningModule) -> int:
+    """How many numbers batch normalization keeps beside the parameters: running means and variances."""
+    kept = ("running_mean", "running_var")
+    return sum(buffer.numel() for name, buffer in model.named_buffers() if name.rpartition(".")[2] in kept)
+
+
+def length_summary(data: LightningDataModule, split: str) -> dict[str, int]:
+    """Minimum, median, 95th percentile and maximum of the sequence lengths of a split."""
+    loader = data.train_dataloader() if split == "train" else data.test_dataloader()
+    plan = getattr(loader, "plan", None)
+    if isinstance(plan, LengthBucketBatchSampler):  # knows them; making all batches of 784 steps takes a minute
+        return summary_of(plan.lengths)
+    return summary_of([int(length) for batch in loader for length in batch_lengths(batch.input.batch_sizes)])
+
+
+def batch_lengths(batch_sizes: torch.Tensor) -> torch.Tensor:
+    """The lengths of a packed batch, longest first: (T,) active rows per step → (B,)."""
+    return (batch_sizes[None, :] > torch.arange(int(batch_sizes[0]))[:, None]).sum(1)
+
+
+def summary_of(lengths: Sequence[int]) -> dict[str, int]:
+    """Minimum, median, 95th percentile and maximum."""
+    low, median, p95, high = np.percentile(lengths, [0, 50, 95, 100], method="nearest").tolist()
+    return {"min": low, "median": median, "p95": p95, "max": high}

@@ -1,0 +1,42 @@
+"""Experiments by name: YAML files that come with the package, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+
+def folder() -> Path:
+    """Where the packaged experiments lie: inside an installed package, beside it in a checkout."""
+    packaged = Path(str(resources.files("rnnnorm"))) / "experiments"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "experiments"
+
+
+def experiments() -> Mapping[str, Path]:
+    """Every packaged experiment, name → file, sorted by name."""
+    return {path.stem: path for path in sorted(folder().glob("*.yaml"))}
+
+
+def title(path: Path) -> str:
+    """What an experiment says of itself: its first line, a comment."""
+    with path.open(encoding="utf-8") as lines:
+        return lines.readline().removeprefix("#").strip()
+
+
+def find_experiment(name: str) -> Path:
+    """The file meant by `-c NAME`, `-c experiments/NAME.yaml` or `-c any/other.yaml`.
+
+    A file that exists where the user says wins; then the packaged one of that name.
+
+    Raises:
+        ValueError: neither exists; the message lists the packaged experiments.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    known = experiments()
+    by_name = given.parent in (Path(), Path("experiments")) and given.suffix in ("", ".yaml", ".yml")
+    if by_name and given.stem in known:
+        return known[given.stem]
+    raise ValueError(f"there is no experiment or file {name!r}; experiments: {', '.join(known) or 'none installed'}")

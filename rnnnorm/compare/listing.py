@@ -1,0 +1,68 @@
+"""What exists, as tables for the terminal: norms, tasks, experiments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from rich.table import Table
+
+from rnnnorm.compare.experiments import experiments, title
+
+
+def norms() -> Table:
+    """The preset table."""
+    from rnnnorm.placement import presets
+
+    table = _table("preset", "input", "hidden", "cell", "what", "source")
+    for preset in presets().values():
+        places = {place: use.normalizer for place, use in preset.norm.places.items()}
+        cell = places.get("cell", "–") + (", carried" if preset.norm.carried else "")
+        table.add_row(
+            preset.name, places.get("input", "–"), places.get("hidden", "–"), cell, preset.description, preset.source
+        )
+    return table
+
+
+def tasks() -> Table:
+    """The data modules, what is predicted, how it is measured and what they read."""
+    import rnnnorm.data
+    from rnnnorm.data import SequenceDataModule
+    from rnnnorm.tasks import TASKS
+
+    table = _table("--data", "task", "metric", "reads", "what")
+    for name in rnnnorm.data.__all__:
+        cls = getattr(rnnnorm.data, name)
+        if not (inspect.isclass(cls) and issubclass(cls, SequenceDataModule) and hasattr(cls, "task")):
+            continue
+        task = cls.task
+        table.add_row(name, task, TASKS[task].metric, _reads(cls), _first_sentence(cls))
+    return table
+
+
+def _reads(cls: type) -> str:
+    from rnnnorm.data.module import FileDataModule
+
+    return "files in --data-dir, or downloads" if issubclass(cls, FileDataModule) else "nothing: generated"
+
+
+def list_experiments() -> Table:
+    """The experiments that `-c` knows by name."""
+    table = _table("-c", "what")
+    for name, path in experiments().items():
+        table.add_row(name, title(path))
+    return table
+
+
+LISTS: dict[str, Callable[[], Table]] = {"norms": norms, "tasks": tasks, "experiments": list_experiments}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _first_sentence(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")

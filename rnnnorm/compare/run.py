@@ -1,0 +1,200 @@
+"""One run: train a norm with a seed, evaluate its best checkpoint, write down what came out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from rnnnorm.compare.comparison import Comparison
+from rnnnorm.compare.control import Control, Interrupt, InterruptedRunError
+from rnnnorm.compare.evaluation import MODES, Collector, evaluate, stored_statistics
+from rnnnorm.compare.plan import Run
+from rnnnorm.compare.progress import Display, StepProgress, count, duration
+from rnnnorm.compare.record import write, write_json
+from rnnnorm.tasks.divergence import StopOnDivergence
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model says of how it is measured; models that say nothing are measured by their loss."""
+
+    name: str
+    metric: str
+    mode: str
+
+    @staticmethod
+    def of(model: LightningModule) -> Task:
+        """Read it off a model."""
+        kind = str(getattr(model, "task", type(model).__name__))
+        return Task(kind, str(getattr(model, "metric", "loss")), str(getattr(model, "metric_mode", "min")))
+
+
+class Best(ModelCheckpoint):
+    """The checkpoint with the best validation metric, never one of a model that has diverged.
+
+    A model whose loss is not a number still predicts something, and its accuracy can be the best so far.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is the best."""
+        if diverged_at(trainer) is None:
+            super().on_validation_end(trainer, pl_module)
+
+
+def diverged_at(trainer: Trainer) -> int | None:
+    """The step at which a run diverged; None while all is well."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((c.diverged_at for c in callbacks if isinstance(c, StopOnDivergence)), None)
+
+
+def execute(
+    comparison: Comparison, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
+) -> dict[str, Any]:
+    """Train, evaluate and record one run, going on from `last.ckpt` if there is one.
+
+    Args:
+        comparison: what all runs share.
+        run: which one.
+        interrupt: whether the user wants to stop.
+        display: where progress is shown.
+        seconds: when to stop training.
+
+    Returns:
+        what stands in `result.json`.
+
+    Raises:
+        InterruptedRunError: the user stopped the run; it can be resumed.
+    """
+    resume = torch.load(run.last, map_location="cpu", weights_only=True) if run.last.is_file() else None
+    logger = TensorBoardLogger(
+        run.out,
+        name=run.folder.parent.name,
+        version=run.folder.name,
+        default_hp_metric=False,
+        # Steps after the checkpoint are about to be taken again: TensorBoard shall forget the first time.
+        **({} if resume is None else {"purge_step": resume["global_step"]}),
+    )
+    control = Control(run.last, interrupt, seconds)
+    run.last.parent.mkdir(parents=True, exist_ok=True)
+    trainer, model = comparison.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
+    task = Task.of(model)
+    best = Best(
+        run.best.parent,
+        filename=run.best.stem,
+        monitor=f"val/{task.metric}",
+        mode=task.mode,
+        save_on_train_epoch_end=False,  # but when validation ends
+        save_weights_only=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    # Before `control`: the checkpoint to resume from has to know the best one.
+    trainer.callbacks.insert(trainer.callbacks.index(control), best)  # type: ignore[attr-defined]
+    if resume is None:
+        write(run.folder / "config.yaml", comparison.run_config())
+        logger.log_hyperparams(hyperparameters(comparison, run), dict.fromkeys(final_tags(task), math.nan), step=0)
+    seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
+    try:
+        trainer.fit(model, datamodule=comparison.datamodule, ckpt_path=run.last if resume is not None else None)
+    except SystemExit as error:  # Lightning's answer to a second Ctrl-C
+        raise InterruptedRunError from error
+    result = _facts(run, task, trainer, model, control) | _best(run, best)
+    interrupt.check()
+    result |= _evaluate(comparison, run, model, interrupt, trainer, result["status"] == "diverged")
+    _log_final(logger, task, result)
+    logger.finalize("success")
+    write_json(run.result, result)
+    return result
+
+
+def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, control: Control) -> dict[str, Any]:
+    stopped = diverged_at(trainer)
+    return {
+        "norm": run.norm,
+        "seed": run.seed,
+        "status": "finished" if stopped is None else "diverged",
+        "diverged_at": stopped,
+        "out_of_time": control.out_of_time,
+        "task": task.name,
+        "metric": task.metric,
+        "metric_mode": task.mode,
+        "steps": trainer.global_step,
+        "epochs": trainer.current_epoch,
+        "seconds": round(control.trained, 3),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "statistics": stored_statistics(model),
+    }
+
+
+def _best(run: Run, best: ModelCheckpoint) -> dict[str, Any]:
+    score = best.best_model_score
+    if score is None or not run.best.is_file():
+        return {"best_val": None, "best_step": None}
+    step = torch.load(run.best, map_location="cpu", weights_only=True)["global_step"]
+    return {"best_val": float(score), "best_step": int(step)}
+
+
+def _evaluate(
+    comparison: Comparison, run: Run, model: LightningModule, interrupt: Interrupt, trained: Trainer, diverged: bool
+) -> dict[str, Any]:
+    """The best checkpoint on the test split; the last weights where nothing was validated, unless they diverged."""
+    if run.best.is_file():
+        model.load_state_dict(torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"])
+    elif diverged:
+        return {"test": {}, "buckets": {"length": [], "step": []}}
+    collector = Collector(interrupt)
+    limit = trained.num_training_batches
+    test, buckets = evaluate(
+        comparison.tester(collector),
+        model,
+        comparison.datamodule,
+        collector,
+        None if math.isinf(limit) else int(limit),
+    )
+    return {"test": test, "buckets": buckets}
+
+
+def hyperparameters(comparison: Comparison, run: Run) -> dict[str, Any]:
+    """What TensorBoard's HParams tab shows of a run."""
+    own = comparison.config.model.init_args.as_flat().__dict__
+    plain = {key: value for key, value in own.items() if isinstance(value, str | int | float | bool) and key != "norm"}
+    return {"norm": run.norm, "seed": run.seed, **plain}
+
+
+def final_tags(task: Task) -> list[str]:
+    """Where the final test results stand in TensorBoard: `test/accuracy_population`, …"""
+    return [f"test/{name}_{mode}" for name in dict.fromkeys((task.metric, "loss")) for mode in MODES]
+
+
+def _log_final(logger: TensorBoardLogger, task: Task, result: dict[str, Any]) -> None:
+    """Final results as curves: test values at the last step, the tables by length and step over length and step."""
+    for mode, values in result["test"].items():
+        for name in dict.fromkeys((task.metric, "loss")):
+            if name in values:
+                logger.log_metrics({f"test/{name}_{mode}": values[name]}, step=result["steps"])
+    score = f"{task.metric}" if task.mode == "max" else "score"
+    for axis, buckets in result["buckets"].items():
+        for bucket in buckets:
+            tags = {f"test_by_{axis}/{score}_{mode}": bucket[mode] for mode in MODES}
+            logger.log_metrics(tags, step=bucket["high"])
+
+
+def describe(result: dict[str, Any]) -> str:
+    """How a run ended, in a line."""
+    if result["status"] == "diverged":
+        ending = f"diverged at step {result['diverged_at']}"
+    else:
+        ending = f"{count(result['steps'], 'step')} in {duration(result['seconds'])}"
+        ending += " (out of time)" if result["out_of_time"] else ""
+    values = [
+        f"{mode} {values[result['metric']]:.4g}"
+        for mode, values in result["test"].items()
+        if result["metric"] in values and (mode == "running" or result["statistics"])
+    ]
+    return f"{ending}; test {result['metric']} {', '.join(values)}" if values else ending

@@ -1,0 +1,193 @@
+"""All runs of a comparison, one after the other: skip what is done, resume what was interrupted, survive what fails."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import yaml
+from rich.console import Console
+
+from rnnnorm.compare.comparison import Comparison, differences
+from rnnnorm.compare.configuration import cause
+from rnnnorm.compare.control import Interrupt, InterruptedRunError
+from rnnnorm.compare.evaluation import length_summary
+from rnnnorm.compare.plan import Run, plan
+from rnnnorm.compare.progress import Display, count, make_console
+from rnnnorm.compare.record import is_result, write, write_json
+from rnnnorm.compare.run import describe, execute
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+"""Exit codes: all runs ended; a run failed; the user pressed Ctrl-C."""
+
+
+@dataclass
+class Outcome:
+    """What became of the runs."""
+
+    failed: list[Run] = field(default_factory=list)
+    waiting: list[Run] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def compare(args: list[str], console: Console | None = None) -> int:
+    """What `rnnnorm compare ARGS` does.
+
+    Args:
+        args: the command line after `compare`.
+        console: where to print; standard output if not given.
+
+    Returns:
+        the exit code: 0, or 1 if a run failed, 130 if the user interrupted.
+
+    Raises:
+        ValueError: the request cannot be met; nothing was run.
+    """
+    console = console or make_console()
+    with quiet():
+        comparison = Comparison(args)
+        _prepare(comparison)
+        runs = plan(comparison.norms, comparison.seeds, comparison.out)
+        outcome = _run_all(comparison, runs, console)
+        return _conclude(comparison, outcome, args, console)
+
+
+def _prepare(comparison: Comparison) -> None:
+    """Make sure that the output folder holds this comparison and no other, and that the data can be read."""
+    out, configuration = comparison.out, comparison.out / "compare.yaml"
+    described = comparison.describe()
+    if configuration.is_file():
+        other = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+        different = differences(other, described)
+        if different and not comparison.overwrite:
+            raise ValueError(
+                f"{out} holds runs of another configuration:\n  " + "\n  ".join(different) + "\n"
+                "choose another folder with --out, or --overwrite to delete those runs"
+            )
+        if different:
+            _delete(comparison)
+    data = comparison.build_data()
+    facts = {split: length_summary(data, split) for split in ("train", "test")}
+    cls = comparison.config.data.class_path
+    task = getattr(getattr(data, "spec", None), "task", "")
+    content = {"train_lengths": facts["train"], "test_lengths": facts["test"], "task": task, "data": cls}
+    write(configuration, yaml.safe_dump(described, sort_keys=False))
+    write_json(out / "data.json", content)
+
+
+def _delete(comparison: Comparison) -> None:
+    """Delete the runs in the output folder, and nothing else that may lie there."""
+    for folder in comparison.out.glob("*/seed=*"):
+        shutil.rmtree(folder)
+
+
+def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outcome:
+    outcome = Outcome()
+    done = [run for run in runs if is_result(run.result)]
+    todo = [run for run in runs if run not in done]
+    if done:
+        console.print(f"{len(done)} of {len(runs)} runs have been finished before: skipped", highlight=False)
+    budget = Budget(comparison.max_minutes)
+    with Display(console, len(todo)) as display, Interrupt(lambda: display.say(STOPPING)) as interrupt:
+        for position, run in enumerate(todo):
+            if interrupt.requested:
+                outcome.interrupted, outcome.waiting = True, todo[position:]
+                break
+            seconds = budget.share(len(todo) - position)
+            if seconds is not None and seconds <= 0:
+                outcome.waiting = todo[position:]
+                break
+            display.begin(run.name)
+            began = time.monotonic()
+            try:
+                result = execute(comparison, run, interrupt, display, seconds)
+            except (InterruptedRunError, KeyboardInterrupt):
+                outcome.interrupted, outcome.waiting = True, todo[position:]
+                break
+            except Exception as error:  # one run that fails must not take the others with it
+                write(run.error, traceback.format_exc())
+                outcome.failed.append(run)
+                reason = cause(error)
+                display.end(f"{run.name}: failed, {type(reason).__name__}: {_first_line(reason)}")
+            else:
+                run.error.unlink(missing_ok=True)
+                display.end(f"{run.name}: {describe(result)}")
+                budget.spent(time.monotonic() - began - result["seconds"])
+    return outcome
+
+
+STOPPING = "stopping after this step (Ctrl-C again: at once) …"
+
+
+class Budget:
+    """Shares the time that is left among the runs that are left.
+
+    Args:
+        minutes: for everything; None: no limit.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._overheads: list[float] = []
+
+    def share(self, runs: int) -> float | None:
+        """Seconds of training for the next of `runs` runs, what evaluation takes being put aside."""
+        if self._end is None:
+            return None
+        overhead = max(self._overheads, default=0.0)
+        return (self._end - time.monotonic()) / runs - overhead
+
+    def spent(self, overhead: float) -> None:
+        """Note the time that a run took beside training."""
+        self._overheads.append(overhead)
+
+
+def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console: Console) -> int:
+    """Tables, report and advice; what exists is shown, however it ended."""
+    from rnnnorm.report import build, summary_table
+
+    out = comparison.out
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    if any(is_result(path) for path in out.glob("*/seed=*/result.json")):
+        console.print(summary_table(out))
+        say(f"report:      {build(out)}")
+        say(f"curves:      tensorboard --logdir {out}")
+    for run in outcome.failed:
+        say(f"failed:      {run.name}, see {run.error}")
+    if outcome.waiting:
+        reason = "interrupted" if outcome.interrupted else "out of time"
+        command = shlex.join(["rnnnorm", "compare", *args])
+        say(f"{reason}: {count(len(outcome.waiting), 'run')} left; to go on: {command}")
+    if outcome.interrupted:
+        return INTERRUPTED
+    return FAILED if outcome.failed else OK
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from talking: many runs would repeat the same lines many times."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,156 @@
+"""From command line and YAML to the objects of a run, the user's own classes included."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rnnnorm.compare.comparison import Comparison, differences
+
+if TYPE_CHECKING:
+    from tests.compare.conftest import Small
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("without_report")]
+
+MINE = '''
+import torch
+from torch import nn
+import lightning as L
+import rnnnorm
+from rnnnorm.data import TemporalOrder
+
+
+class MyData(TemporalOrder):
+    """Mine."""
+
+    def __init__(self, size: int = 30):
+        super().__init__(num_train=size, num_val=10, num_test=20, min_length=10, max_length=20)
+
+
+class MyModel(L.LightningModule):
+    """Knows nothing of specs, metrics and scores."""
+
+    def __init__(self, norm: str = "none", width: int = 3):
+        super().__init__()
+        self.embedding = nn.Embedding(8, width)
+        self.lstm = rnnnorm.LSTM(width, width, norm=norm)
+        self.head = nn.Linear(width, 4)
+
+    def loss(self, batch):
+        rows = batch.input._replace(data=self.embedding(batch.input.data[:, 0]))
+        return nn.functional.cross_entropy(self.head(self.lstm(rows)[1][0][-1]), batch.target)
+
+    def training_step(self, batch, index):
+        loss = self.loss(batch)
+        self.log("train/loss", loss, batch_size=len(batch.target))
+        return loss
+
+    def validation_step(self, batch, index):
+        self.log("val/loss", self.loss(batch), batch_size=len(batch.target))
+
+    def test_step(self, batch, index):
+        self.log("test/loss", self.loss(batch), batch_size=len(batch.target))
+
+    def forward(self, batch):
+        return self.loss(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class NoNorm(MyModel):
+    """Cannot be compared."""
+
+    def __init__(self, width: int = 3):
+        super().__init__(width=width)
+'''
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_for_test.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine_for_test", raising=False)
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_data_module_and_a_model_of_ones_own(small: Small) -> None:
+    small.config.write_text(
+        "data: {class_path: mine_for_test.MyData, init_args: {size: 40}}\n"
+        "model: {class_path: mine_for_test.MyModel, init_args: {width: 5}}\n"
+        "trainer: {max_epochs: 2, accelerator: cpu}\n"
+    )
+    assert small("--norms", "none,bn-vertical") == 0
+    found = small.result("bn-vertical")
+    assert (found["metric"], found["metric_mode"], found["task"]) == ("loss", "min", "MyModel")
+    assert found["test"]["running"]["loss"] > 0
+    assert found["test"]["running"] != found["test"]["batch"] != found["test"]["population"]
+    assert found["buckets"] == {"length": [], "step": []}
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_model_without_norm_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="no argument `norm`"):
+        Comparison(["--data", "TemporalOrder", "--model", "mine_for_test.NoNorm"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-c", "nope"], "experiments: .*default"),
+        (["--norms", "nope"], "bn-timestep"),
+        (["--model.norm", "ln"], "--norms"),
+        (["--seed_everything", "3"], "--seeds"),
+        (["--data-dir", "data"], "reads no files"),
+        (["--seeds", "0"], "--seeds"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_contradictions_are_refused_before_anything_runs(args: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Comparison(args)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--model.hidden_sizes", "3"], "hidden_size, num_layers"),
+        (["--data.batchsize", "3"], "batch_size"),
+        (["--data", "Nope"], "Nope"),
+        (["--trainer.max_epoch", "3"], "max_epoch"),
+        (["--max-minutes", "-1"], "max_minutes"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_unknown_keys_and_values_are_refused_by_the_parser(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        Comparison(args)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_command_line_overrides_the_experiment_and_the_experiment_the_defaults() -> None:
+    comparison = Comparison(["-c", "names", "--model.hidden_size", "9", "--trainer.max_epochs=2", "--norms", "ln"])
+    config = comparison.config
+    assert (config.model.init_args.hidden_size, config.trainer.max_epochs) == (9, 2)
+    assert (config.model.init_args.dropout, comparison.seeds) == (0.3, [0, 1, 2])
+    assert config.trainer.gradient_clip_val == 1.0
+    assert comparison.norms == ["ln"]
+    assert comparison.out == Path("runs/names")
+
+
+def test_other_data_than_the_default_need_no_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = Comparison(["--data", "AddingProblem", "--data.num_train", "10"])
+    assert comparison.config.data.class_path.endswith("AddingProblem")
+    assert comparison.build_data().spec.task == "regression"
+
+
+def test_differences_are_named_as_they_are_typed() -> None:
+    old = {"model": {"init_args": {"hidden_size": 64, "norm": "none"}}, "trainer": {"max_epochs": 3}}
+    new = {"model": {"init_args": {"hidden_size": 32, "norm": "none"}}, "trainer": {"max_epochs": 3, "precision": 16}}
+    assert differences(old, new) == ["model.hidden_size: 64 there, 32 now", "trainer.precision: None there, 16 now"]

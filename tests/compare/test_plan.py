@@ -1,0 +1,56 @@
+"""Which runs are planned, and where they live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rnnnorm import presets
+from rnnnorm.compare.plan import Run, parse_norms, parse_seeds, plan
+
+
+@pytest.mark.parametrize(
+    ("given", "norms"),
+    [
+        ("none,ln", ["none", "ln"]),
+        (" none , ln ,", ["none", "ln"]),
+        (["bn-timestep:gain=1.0"], ["bn-timestep:gain=1.0"]),
+        ("ln,none,ln", ["ln", "none"]),
+        ("all", list(presets())),
+        ("ln:gain=0.5,all", ["ln:gain=0.5", *presets()]),
+    ],
+)
+def test_norms(given: str | list[str], norms: list[str]) -> None:
+    assert parse_norms(given) == norms
+
+
+@pytest.mark.parametrize(("given", "existing"), [("nope", "bn-timestep"), ("ln:slope=1", "gain"), (",", "bn-timestep")])
+def test_unknown_norms_are_refused_and_those_that_exist_listed(given: str, existing: str) -> None:
+    with pytest.raises(ValueError, match=existing):
+        parse_norms(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [(1, [0]), (3, [0, 1, 2]), ("3,7", [3, 7]), ([3, 7], [3, 7]), ("5,", [5]), ([3, 3], [3])]
+)
+def test_seeds(given: int | str | list[int], seeds: list[int]) -> None:
+    assert parse_seeds(given) == seeds
+
+
+@pytest.mark.parametrize("given", [0, -1, "", "a,b", "-1,2", []])
+def test_impossible_seeds_are_refused(given: int | str | list[int]) -> None:
+    with pytest.raises(ValueError, match="--seeds"):
+        parse_seeds(given)
+
+
+def test_every_norm_gets_a_run_per_seed_and_seeds_come_one_after_the_other() -> None:
+    runs = plan(["none", "ln"], [0, 1], Path("out"))
+    assert [(run.norm, run.seed) for run in runs] == [("none", 0), ("ln", 0), ("none", 1), ("ln", 1)]
+
+
+def test_folders_are_named_for_tensorboard_and_for_every_file_system() -> None:
+    run = Run("bn-timestep:gain=1.0:max_steps=50", 3, Path("out"))
+    assert run.name == "bn-timestep,gain=1.0,max_steps=50/seed=3"
+    assert run.folder == Path("out/bn-timestep,gain=1.0,max_steps=50/seed=3")
+    assert run.last == run.folder / "checkpoints" / "last.ckpt"

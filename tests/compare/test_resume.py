@@ -1,0 +1,121 @@
+"""A comparison that is interrupted goes on where it stopped, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rnnnorm.compare import run as run_module
+from rnnnorm.compare.control import Control
+
+if TYPE_CHECKING:
+    from tests.compare.conftest import AtStep, Small
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("without_report")]
+
+
+def weights(folder: Path, name: str) -> dict[str, Any]:
+    checkpoint = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return checkpoint["state_dict"]  # type: ignore[no-any-return]
+
+
+def assert_same_weights(a: Path, b: Path, name: str) -> None:
+    first, second = weights(a, name), weights(b, name)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+def curves(folder: Path) -> list[tuple[str, int, float]]:
+    events = EventAccumulator(str(folder)).Reload()
+    return [(tag, p.step, p.value) for tag in ("train/loss", "val/loss") for p in events.Scalars(tag)]
+
+
+@pytest.mark.parametrize("step", [2, 6, 8, 11], ids=["mid epoch", "end of epoch", "second epoch", "last but one"])
+def test_an_interrupted_run_resumes_to_the_same_result(
+    small: Small, tmp_path: Path, at_step: AtStep, step: int
+) -> None:
+    norms, whole = ("--norms", "bn-timestep,none"), tmp_path / "whole"
+    assert small(*norms, out=whole) == 0
+    pending = [signal.SIGINT]
+    at_step(step, lambda trainer: os.kill(os.getpid(), pending.pop()) if pending else None)
+    assert small(*norms) == 130
+    assert "interrupted: 2 runs left; to go on: rnnnorm compare" in small.printed
+    folder = small.out / "bn-timestep" / "seed=0"
+    assert not (folder / "result.json").exists()
+    assert small(*norms) == 0
+    for name in ("last", "best"):
+        assert_same_weights(folder, whole / "bn-timestep" / "seed=0", name)
+    for norm in ("bn-timestep", "none"):
+        assert small.result(norm) | {"seconds": 0} == small.result(norm, out=whole) | {"seconds": 0}
+    assert curves(folder) == curves(whole / "bn-timestep" / "seed=0")
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_step: AtStep
+) -> None:
+    whole = tmp_path / "whole"
+    assert small(out=whole) == 0
+    monkeypatch.setattr(Control.__init__, "__defaults__", (None, 0.0))  # a checkpoint at each step
+    pending = [signal.SIGINT]
+
+    def kill(trainer: L.Trainer) -> None:
+        if pending:
+            pending.clear()
+            raise KeyboardInterrupt
+
+    at_step(4, kill)
+    assert small() == 130
+    last = torch.load(small.out / "none" / "seed=0" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3
+    assert small() == 0
+    for name in ("last", "best"):
+        assert_same_weights(small.out / "none" / "seed=0", whole / "none" / "seed=0", name)
+    assert curves(small.out / "none" / "seed=0") == curves(whole / "none" / "seed=0")
+
+
+def test_a_run_interrupted_while_it_is_evaluated_is_not_trained_again(
+    small: Small, monkeypatch: pytest.MonkeyPatch, at_step: AtStep
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def stop(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(run_module, "evaluate", stop)
+        assert small() == 130
+    at_step(12, lambda trainer: pytest.fail("trained again"))
+    assert small() == 0
+    assert small.result()["steps"] == 12
+
+
+def test_the_state_of_a_stream_and_its_random_numbers_survive(small: Small, tmp_path: Path, at_step: AtStep) -> None:
+    text = tmp_path / "text"
+    text.mkdir()
+    for split in ("train", "valid", "test"):
+        (text / f"{split}.txt").write_text("the cat sat on the mat and the dog lay on the log\n" * 12)
+    stream = [
+        "--data",
+        "LanguageModel",
+        "--data.dataset",
+        "folder",
+        "--data.folder",
+        str(text),
+        "--data.mode",
+        "stream",
+    ]
+    stream += ["--data.bptt", "7", "--data.batch_size", "4", "--data.eval_batch_size", "4", "--norms", "bn-vertical"]
+    whole = tmp_path / "whole"
+    assert small(*stream, out=whole) == 0
+    pending = [signal.SIGINT]
+    at_step(3, lambda trainer: os.kill(os.getpid(), pending.pop()) if pending else None)
+    assert small(*stream) == 130
+    assert small(*stream) == 0
+    assert_same_weights(small.out / "bn-vertical" / "seed=0", whole / "bn-vertical" / "seed=0", "last")

@@ -1,0 +1,133 @@
+"""The main job on a small problem: what is run, with what, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rnnnorm.compare import run as run_module
+
+if TYPE_CHECKING:
+    from tests.compare.conftest import Small
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_a_comparison_leaves_results_report_and_run_folders(small: Small) -> None:
+    assert small("--norms", "none,bn-timestep:gain=1.0", "--seeds", "2") == 0
+    for name in ("results.csv", "summary.md", "report.html", "compare.yaml", "data.json"):
+        assert (small.out / name).stat().st_size > 0, name
+    for norm in ("none", "bn-timestep,gain=1.0"):
+        for seed in range(2):
+            folder = small.out / norm / f"seed={seed}"
+            assert {"config.yaml", "result.json", "checkpoints"} <= {path.name for path in folder.iterdir()}
+    found = small.result("bn-timestep,gain=1.0", 1)
+    assert found["norm"] == "bn-timestep:gain=1.0"
+    assert (found["seed"], found["status"], found["steps"], found["epochs"]) == (1, "finished", 12, 2)
+    assert found["statistics"] > 0
+    assert set(found["test"]) == {"running", "population", "batch"}
+    assert found["test"]["running"] != found["test"]["batch"]
+    assert f"tensorboard --logdir {small.out}" in small.printed
+    assert json.loads((small.out / "data.json").read_text())["train_lengths"]["max"] <= 30
+
+
+def test_norms_without_batch_statistics_score_the_same_in_all_modes(small: Small) -> None:
+    assert small("--norms", "ln") == 0
+    test = small.result("ln")["test"]
+    assert test["running"] == test["population"] == test["batch"]
+    assert small.result("ln")["statistics"] == 0
+
+
+def test_buckets_partition_the_test_split_and_are_the_same_for_all_runs(small: Small) -> None:
+    assert small("--norms", "none,bn-vertical", "--seeds", "3,7") == 0
+    found = [small.result(norm, seed)["buckets"] for norm in ("none", "bn-vertical") for seed in (3, 7)]
+    for axis in ("length", "step"):
+        edges = [[(b["low"], b["high"], b["count"]) for b in buckets[axis]] for buckets in found]
+        assert all(other == edges[0] for other in edges)
+        assert sum(count for _, _, count in edges[0]) == 40
+        assert 1 < len(edges[0]) <= 6
+    accuracy = small.result("none", 3)["test"]["running"]["accuracy"]
+    mean = sum(b["running"] * b["count"] for b in found[0]["length"]) / 40
+    assert mean == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_all_norms_start_from_the_same_weights_and_see_the_same_batches(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, tuple[dict[str, Any], list[torch.Tensor]]] = {}
+    start, step = L.LightningModule.on_train_start, run_module.StepProgress.on_train_batch_end
+
+    def note_start(self: Any) -> None:
+        seen[self.hparams["norm"]] = ({k: v.clone() for k, v in self.state_dict().items()}, [])
+        start(self)
+
+    def note_batch(self: Any, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, *args: Any) -> None:
+        seen[module.hparams["norm"]][1].append(batch.input.data)
+        step(self, trainer, module, outputs, batch, *args)
+
+    monkeypatch.setattr(L.LightningModule, "on_train_start", note_start)
+    monkeypatch.setattr(run_module.StepProgress, "on_train_batch_end", note_batch)
+    assert small("--norms", "none,ln,bn-timestep") == 0
+    initial, batches = seen["none"]
+    for norm in ("ln", "bn-timestep"):
+        shared = initial.keys() & seen[norm][0].keys()
+        assert {"lstm.weight_ih_l0", "lstm.weight_hh_l0", "head.weight"} <= shared
+        for name in shared:
+            assert torch.equal(initial[name], seen[norm][0][name]), f"{name} of {norm}"
+        assert all(torch.equal(a, b) for a, b in zip(batches, seen[norm][1], strict=True))
+
+
+def test_tensorboard_tags_are_the_same_in_every_run_and_hparams_are_filled(small: Small) -> None:
+    assert small("--norms", "none,bn-timestep") == 0
+    tags = []
+    for norm in ("none", "bn-timestep"):
+        events = EventAccumulator(str(small.out / norm / "seed=0")).Reload()
+        tags.append(set(events.Tags()["scalars"]))
+        assert "_hparams_/session_start_info" in events.summary_metadata
+        last = events.Scalars("test/accuracy_population")[-1]
+        assert last.value == pytest.approx(small.result(norm)["test"]["population"]["accuracy"])
+        lengths = [point.step for point in events.Scalars("test_by_length/accuracy_batch")]
+        assert lengths == [bucket["high"] for bucket in small.result(norm)["buckets"]["length"]]
+    assert tags[0] == tags[1]
+    assert {"train/loss", "val/loss", "val/loss_batch", "val/accuracy"} <= tags[0]
+
+
+def test_finished_runs_are_skipped_and_norms_and_seeds_can_be_added(small: Small) -> None:
+    assert small() == 0
+    before = (small.out / "none" / "seed=0" / "result.json").stat().st_mtime_ns
+    assert small("--norms", "none,ln", "--seeds", "2") == 0
+    assert "1 of 4 runs have been finished before" in small.printed
+    assert (small.out / "none" / "seed=0" / "result.json").stat().st_mtime_ns == before
+    assert (small.out / "results.csv").read_text().count("\n") == 5
+
+
+def test_another_configuration_is_refused_unless_overwritten(small: Small) -> None:
+    assert small() == 0
+    with pytest.raises(ValueError, match=r"model\.hidden_size: 4 there, 5 now") as error:
+        small("--model.hidden_size", "5")
+    assert "--out" in str(error.value)
+    assert "--overwrite" in str(error.value)
+    parameters = small.result()["parameters"]
+    assert small("--model.hidden_size", "5", "--overwrite") == 0
+    assert small.result()["parameters"] > parameters
+
+
+def test_where_the_data_lie_and_how_they_are_loaded_is_not_another_configuration(small: Small) -> None:
+    assert small() == 0
+    assert small("--data.num_workers", "1") == 0
+    assert "1 of 1 runs" in small.printed
+
+
+def test_the_configuration_of_a_run_can_be_fitted_by_itself(small: Small) -> None:
+    assert small("--norms", "ln", "--seeds", "5,") == 0
+    config = yaml.safe_load((small.out / "ln" / "seed=5" / "config.yaml").read_text())
+    assert config["seed_everything"] == 5
+    assert config["model"]["class_path"] == "rnnnorm.tasks.classification.Classification"
+    assert config["model"]["init_args"]["norm"] == "ln"
+    assert "norms" not in config

@@ -1,0 +1,66 @@
+"""Every experiment parses; those that need no files are run for a few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse._util import import_object
+from rich.console import Console
+
+from rnnnorm.compare.comparison import Comparison
+from rnnnorm.compare.experiments import experiments, find_experiment, folder, title
+from rnnnorm.compare.runner import compare
+from rnnnorm.data.synthetic import Generated
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+NAMES = list(experiments())
+FEW = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_parses_and_says_what_it_is(name: str) -> None:
+    comparison = Comparison(["-c", name])
+    assert comparison.out == Path("runs") / name
+    assert len(title(experiments()[name])) > 30
+    assert comparison.norms
+    assert comparison.seeds
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_overrides_defaults_only(name: str) -> None:
+    """What an experiment says differs from what would be without it."""
+    path = experiments()[name]
+    said = yaml.safe_load(path.read_text())
+    bare = Comparison(["-c", name]).parser.get_defaults().trainer
+    assert all(bare[key] != value for key, value in said.get("trainer", {}).items())
+    assert set(said) <= {"norms", "seeds", "data", "model", "trainer"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_a_few_steps_if_it_needs_no_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = import_object(Comparison(["-c", name]).config.data.class_path)
+    if not issubclass(cls, Generated):
+        pytest.skip("reads files")
+    monkeypatch.setattr("rnnnorm.report.build", lambda out: out / "report.html")
+    args = ["-c", name, "--norms", "bn-timestep", "--seeds", "1", "--out", str(tmp_path / "out"), *FEW]
+    assert compare([*args, "--trainer.max_epochs=1"], Console(quiet=True)) == 0
+    assert (tmp_path / "out" / "bn-timestep" / "seed=0" / "result.json").is_file()
+
+
+def test_a_name_a_path_and_a_file_of_ones_own_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    packaged = folder() / "names.yaml"
+    assert find_experiment("names") == find_experiment("names.yaml") == packaged
+    assert find_experiment("experiments/names.yaml") == packaged
+    (tmp_path / "names.yaml").write_text("seeds: 2\n")
+    assert find_experiment("names.yaml") == Path("names.yaml")
+    assert find_experiment("names") == packaged
+
+
+@pytest.mark.parametrize("name", ["nope", "nope.yaml", "experiments/nope.yaml", "elsewhere/names.yaml"])
+def test_an_unknown_experiment_is_refused_and_those_that_exist_listed(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*default.*pos-tagging"):
+        find_experiment(name)
