@@ -137,11 +137,14 @@ class Comparison(TaskCLI):
         """Trainer and model of one run; the data module is `self.datamodule`.
 
         All norms of one seed get the same initial weights and the same batches: the random streams are set before
-        the data module and again before the model is made.
+        the data module and again before the model is made. Another seed means other weights and another order of the
+        same data.
         """
         self.config = self._common.clone()
         self.config.seed_everything = run.seed
         self.config.model.init_args.norm = run.norm
+        if self.config.data.init_args.get("shuffle_seed", 0) is None:
+            self.config.data.init_args.shuffle_seed = run.seed
         vars(self).pop("config_dump", None)  # what LightningCLI notes in checkpoints, kept from the run before
         self._logger, self._callbacks = logger, callbacks
         seed_everything(run.seed, workers=True, verbose=False)

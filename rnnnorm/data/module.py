@@ -40,6 +40,8 @@ class SequenceDataModule(L.LightningDataModule):
         eval_batch_size: the same for validation and test; None is `batch_size`.
         num_workers: processes that prepare batches; data in memory need none.
         seed: of everything random about the data: which examples there are, how they are split, and their order.
+        shuffle_seed: of the order of the training batches alone, so that it can change while the data stay the same;
+            None is `seed`.
 
     Raises:
         ValueError: a batch size below 1 or a negative number of workers.
@@ -48,15 +50,21 @@ class SequenceDataModule(L.LightningDataModule):
     task: ClassVar[Task]
 
     def __init__(
-        self, batch_size: int = 32, eval_batch_size: int | None = None, num_workers: int = 0, seed: int = 0
+        self,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        shuffle_seed: int | None = None,
     ) -> None:
         super().__init__()
         at_least(1, batch_size=batch_size, eval_batch_size=batch_size if eval_batch_size is None else eval_batch_size)
-        at_least(0, num_workers=num_workers, seed=seed)
+        at_least(0, num_workers=num_workers, seed=seed, shuffle_seed=seed if shuffle_seed is None else shuffle_seed)
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.shuffle_seed = seed if shuffle_seed is None else shuffle_seed
 
     @abstractmethod
     def load(self) -> dict[str, list[Example]]:
@@ -112,7 +120,7 @@ class SequenceDataModule(L.LightningDataModule):
         """
         return ResumableLoader(
             Examples(self.examples(split)),
-            plan=LengthBucketBatchSampler(self.lengths(split), batch_size, shuffle=shuffle, seed=self.seed),
+            plan=LengthBucketBatchSampler(self.lengths(split), batch_size, shuffle=shuffle, seed=self.shuffle_seed),
             collate_fn=partial(collate, task=self.task),
             num_workers=self.num_workers,
         )

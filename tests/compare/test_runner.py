@@ -83,6 +83,21 @@ def test_all_norms_start_from_the_same_weights_and_see_the_same_batches(
         assert all(torch.equal(a, b) for a, b in zip(batches, seen[norm][1], strict=True))
 
 
+def test_another_seed_is_another_order_of_the_same_data(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, list[torch.Tensor]] = {}
+    step = run_module.StepProgress.on_train_batch_end
+
+    def note(self: Any, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, *args: Any) -> None:
+        seen.setdefault(trainer.datamodule.shuffle_seed, []).append(batch.input.data)  # type: ignore[attr-defined]
+        step(self, trainer, module, outputs, batch, *args)
+
+    monkeypatch.setattr(run_module.StepProgress, "on_train_batch_end", note)
+    assert small("--seeds", "2") == 0
+    orders = [torch.cat(batches[:6]).flatten() for batches in (seen[0], seen[1])]
+    assert not torch.equal(*orders)
+    assert torch.equal(*(order.sort().values for order in orders))
+
+
 def test_tensorboard_tags_are_the_same_in_every_run_and_hparams_are_filled(small: Small) -> None:
     assert small("--norms", "none,bn-timestep") == 0
     tags = []
