@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse.typing import PositiveFloat
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -16,7 +16,7 @@ from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
 from rnnnorm.compare.plan import Run, parse_norms, parse_seeds
 
-OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "overwrite")
+OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite")
 """Keys of the comparison itself; everything else is a key of each run."""
 
 MACHINE = (
@@ -73,6 +73,7 @@ class Comparison(TaskCLI):
         self.seeds = parse_seeds(own["seeds"])
         self.out = Path(own["out"] or Path("runs") / self.experiment)
         self.max_minutes: float | None = own["max_minutes"]
+        self.threads: int | None = own["threads"]
         self.overwrite: bool = own["overwrite"]
         self._check(own["data_dir"])
         self.config.seed_everything = False
@@ -88,6 +89,7 @@ class Comparison(TaskCLI):
         add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")
         add("--max-minutes", type=PositiveFloat | None, default=None, help="time for all runs together")
+        add("--threads", type=PositiveInt | None, default=None, help="CPU threads; torch's own choice if not given")
         add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
 
     def _set_seed(self) -> None:

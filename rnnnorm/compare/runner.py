@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 import yaml
 from rich.console import Console
 
@@ -53,6 +54,8 @@ def compare(args: list[str], console: Console | None = None) -> int:
     console = console or make_console()
     with quiet():
         comparison = Comparison(args)
+        if comparison.threads is not None:
+            torch.set_num_threads(comparison.threads)
         _prepare(comparison)
         runs = plan(comparison.norms, comparison.seeds, comparison.out)
         outcome = _run_all(comparison, runs, console)
