@@ -1,0 +1,58 @@
+"""From a folder of runs to everything a comparison leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+from rich.table import Table
+
+from rnnnorm.report.canvas import LIGHT, settings
+from rnnnorm.report.curves import Curve, read_curves
+from rnnnorm.report.figures import Figures
+from rnnnorm.report.page import render
+from rnnnorm.report.runs import find_runs
+from rnnnorm.report.summary import summarize
+from rnnnorm.report.tables import results_csv, summary_markdown, terminal_table
+
+
+def build(out: Path | str) -> Path:
+    """Write `results.csv`, `summary.md`, `figure.png`, `figure.svg` and `report.html` into a folder of runs.
+
+    Runs that are unfinished, have diverged or cannot be read are reported as such; what is missing is left out.
+
+    Args:
+        out: the folder that `rnnnorm compare` wrote, with one folder `<norm>/seed=<k>/` per run.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        ValueError: `out` is no folder or holds no run, or its runs were measured by different metrics.
+    """
+    out = Path(out)
+    summary = summarize(find_runs(out))
+    curves: dict[str, list[dict[str, Curve]]] = {
+        row.norm: [read_curves(run.folder) for run in row.runs] for row in summary.rows
+    }
+    figures = Figures(summary, curves)
+    (out / "results.csv").write_text(results_csv(summary), encoding="utf-8")
+    (out / "summary.md").write_text(summary_markdown(summary), encoding="utf-8")
+    with settings():
+        picture = figures.summary_figure(LIGHT)
+        picture.savefig(out / "figure.png", dpi=144, facecolor=LIGHT.paper, metadata={"Software": None})
+        # Outlines instead of text: an image has no fonts of the page around it.
+        with matplotlib.rc_context({"svg.fonttype": "path"}):
+            picture.savefig(out / "figure.svg", facecolor=LIGHT.paper, metadata={"Date": None})
+    page = out / "report.html"
+    page.write_text(render(out, figures), encoding="utf-8")
+    return page
+
+
+def summary_table(out: Path | str) -> Table:
+    """The table of norms for the terminal, best first: the same rows as in `summary.md`.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    return terminal_table(summarize(find_runs(Path(out))))

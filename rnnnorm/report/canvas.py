@@ -1,0 +1,187 @@
+"""Drawing surfaces: matplotlib figures measured in pixels, and their way into a page as themed inline SVG."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from rnnnorm.report.curves import Array, Band
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of everything that is not a norm."""
+
+    ink: str = "#1d2126"
+    muted: str = "#656d76"
+    grid: str = "#e4e6e9"
+    paper: str = "#ffffff"
+
+
+LIGHT = Theme()
+
+THEMED = Theme("#010101", "#020202", "#030303", "#040404")
+"""Stand-ins that `inline` turns into the page's CSS variables, so that one drawing serves light and dark."""
+
+_VARIABLES = {"#010101": "var(--ink)", "#020202": "var(--muted)", "#030303": "var(--grid)", "#040404": "var(--paper)"}
+
+# 72 dots per inch make a point a pixel of the SVG. Text stays text, in the reader's font; the salt keeps ids stable,
+# so that the same runs give the same file.
+_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "rnnnorm", "figure.dpi": 72, "font.size": 11}
+
+
+def canvas(width: int, height: int, margins: tuple[int, int, int, int], theme: Theme) -> tuple[Figure, Axes]:
+    """A figure of one plot, in pixels; `margins` are left, right, top, bottom."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
+    left, right, top, bottom = margins
+    axes = figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
+    dress(axes, theme)
+    return figure, axes
+
+
+def dress(axes: Axes, theme: Theme, size: float = 11) -> None:
+    """No frame, quiet ticks, a horizontal grid."""
+    axes.set_facecolor("none")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(theme.grid)
+    axes.tick_params(length=0, labelsize=size, labelcolor=theme.muted, color=theme.grid, pad=5, which="both")
+    axes.grid(axis="y", color=theme.grid, linewidth=1)
+    axes.set_axisbelow(True)
+
+
+def name_axes(axes: Axes, x: str, y: str, theme: Theme, size: float = 11) -> None:
+    """Label the axes: x below at the right end, y above the plot, where it can be read without turning the head."""
+    axes.set_xlabel(x, color=theme.muted, fontsize=size, loc="right", labelpad=4)
+    axes.set_title(y, color=theme.ink, fontsize=size, loc="left", x=0, pad=9)
+
+
+def scale(axes: Axes, values: Iterable[Array], axis: str = "y") -> None:
+    """Choose the scale of an axis from what it shows: logarithmic where positive values span more than a factor of 30.
+
+    On a logarithmic axis what lies beyond 10 000 times the median is cut off: a run about to diverge would flatten the
+    others.
+    """
+    every = np.concatenate([np.asarray(value, dtype=np.float64).ravel() for value in values] or [np.zeros(0)])
+    every = every[np.isfinite(every)]
+    target = axes.yaxis if axis == "y" else axes.xaxis
+    set_limits = axes.set_ylim if axis == "y" else axes.set_xlim
+    if len(every) == 0:
+        return
+    low, high = float(every.min()), float(every.max())
+    if low > 0 and high / low > 30:
+        high = min(high, 1e4 * float(np.median(every)))
+        (axes.set_yscale if axis == "y" else axes.set_xscale)("log")
+        margin = (high / low) ** 0.06
+        set_limits(low / margin, high * margin)
+        target.set_major_locator(LogLocator(numticks=6))
+        target.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+        target.set_minor_locator(NullLocator())
+        target.set_minor_formatter(NullFormatter())
+    else:
+        margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+        set_limits(low - margin, high + margin)
+        target.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+
+
+def steps_axis(axes: Axes, last: float, ticks: int = 5) -> None:
+    """The x axis of training steps, from 0 to `last`."""
+    axes.set_xlim(0, max(last, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+
+
+def compact(value: float) -> str:
+    """A tick's number, short: `0.5`, `250`, `1.5k`, `2M`."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if 1e15 > abs(value) >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:.3g}"
+
+
+def draw_band(
+    axes: Axes, band: Band, colour: str, style: str = "-", width: float = 1.8, gid: str | None = None
+) -> None:
+    """A mean line in its band from the smallest to the largest seed."""
+    if len(band.step) == 1:
+        axes.plot(band.step, band.mean, "o", color=colour, markersize=4, gid=gid)
+        return
+    if np.any(band.high > band.low):
+        axes.fill_between(band.step, band.low, band.high, color=colour, alpha=0.16, linewidth=0, gid=gid)
+    axes.plot(band.step, band.mean, style, color=colour, linewidth=width, solid_capstyle="round", gid=gid)
+
+
+def spread(positions: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Move labels apart: nearest positions in the same order, at least `gap` apart, within [low, high] if they fit."""
+    order = sorted(range(len(positions)), key=positions.__getitem__)
+    if not order:
+        return []
+    # Least squares under an order constraint: subtract the gaps and merge neighbours that would cross.
+    blocks: list[list[float]] = []  # [mean, members]
+    for rank, k in enumerate(order):
+        blocks.append([positions[k] - rank * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            mean, members = blocks.pop()
+            blocks[-1] = [
+                (blocks[-1][0] * blocks[-1][1] + mean * members) / (blocks[-1][1] + members),
+                blocks[-1][1] + members,
+            ]
+    flat = [mean for mean, members in blocks for _ in range(int(members))]
+    top = max(high - (len(order) - 1) * gap, low)
+    placed = {k: min(max(flat[rank], low), top) + rank * gap for rank, k in enumerate(order)}
+    return [placed[k] for k in range(len(positions))]
+
+
+def settings() -> AbstractContextManager[None]:
+    """The context in which figures are drawn and saved."""
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def inline(figure: Figure, key: str, label: str) -> str:
+    """A figure as an `<svg>` element for a page: themed by CSS variables, ids its own, described to screen readers.
+
+    Elements whose gid is `norm:<k>` get the class `n<k>`, by which the page can pick out one norm.
+
+    Args:
+        figure: drawn with the `THEMED` theme.
+        key: unique in the page; it prefixes every id.
+        label: the alternative text.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # The embedded style sheet would reach beyond the figure: the page has these rules for its figures.
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, variable)
+    svg = re.sub(r'id="norm:(\d+)"', r'class="n\1"', svg)
+    svg = re.sub(
+        r'\bid="(?:figure|axes|patch|text|line2d|matplotlib\.axis|xtick|ytick|[A-Z]\w*Collection)_\d+"', "", svg
+    )
+    svg = re.sub(r'\bid="', f'id="{key}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{key}-", svg)
+    svg = re.sub(r'href="#', f'href="#{key}-', svg)
+    svg = re.sub(r"font-family:[^;\"]*", "font-family: inherit", svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    head = f'<svg role="img" aria-label="{html.escape(label, quote=True)}"'
+    return re.sub(r"<svg\b([^>]*)>", lambda tag: head + _size(tag[1]) + ">", svg, count=1).strip()
+
+
+def _size(attributes: str) -> str:
+    """Keep the viewBox alone: the page decides how wide a figure is."""
+    box = re.search(r'viewBox="[^"]*"', attributes)
+    return f" {box[0]}" if box else ""

@@ -1,0 +1,208 @@
+"""The figures of a report: the summary picture, and the page's inline panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rnnnorm.report import panels
+from rnnnorm.report.canvas import THEMED, Theme, canvas, dress, inline, name_axes, settings
+from rnnnorm.report.curves import Band, Curve, bands
+from rnnnorm.report.runs import HEADLINE
+from rnnnorm.report.summary import Row, Summary
+
+
+@dataclass
+class Figures:
+    """Draws one comparison.
+
+    Args:
+        summary: its table.
+        curves: norm → the curves of each seed.
+    """
+
+    summary: Summary
+    curves: Mapping[str, Sequence[Mapping[str, Curve]]]
+    order: list[str] = field(init=False)
+    metric: str = field(init=False)
+    ends: dict[str, list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = [row.norm for row in self.summary.rows]
+        self.metric = self.summary.metric or self._logged_metric()
+        self.ends = {
+            row.norm: [run.number("diverged_at") for run in row.runs if np.isfinite(run.number("diverged_at"))]
+            for row in self.summary.rows
+        }
+
+    def bands(self, tag: str) -> dict[str, Band]:
+        """Norm → band of one tag."""
+        return bands(self.curves, tag)
+
+    def gaps(self) -> dict[str, list[float]]:
+        """Norm → last validation loss under running statistics over that under the batch's own, one per seed."""
+        gaps: dict[str, list[float]] = {}
+        for norm, seeds in self.curves.items():
+            for seed in seeds:
+                if "val/loss" not in seed or "val/loss_batch" not in seed:
+                    continue
+                running, batch = seed["val/loss"], seed["val/loss_batch"]
+                both = np.intersect1d(running.step, batch.step)
+                if len(both):
+                    below = float(batch.value[batch.step == both[-1]][0])
+                    if below > 0:
+                        gaps.setdefault(norm, []).append(float(running.value[running.step == both[-1]][0]) / below)
+        return gaps
+
+    def summary_figure(self, theme: Theme) -> Figure:
+        """Learning curves, final scores and the gap between evaluation modes, every norm in one row.
+
+        Draw and save it within `canvas.settings()`.
+        """
+        count = len(self.order)
+        names = max(len(panels.shorten(norm)) for norm in self.order) * 6.6 + 18
+        width, height = 1120, max(380, 96 + 30 * count)
+        left, plot, gap_plot, bottom, top = 52, 430, 150, 50, 44
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
+        inner = height - bottom - top
+
+        def place(x: float, wide: float) -> tuple[float, float, float, float]:
+            return (x / width, bottom / height, wide / width, inner / height)
+
+        lines = figure.add_axes(place(left, plot))
+        scores_left = left + plot + 44 + names
+        scores = figure.add_axes(place(scores_left, width - scores_left - gap_plot - 44))
+        gap = figure.add_axes(place(width - gap_plot - 14, gap_plot))
+        for axes in (lines, scores, gap):
+            dress(axes, theme)
+
+        curves = self.bands(f"val/{self.metric}")
+        panels.learning_curves(lines, curves, self.order, theme, ends=self.ends, ticks=6)
+        name_axes(lines, "training step", f"validation {self.metric}", theme, 12)
+        positions = [float(count - 1 - k) for k in range(count)]
+        for axes in (scores, gap):
+            axes.set_ylim(-0.7, count - 0.3)
+            axes.set_yticks([])
+            axes.grid(axis="x", color=theme.grid, linewidth=1)
+            for y in positions:
+                axes.axhline(y, color=theme.grid, linewidth=1, zorder=0)
+        rows = {
+            norm: float(scores.transData.transform((0, y))[1])
+            for norm, y in zip(self.order, positions, strict=True)
+        }  # fmt: skip
+        panels.label_ends(lines, curves, self.order, theme, gap=16, size=12, reach=40, rows=rows)
+        for norm in self.order:
+            if norm not in curves:
+                lines.annotate(panels.shorten(norm), (left + plot + 40, rows[norm]), xycoords="figure points",
+                               fontsize=12, color=theme.ink, va="center_baseline")  # fmt: skip
+        panels.final_scores(scores, self.summary.rows, positions, theme)
+        name_axes(scores, "", f"test {self.metric}", theme, 12)
+        panels.mode_legend(scores, theme)
+        panels.statistics_gap(gap, self.gaps(), self.summary.rows, positions, theme)
+        name_axes(gap, "", "val. loss, running ÷ batch", theme, 12)
+        return figure
+
+    def summary_svg(self) -> str:
+        """The summary picture for a wide page."""
+        with settings():
+            return inline(self.summary_figure(THEMED), "summary", self._summary_label())
+
+    def scores_svg(self) -> str:
+        """The final scores for a narrow page."""
+        count = len(self.order)
+        longest = max(len(panels.shorten(norm)) for norm in self.order)
+        with settings():
+            left = int(min(10 + 6.0 * longest, 170))
+            figure, axes = canvas(360, 84 + 26 * count, (left, 10, 30, 48), THEMED)
+            positions = [float(count - 1 - k) for k in range(count)]
+            axes.set_ylim(-0.7, count - 0.3)
+            axes.set_yticks(positions, [panels.shorten(norm) for norm in self.order])
+            axes.tick_params(axis="y", labelcolor=THEMED.ink)
+            axes.xaxis.grid(True, color=THEMED.grid)
+            panels.final_scores(axes, self.summary.rows, positions, THEMED)
+            panels.mode_legend(axes, THEMED)
+            return inline(figure, "scores", self._summary_label())
+
+    def curve_svg(self, tag: str, name: str) -> str | None:
+        """One tag of all norms against the training step; None if no run logged it."""
+        curves = self.bands(tag)
+        return self._lines(curves, f"curve-{tag.replace('/', '-')}", "training step", name) if curves else None
+
+    def modes_svgs(self) -> list[tuple[Row, str]]:
+        """One small panel per norm: validation loss under running statistics and under the batch's own."""
+        running, batch = self.bands("val/loss"), self.bands("val/loss_batch")
+        limits = [band.mean for band in (*running.values(), *batch.values())]
+        drawn = []
+        for k, row in enumerate(self.summary.rows):
+            if row.norm not in running:
+                continue
+            with settings():
+                figure, axes = canvas(230, 150, (38, 8, 10, 26), THEMED)
+                panels.two_modes(axes, row.norm, f"norm:{k}", running, batch, THEMED, limits)
+                drawn.append((row, inline(figure, f"modes-{k}", f"Validation loss of {row.norm} by training step")))
+        return drawn
+
+    def buckets_svg(self, axis: str) -> str | None:
+        """Test score by range of length or timestep; None if no run has one."""
+        found: dict[str, dict[tuple[int, int], list[float]]] = {}
+        for row in self.summary.rows:
+            for run in row.runs:
+                for bucket in run.buckets.get(axis, ()):
+                    score = next((bucket.scores[mode] for mode in HEADLINE if mode in bucket.scores), np.nan)
+                    if np.isfinite(score):
+                        found.setdefault(row.norm, {}).setdefault((bucket.low, bucket.high), []).append(score)
+        ranges = sorted({bucket for scores in found.values() for bucket in scores})
+        if not ranges:
+            return None
+        lines = {}
+        for norm, scores in found.items():
+            mine = [bucket for bucket in ranges if bucket in scores]
+            values = [np.array(scores[bucket]) for bucket in mine]
+            lines[norm] = Band(
+                np.array([float(ranges.index(bucket)) for bucket in mine]),
+                np.array([value.mean() for value in values]),
+                np.array([value.min() for value in values]),
+                np.array([value.max() for value in values]),
+            )
+        x = "sequence length (steps)" if axis == "length" else "timestep"
+        return self._lines(lines, f"buckets-{axis}", x, f"{self.bucket_score()} by {x.split(' (')[0]}", ranges)
+
+    def bucket_score(self) -> str:
+        """What the score of a bucket is: the metric itself only where it is a mean over elements."""
+        by_task = {"language-modelling": "loss (nats)", "multi-label": "loss (nats)", "regression": "squared error"}
+        return f"test {by_task.get(self.summary.task, self.metric)}"
+
+    def _lines(self, lines: Mapping[str, Band], key: str, x: str, y: str,
+               ranges: Sequence[tuple[int, int]] = ()) -> str:  # fmt: skip
+        with settings():
+            longest = max(len(panels.shorten(norm)) for norm in lines)
+            height = max(280, 70 + 14 * len(lines))
+            figure, axes = canvas(380, height, (42, int(min(26 + 5.6 * longest, 165)), 30, 42), THEMED)
+            panels.learning_curves(axes, lines, self.order, THEMED, ends=None if ranges else self.ends, ticks=3)
+            if ranges:
+                last = len(ranges) - 1
+                axes.set_xlim(-0.15, last + 0.15)
+                shown = range(0, len(ranges), max(1, -(-len(ranges) // 5)))
+                axes.set_xticks(list(shown), [_range(*ranges[k]) for k in shown], fontsize=9.5)
+                for line in axes.get_lines():
+                    line.set_marker("o")
+                    line.set_markersize(4)
+            panels.label_ends(axes, lines, self.order, THEMED, gap=14, size=10)
+            name_axes(axes, x, y, THEMED)
+            return inline(figure, key, f"{y} against {x}, one line per norm: {', '.join(lines)}")
+
+    def _summary_label(self) -> str:
+        ranking = ", ".join(f"{row.norm} {row.headline}" for row in self.summary.ranked)
+        return f"Test {self.metric} per norm, best first: {ranking or 'none yet'}"
+
+    def _logged_metric(self) -> str:
+        """The validation metric by its tag, where no run has ended and told its name."""
+        tags = {tag for seeds in self.curves.values() for seed in seeds for tag in seed if tag.startswith("val/")}
+        return next((tag.removeprefix("val/") for tag in sorted(tags - {"val/loss", "val/loss_batch"})), "loss")
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}–{high}"

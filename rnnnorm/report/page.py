@@ -1,0 +1,156 @@
+"""`report.html`: one self-contained page."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup, escape
+
+from rnnnorm._version import __version__
+from rnnnorm.placement import presets
+from rnnnorm.report.colours import colour
+from rnnnorm.report.figures import Figures
+from rnnnorm.report.runs import MODES
+from rnnnorm.report.sentences import findings
+from rnnnorm.report.summary import Row, Summary, number
+from rnnnorm.report.tables import diverged_at, notes, times
+from rnnnorm.report.template import PAGE
+
+log = logging.getLogger(__name__)
+
+_SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def render(out: Path, figures: Figures) -> str:
+    """The page for the runs in `out`, as HTML.
+
+    Args:
+        out: the folder of the comparison; `compare.yaml` and `data.json` in it are shown if they exist.
+        figures: its table and curves.
+    """
+    summary = figures.summary
+    data = _data(out / "data.json")
+    config = out / "compare.yaml"
+    task = summary.task or data.get("task", "")
+    curves = [
+        ("train/loss", "training loss"),
+        ("val/loss", "validation loss"),
+        (f"val/{figures.metric}", f"validation {figures.metric}"),
+    ]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["code"] = _code
+    environment.filters["number"] = number
+    environment.filters["times"] = times
+    return environment.from_string(PAGE).render(
+        title=f"Normalizing an LSTM{': ' + task.replace('-', ' ') if task else ''}",
+        subtitle=_subtitle(summary, data),
+        facts=_facts(summary, data),
+        findings=findings(figures),
+        summary=summary,
+        metric=figures.metric,
+        modes=MODES,
+        rows=[_row(summary, row) for row in summary.rows],
+        notes=notes(summary),
+        norms=[(k, norm, colour(norm)) for k, norm in enumerate(figures.order)],
+        summary_svg=Markup(figures.summary_svg()),
+        scores_svg=Markup(figures.scores_svg()),
+        curve_svgs=[Markup(svg) for tag, name in dict(curves).items() if (svg := figures.curve_svg(tag, name))],
+        modes_svgs=[
+            (row.norm, colour(row.norm), row.batch_statistics, Markup(svg)) for row, svg in figures.modes_svgs()
+        ],
+        bucket_svgs=[Markup(svg) for axis in ("length", "step") if (svg := figures.buckets_svg(axis))],
+        bucket_score=figures.bucket_score(),
+        command=_command(out, summary, config.exists()),
+        config=config.read_text(encoding="utf-8") if config.exists() else "",
+        tensorboard=f"tensorboard --logdir {shlex.quote(str(out))}",
+        version=__version__,
+    )
+
+
+def _row(summary: Summary, row: Row) -> dict[str, Any]:
+    """A norm's line of the table."""
+    base, _, overrides = row.norm.partition(":")
+    preset = presets().get(base)
+    about = preset.description if preset else ""
+    if overrides:
+        about = f"{about + ', ' if about else ''}with {overrides.replace(':', ', ')}"
+    return {
+        "norm": row.norm,
+        "k": summary.rows.index(row),
+        "colour": colour(row.norm),
+        "about": about,
+        "source": preset.source if preset else "",
+        "row": row,
+        "scores": [row.scores[mode] for mode in MODES],
+        "headline": row.headline,
+        "n": len(row.headline.values),
+        "diverged": row.counts["diverged"],
+        "diverged_at": diverged_at(row.runs),
+        "open": row.counts["unfinished"] + row.counts["unreadable"],
+        "parameters": f"{row.mean('parameters'):,.0f}" if math.isfinite(row.mean("parameters")) else "–",
+    }
+
+
+def _subtitle(summary: Summary, data: dict[str, Any]) -> str:
+    norms, seeds = len(summary.rows), len({run.seed for run in summary.runs})
+    what = f"{_spell(norms)} norm{'s' * (norms != 1)}, {_spell(seeds)} seed{'s' * (seeds != 1)}"
+    name = str(data.get("data", "")).rpartition(".")[2]
+    return f"{what[0].upper()}{what[1:]}{', on ' + name if name else ''}"
+
+
+def _spell(count: int) -> str:
+    return _SPELLED[count] if count < len(_SPELLED) else str(count)
+
+
+def _facts(summary: Summary, data: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was run on what, as label and value."""
+    facts = []
+    if summary.task:
+        facts.append(("task", summary.task.replace("-", " ")))
+    if data.get("data"):
+        facts.append(("data", str(data["data"]).rpartition(".")[2]))
+    for split in ("train", "test"):
+        lengths = data.get(f"{split}_lengths")
+        if isinstance(lengths, dict) and {"min", "median", "p95", "max"} <= lengths.keys():
+            low, median, p95, high = (f"{lengths[key]:g}" for key in ("min", "median", "p95", "max"))
+            facts.append((f"{split} lengths", f"{low}–{high} steps, median {median}, 95 % up to {p95}"))
+    ended = sum(run.status in ("finished", "diverged") for run in summary.runs)
+    facts.append(("runs", f"{ended} of {len(summary.runs)} ended"))
+    seconds = sum(s for run in summary.runs if math.isfinite(s := run.number("seconds")))
+    if seconds:
+        facts.append(("training time", f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"))
+    return facts
+
+
+def _data(path: Path) -> dict[str, Any]:
+    """`data.json`, or nothing where it is missing or broken."""
+    if not path.exists():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        log.warning("%s cannot be read (%s); the report leaves out the facts on the data", path.name, error)
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _command(out: Path, summary: Summary, config: bool) -> str:
+    norms = ",".join(sorted(row.norm for row in summary.rows))
+    numbers = sorted({run.seed for run in summary.runs})
+    counted = numbers == list(range(len(numbers)))
+    seeds = str(len(numbers)) if counted else ",".join(str(seed) for seed in numbers)
+    given = f"-c {shlex.quote(str(out / 'compare.yaml'))} " if config else ""
+    again = shlex.quote(f"{out}-again")
+    return f"rnnnorm compare {given}--norms {shlex.quote(norms)} --seeds {shlex.quote(seeds)} --out {again}"
+
+
+def _code(text: str) -> Markup:
+    """Backticks to `<code>`."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -1,0 +1,174 @@
+"""What a comparison came to, per norm: mean and standard deviation over seeds, best first."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rnnnorm.report.runs import HEADLINE, MODES, Run
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean over seeds, sample standard deviation (NaN for one seed) and the n values themselves."""
+
+    mean: float
+    std: float
+    values: tuple[float, ...]
+
+    def __str__(self) -> str:
+        if not self.values:
+            return "–"
+        if math.isnan(self.std):
+            return number(self.mean)
+        places = _places(self.mean)
+        return f"{self.mean:.{places}f} ± {self.std:.{places}f}" if places else f"{self.mean:.3g} ± {self.std:.2g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One norm of a comparison.
+
+    Args:
+        norm: its name.
+        runs: its runs, by seed.
+        scores: evaluation mode → test metric, over the runs that have one. A run that diverged after its first
+            checkpoint counts with its best checkpoint.
+        losses: evaluation mode → test loss, likewise.
+        seconds: mean training time of its finished runs; NaN without one.
+        relative_seconds: the same as a multiple of that of `none`; NaN without either.
+    """
+
+    norm: str
+    runs: tuple[Run, ...]
+    scores: dict[str, Score]
+    losses: dict[str, Score]
+    seconds: float
+    relative_seconds: float
+
+    @property
+    def headline(self) -> Score:
+        """The score it is ranked by: population statistics, or else the first mode there is a number for."""
+        return next((self.scores[mode] for mode in HEADLINE if self.scores[mode].values), self.scores[HEADLINE[0]])
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many of its runs have each status."""
+        return Counter(run.status for run in self.runs)
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether it normalizes by batch statistics, so that the evaluation modes can differ."""
+        return any(run.number("statistics") > 0 for run in self.runs)
+
+    @property
+    def outcome(self) -> str:
+        """How its runs ended, in words: `3 finished`, `1 finished, 2 diverged`."""
+        order = ("finished", "diverged", "unfinished", "unreadable")
+        return ", ".join(f"{self.counts[status]} {status}" for status in order if self.counts[status])
+
+    def mean(self, key: str) -> float:
+        """The mean over runs of a scalar entry of `result.json`; NaN if none has it."""
+        return _mean([run.number(key) for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A comparison.
+
+    Args:
+        rows: one per norm, best first; norms without any test score last.
+        task: what kind of prediction it was; empty if no run has ended.
+        metric: the name of the test metric; empty if no run has ended.
+        larger_is_better: whether the best norm is the one with the largest metric.
+    """
+
+    rows: tuple[Row, ...]
+    task: str
+    metric: str
+    larger_is_better: bool
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, in the order of the rows."""
+        return [run for row in self.rows for run in row.runs]
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The rows that have a test score, best first."""
+        return [row for row in self.rows if row.headline.values]
+
+
+def summarize(runs: Sequence[Run]) -> Summary:
+    """Gather the runs of one comparison per norm.
+
+    Raises:
+        ValueError: the runs were not measured by the same metric.
+    """
+    kinds = {
+        (run.facts.get("task") or "", run.facts["metric"], run.facts["metric_mode"]): run for run in runs if run.facts
+    }
+    if len(kinds) > 1:
+        found = "; ".join(f"{run.name}: {task} by {metric} ({mode})" for (task, metric, mode), run in kinds.items())
+        raise ValueError(f"the runs of one comparison must share one task and metric, found {found}")
+    task, metric, metric_mode = next(iter(kinds), ("", "", "max"))
+    larger_is_better = metric_mode == "max"
+
+    by_norm: dict[str, list[Run]] = {}
+    for run in runs:
+        by_norm.setdefault(run.norm, []).append(run)
+    seconds = {norm: _seconds(its) for norm, its in by_norm.items()}
+    rows = [
+        Row(
+            norm,
+            tuple(its),
+            {mode: _score(its, mode, metric) for mode in MODES},
+            {mode: _score(its, mode, "loss") for mode in MODES},
+            seconds[norm],
+            seconds[norm] / seconds.get("none", math.nan),
+        )
+        for norm, its in by_norm.items()
+    ]
+
+    def rank(row: Row) -> tuple[float, float, str]:
+        if not row.headline.values:
+            return (math.inf, 0.0, row.norm)
+        # Equal scores: more surviving runs first.
+        return (-row.headline.mean if larger_is_better else row.headline.mean, row.counts["diverged"], row.norm)
+
+    return Summary(tuple(sorted(rows, key=rank)), task, metric, larger_is_better)
+
+
+def number(value: float) -> str:
+    """A measured number with four significant digits, `–` if it is not finite."""
+    if not math.isfinite(value):
+        return "–"
+    places = _places(value)
+    return f"{value:.{places}f}" if places else f"{value:.3g}"
+
+
+def _places(value: float) -> int:
+    """Decimals that show about four significant digits; 0 where scientific notation reads better."""
+    if value == 0:
+        return 3
+    exponent = math.floor(math.log10(abs(value)))
+    return min(max(3 - exponent, 1), 6) if -4 <= exponent <= 4 else 0
+
+
+def _score(runs: Sequence[Run], mode: str, metric: str) -> Score:
+    values = [run.test.get(mode, {}).get(metric, math.nan) for run in runs]
+    values = [value for value in values if math.isfinite(value)]
+    return Score(_mean(values), statistics.stdev(values) if len(values) > 1 else math.nan, tuple(values))
+
+
+def _seconds(runs: Sequence[Run]) -> float:
+    # A diverged run stopped early: its time says nothing about the cost of the norm.
+    return _mean([run.number("seconds") for run in runs if run.status == "finished"])
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return statistics.fmean(finite) if finite else math.nan

@@ -1,0 +1,109 @@
+"""The summary as `results.csv`, as Markdown and as a table in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from rnnnorm.report.colours import colour
+from rnnnorm.report.runs import MODES, Run
+from rnnnorm.report.summary import Row, Summary, number
+
+_COLUMNS = ("best_val", "best_step", "diverged_at", "steps", "epochs", "seconds", "parameters", "statistics")
+
+
+def results_csv(summary: Summary) -> str:
+    """One line per run: norm, seed, status, every test metric as `test_<mode>_<metric>`, and what the run cost.
+
+    What a run does not have (it is unfinished, or a number was not finite) is an empty field.
+    """
+    runs = sorted(summary.runs, key=lambda run: (run.norm, run.seed))
+    tests = sorted(
+        {(mode, metric) for run in runs for mode, scores in run.test.items() for metric in scores},
+        key=lambda test: (MODES.index(test[0]) if test[0] in MODES else len(MODES), test),
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["norm", "seed", "status", *(f"test_{mode}_{metric}" for mode, metric in tests), *_COLUMNS])
+    for run in runs:
+        scores = [_field(run.test.get(mode, {}).get(metric)) for mode, metric in tests]
+        writer.writerow([run.norm, run.seed, run.status, *scores, *(_field(run.facts.get(key)) for key in _COLUMNS)])
+    return text.getvalue()
+
+
+def summary_markdown(summary: Summary) -> str:
+    """The table of norms as Markdown, best first, with notes on what it leaves out."""
+    header, rows = _header(summary), [_cells(row) for row in summary.rows]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---", *["---:"] * (len(header) - 1)], *rows)]
+    return "\n".join(["# Comparison", "", *lines, "", *(f"- {note}" for note in notes(summary)), ""])
+
+
+def terminal_table(summary: Summary) -> Table:
+    """The table of norms for the terminal, best first, each norm in its colour."""
+    table = Table(box=box.SIMPLE_HEAD, caption="\n".join(notes(summary)), caption_justify="left")
+    for k, title in enumerate(_header(summary)):
+        table.add_column(title, justify="right" if k else "left", no_wrap=k == 0)
+    for row in summary.rows:
+        norm, *cells = _cells(row)
+        table.add_row(Text.assemble(("● ", colour(norm)), norm), *cells)
+    return table
+
+
+def notes(summary: Summary) -> list[str]:
+    """What a reader must know to read the table right."""
+    said = []
+    if summary.metric:
+        better = "larger" if summary.larger_is_better else "smaller"
+        said.append(
+            f"Test {summary.metric} ({better} is better) of the best checkpoint, mean ± standard deviation over n "
+            "seeds, best first by population statistics."
+        )
+    if any(row.counts["diverged"] for row in summary.rows):
+        said.append("A diverged run counts with its best checkpoint from before, if it had one.")
+    said += [run.problem for run in summary.runs if run.problem]
+    unfinished = [run.name for run in summary.runs if run.status == "unfinished"]
+    if unfinished:
+        more = f" and {len(unfinished) - 6} more" if len(unfinished) > 6 else ""
+        said.append(f"Unfinished: {', '.join(unfinished[:6])}{more}.")
+    return said
+
+
+def times(value: float) -> str:
+    """A multiple, `1.42 ×`; `–` if it is not finite."""
+    return f"{value:.2f} ×" if math.isfinite(value) else "–"
+
+
+def diverged_at(runs: tuple[Run, ...]) -> str:
+    """The steps at which runs diverged, `310, 420`; empty if none did."""
+    steps = sorted(run.number("diverged_at") for run in runs if run.status == "diverged")
+    return ", ".join(f"{step:.0f}" for step in steps if math.isfinite(step))
+
+
+def _header(summary: Summary) -> list[str]:
+    metric = summary.metric or "score"
+    return ["norm", *(f"{metric} ({mode})" for mode in MODES), "n", "diverged", "seconds", "vs none", "parameters"]
+
+
+def _cells(row: Row) -> list[str]:
+    diverged = str(row.counts["diverged"])
+    if row.counts["diverged"]:
+        diverged = f"{diverged} of {len(row.runs)} (step {diverged_at(row.runs) or 'unknown'})"
+    parameters = row.mean("parameters")
+    return [
+        row.norm,
+        *(str(row.scores[mode]) for mode in MODES),
+        str(len(row.headline.values)),
+        diverged,
+        number(row.seconds),
+        times(row.relative_seconds),
+        f"{parameters:,.0f}" if math.isfinite(parameters) else "–",
+    ]
+
+
+def _field(value: object) -> object:
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

@@ -1,0 +1,246 @@
+"""Tables, figures and page out of run folders: whole, partial, diverged, broken."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from report.fake_runs import write_comparison, write_run
+
+import rnnnorm
+from rnnnorm.report import build, summary_table
+from rnnnorm.report.colours import colour
+from rnnnorm.report.curves import Curve, band, read_curves
+from rnnnorm.report.runs import find_runs
+from rnnnorm.report.summary import number, summarize
+
+VOID = {"meta", "br", "img", "link", "hr"}
+
+
+def results(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced, and gathers ids and whatever would be loaded from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.outside: list[str] = []
+        self.feed(text)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "id" and value:
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:")):
+                self.outside.append(value)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open, f"</{tag}> closes nothing"
+            assert self.open.pop() == tag, f"</{tag}> out of place"
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("comparison")
+    write_comparison(out, list(rnnnorm.presets())[:5], seeds=2)
+    write_run(out, "bn-timestep:gain=1.0", 0, status="diverged", checkpoint=False)
+    write_run(out, "bn-timestep:gain=1.0", 1)
+    write_run(out, "ln", 0, status=None)
+    build(out)
+    return out
+
+
+class TestFiles:
+    def test_one_line_per_run(self, comparison: Path) -> None:
+        rows = results(comparison)
+        assert len(rows) == 13
+        found = json.loads((comparison / "bn-timestep" / "seed=1" / "result.json").read_text())
+        row = next(r for r in rows if (r["norm"], r["seed"]) == ("bn-timestep", "1"))
+        assert float(row["test_running_accuracy"]) == found["test"]["running"]["accuracy"]
+        assert float(row["seconds"]) == found["seconds"]
+        diverged = next(r for r in rows if r["status"] == "diverged")
+        assert (diverged["norm"], diverged["diverged_at"]) == ("bn-timestep:gain=1.0", "260")
+        assert diverged["test_running_accuracy"] == ""
+        assert next(r for r in rows if r["norm"] == "ln")["status"] == "unfinished"
+
+    def test_summary_is_best_first_with_mean_and_deviation(self, comparison: Path) -> None:
+        text = (comparison / "summary.md").read_text()
+        summary = summarize(find_runs(comparison))
+        means = [row.headline.mean for row in summary.ranked]
+        assert means == sorted(means, reverse=True)
+        order = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
+        assert order == [row.norm for row in summary.rows]
+        best = summary.rows[0]
+        assert best.headline.mean == pytest.approx(np.mean(best.headline.values))
+        assert best.headline.std == pytest.approx(np.std(best.headline.values, ddof=1))
+        assert str(best.headline) in text
+        assert "1 of 2 (step 260)" in text
+        assert "Unfinished: ln/seed=0." in text
+
+    def test_picture(self, comparison: Path) -> None:
+        pixels = imread(comparison / "figure.png")
+        assert pixels.shape[1] > 2000
+        assert pixels[..., :3].std() > 0.02
+        assert (comparison / "figure.svg").read_text().count("<path") > 50
+
+    def test_terminal_table(self, comparison: Path) -> None:
+        table = summary_table(comparison)
+        assert table.row_count == 7
+
+    def test_again_gives_the_same(self, comparison: Path) -> None:
+        names = ("results.csv", "summary.md", "report.html", "figure.svg")
+        before = {name: (comparison / name).read_text() for name in names}
+        build(comparison)
+        for name in names:
+            assert (comparison / name).read_text() == before[name], name
+
+
+class TestPage:
+    def test_is_whole_and_loads_nothing(self, comparison: Path) -> None:
+        text = (comparison / "report.html").read_text()
+        page = Page(text)
+        assert page.outside == []
+        assert len(page.ids) == len(set(page.ids))
+        assert "url(http" not in text
+        assert "@import" not in text
+        assert "prefers-color-scheme" in text
+        assert 'name="viewport"' in text
+
+    def test_references_inside_figures_exist(self, comparison: Path) -> None:
+        text = (comparison / "report.html").read_text()
+        used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
+        assert used
+        assert used <= set(Page(text).ids)
+
+    def test_says_what_came_out(self, comparison: Path) -> None:
+        text = (comparison / "report.html").read_text()
+        best = summarize(find_runs(comparison)).rows[0].norm
+        assert f"<code>{best}</code> did best" in text
+        assert "<code>bn-timestep:gain=1.0</code> diverged in 1 of 2 runs at step 260." in text
+        assert "How batch normalization is evaluated matters most for <code>bn-shared</code>" in text
+        assert "1 of 13 runs has not ended yet" in text
+        assert "Cooijmans et al. 2017" in text
+        assert "hidden_size: 64" in text
+        assert "tensorboard --logdir" in text
+
+    def test_every_figure_has_a_text(self, comparison: Path) -> None:
+        text = (comparison / "report.html").read_text()
+        figures = re.findall(r"<svg\b[^>]*>", text)
+        assert len(figures) > 10
+        assert all('role="img"' in f and "aria-label=" in f for f in figures)
+
+    def test_names_are_escaped(self, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, "none", 0)
+        result = json.loads((folder / "result.json").read_text())
+        (folder / "result.json").write_text(json.dumps({**result, "norm": "<script>alert(1)</script>"}))
+        text = build(tmp_path).read_text()
+        assert "<script>alert" not in text
+        Page(text)
+
+
+class TestPartial:
+    def test_one_norm_one_seed(self, tmp_path: Path) -> None:
+        write_run(tmp_path, "ln", 0)
+        text = build(tmp_path).read_text()
+        Page(text)
+        assert "(one seed)" in text
+
+    def test_nothing_has_ended(self, tmp_path: Path) -> None:
+        write_run(tmp_path, "ln", 0, status=None)
+        text = build(tmp_path).read_text()
+        Page(text)
+        assert "No run has a test score yet." in text
+
+    def test_all_diverged(self, tmp_path: Path) -> None:
+        for norm in ("none", "bn-timestep:gain=1.0"):
+            write_run(tmp_path, norm, 0, status="diverged", checkpoint=False)
+        Page(build(tmp_path).read_text())
+        assert [row["status"] for row in results(tmp_path)] == ["diverged", "diverged"]
+
+    def test_a_folder_without_events_still_counts(self, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, "ln", 0)
+        for events in folder.glob("*tfevents*"):
+            events.unlink()
+        Page(build(tmp_path).read_text())
+
+    @pytest.mark.parametrize("broken", ["{", "[]", "{}", '{"status": "finished"}'])
+    def test_a_broken_result_is_named_and_the_others_reported(
+        self, tmp_path: Path, broken: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_comparison(tmp_path, ["none", "ln"], seeds=1)
+        (tmp_path / "ln" / "seed=0" / "result.json").write_text(broken)
+        text = build(tmp_path).read_text()
+        assert "ln/seed=0/result.json cannot be read" in text
+        assert "ln/seed=0/result.json cannot be read" in caplog.text
+        assert {row["norm"]: row["status"] for row in results(tmp_path)} == {"none": "finished", "ln": "unreadable"}
+
+    def test_a_metric_that_is_better_when_smaller(self, tmp_path: Path) -> None:
+        options = {"task": "language-modelling", "metric": "perplexity", "metric_mode": "min"}
+        write_comparison(tmp_path, ["none", "ln", "bn-shared"], seeds=2, **options)
+        Page(build(tmp_path).read_text())
+        means = [row.headline.mean for row in summarize(find_runs(tmp_path)).ranked]
+        assert means == sorted(means)
+
+    def test_no_runs(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"no runs in .*expected folders <norm>/seed=<k>/"):
+            build(tmp_path)
+        with pytest.raises(ValueError, match="is not a folder"):
+            build(tmp_path / "nowhere")
+
+    def test_two_metrics_are_no_comparison(self, tmp_path: Path) -> None:
+        write_run(tmp_path, "none", 0)
+        write_run(tmp_path, "ln", 0, metric="perplexity", metric_mode="min")
+        with pytest.raises(ValueError, match="must share one task and metric"):
+            build(tmp_path)
+
+
+class TestCurves:
+    def test_values_that_are_not_finite_are_left_out(self, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, "none", 0, status="diverged")
+        curve = read_curves(folder)["train/loss"]
+        assert np.isfinite(curve.value).all()
+        assert curve.step[-1] == 250
+
+    def test_band_over_seeds(self) -> None:
+        steps = np.array([0.0, 10.0, 20.0])
+        one = band([Curve(steps, np.array([1.0, 2.0, 3.0])), Curve(steps[:2], np.array([3.0, 4.0]))])
+        assert one is not None
+        assert one.mean.tolist() == [2.0, 3.0, 3.0]
+        assert one.low.tolist() == [1.0, 2.0, 3.0]
+        assert one.high.tolist() == [3.0, 4.0, 3.0]
+        assert band([]) is None
+
+
+def test_colours_are_fixed_and_differ() -> None:
+    names = [*rnnnorm.presets(), "bn-timestep:gain=1.0", "ln:gain=0.5", "mine"]
+    colours = [colour(name) for name in names]
+    assert len(set(colours)) == len(names)
+    assert colours == [colour(name) for name in names]
+    assert all(re.fullmatch("#[0-9a-f]{6}", c) for c in colours)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.98765, "0.9877"), (123.456, "123.5"), (1e-7, "1e-07"), (float("nan"), "–"), (0, "0.000")]
+)
+def test_numbers_have_four_digits(value: float, text: str) -> None:
+    assert number(value) == text
