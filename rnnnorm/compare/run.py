@@ -161,10 +161,13 @@ def _evaluate(
 
 
 def hyperparameters(comparison: Comparison, run: Run) -> dict[str, Any]:
-    """What TensorBoard's HParams tab shows of a run."""
-    own = comparison.config.model.init_args.as_flat().__dict__
-    plain = {key: value for key, value in own.items() if isinstance(value, str | int | float | bool) and key != "norm"}
-    return {"norm": run.norm, "seed": run.seed, **plain}
+    """What TensorBoard's HParams tab shows of a run: few columns, since the tab opens with the first five.
+
+    All else is the same in all runs of a comparison and stands in `compare.yaml`.
+    """
+    own = comparison.config.model.init_args
+    sizes = {key: own[key] for key in ("hidden_size", "num_layers", "learning_rate") if key in own}
+    return {"norm": run.norm, "seed": run.seed, **sizes}
 
 
 def final_tags(task: Task) -> list[str]:

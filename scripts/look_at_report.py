@@ -1,0 +1,32 @@
+"""Look at a report as readers do: wide, dark, and on a phone.
+
+    python scripts/look_at_report.py runs/default --screenshots shots
+
+Needs Chromium on the path (Debian: apt-get install chromium).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from browser import screenshot
+
+VIEWS = {"light": (1200, 3000, False), "dark": (1200, 3000, True), "phone": (500, 3600, False)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder of a comparison, with report.html in it")
+    parser.add_argument("--screenshots", type=Path, default=Path("screenshots"), help="where the pictures go")
+    given = parser.parse_args()
+    page = (given.out / "report.html").resolve()
+    if not page.is_file():
+        raise SystemExit(f"{page} does not exist: expected a folder that `rnnnorm compare` or `rnnnorm report` wrote")
+    given.screenshots.mkdir(parents=True, exist_ok=True)
+    for view, (width, height, dark) in VIEWS.items():
+        screenshot(page.as_uri(), given.screenshots / f"report-{view}.png", width, height, dark=dark)
+
+
+if __name__ == "__main__":
+    main()
