@@ -6,6 +6,7 @@ import inspect
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
@@ -24,7 +25,27 @@ def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
     NORMALIZERS[name] = cls
 
 
-class Normalizer(nn.Module):
+class Traits:
+    """What a method is like, where that is not the same for all; a class overrides what does not hold for it."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    cells: ClassVar[tuple[str, ...] | None] = None
+    """The recurrent cells it is derived for, such as ("LSTM",); None: any."""
+    per_gate: ClassVar[bool] = False
+    """Whether a recurrent layer sets its option `groups` to one per block of H features, unless the user does."""
+    exact_gradient: ClassVar[bool] = True
+    """Whether the backward pass of training is the derivative of the forward pass; some methods define another one."""
+    memoryless: ClassVar[bool] = True
+    """Whether a sequence can be continued from its state (h, c) alone."""
+    remembers_batches: ClassVar[bool] = False
+    """Whether a training forward pass depends on earlier training batches, and not only moves what evaluation uses."""
+    keeps_weights: ClassVar[bool] = True
+    """Whether a weight is read as it was drawn or assigned, up to rounding."""
+
+
+class Normalizer(Traits, nn.Module):
     """Maps rows to rows of the same shape, (B_t, F) → (B_t, F); knows nothing about LSTMs.
 
     A subclass gives a `name`, one line of `summary`, a `source`, and `forward(x, t)` for the rows of one timestep; if
@@ -36,9 +57,6 @@ class Normalizer(nn.Module):
         bias: learn a bias (F,), initially 0; shared over time.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-    source: ClassVar[str] = ""
     per_step: bool = False
     """Whether the result depends on the number of the step, so that a caller must name it."""
 
@@ -78,21 +96,32 @@ class Normalizer(nn.Module):
         """Normalize all packed rows: (N, F) → (N, F), where the rows of step t are the next `batch_sizes[t]` ones."""
         return torch.cat([self(rows, t) for t, rows in enumerate(x.split_with_sizes(batch_sizes))])
 
+    def linear(self, x: Tensor, W: Tensor, t: int = 0) -> Tensor:
+        """Normalize W x of one timestep, for x (B_t, I) and W (F, I); override it if the factors themselves matter."""
+        return self.forward(F.linear(x, W), t)
+
+    def sequence_linear(self, x: Tensor, W: Tensor, batch_sizes: list[int]) -> Tensor:
+        """Normalize W x of all packed rows, for x (N, I)."""
+        return self.sequence(F.linear(x, W), batch_sizes)
+
+    def reset_sequence(self) -> None:
+        """Forget what belongs to the sequences at hand; called before and after each run over a batch of sequences."""
+
     def forbids(self, place: str) -> str | None:
-        """Why this normalizer cannot stand at "input", "hidden", "cell" or "between"; None where it can."""
+        """Why this normalizer cannot stand at a place of `rnnnorm.placement.PLACES`; None where it can."""
         return None
+
+    def stored_values(self) -> int:
+        """How many numbers are kept beside the parameters, counters apart."""
+        return sum(b.numel() for b in self.buffers() if b.is_floating_point())
 
     def extra_repr(self) -> str:
         """Features and initial gain."""
         return f"{self.num_features}, gain={self.initial_gain:g}, bias={self.bias is not None}"
 
 
-class WeightNormalizer:
+class WeightNormalizer(Traits):
     """Normalizes a weight matrix instead of activations: `register` reparametrizes it inside its module."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-    source: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

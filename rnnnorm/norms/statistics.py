@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from .buffers import HALF, StatisticBuffers
+
 SOURCES = ("running", "population", "batch")
 TAILS = ("last", "pool", "error")
-_HALF = (torch.float16, torch.bfloat16)
 
 
-class StepStatistics(nn.Module):
+class StepStatistics(StatisticBuffers):
     """Mean and variance per timestep, as one object.
 
-    Slot s holds the statistics of step s; a shared statistic is the case of one slot for all steps. Buffers:
+    Slot s holds the statistics of step s, or of the block of steps s·k … s·k + k - 1; a shared statistic is the case of
+    one slot for all steps. Buffers:
     `running_mean` and `running_var` (S, F), moving averages over training batches (the variance unbiased, as in
     `torch.nn.BatchNorm1d`), and `num_rows` (S,), the rows each slot has seen. `population_mean`, `population_var` and
     `population_rows` exist after `recalibrate`. Stored values: 2·S·F, and as many again after recalibration.
@@ -30,8 +32,10 @@ class StepStatistics(nn.Module):
         max_steps: T_max, number of per-timestep slots; None: one slot shared by all steps.
         tail: steps t ≥ T_max "last": read the last slot and leave it as it is; "pool": one more slot, which all of them
             share and keep updating; "error": raise.
+        window: k, steps that share a slot: S = ⌈T_max / k⌉. T_max counts steps, whatever the window.
     """
 
+    late: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
     running_mean: Tensor
     running_var: Tensor
     num_rows: Tensor
@@ -46,20 +50,24 @@ class StepStatistics(nn.Module):
         tail: str = "last",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        window: int = 1,
     ) -> None:
         super().__init__()
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+        if window < 1:
+            raise ValueError(f"window must be at least 1, got {window}")
         if tail not in TAILS:
             raise ValueError(f"tail must be one of {', '.join(TAILS)}, got {tail!r}")
-        self.max_steps, self.tail = max_steps, tail
-        slots = 1 if max_steps is None else max_steps + (tail == "pool")
-        if dtype in _HALF:
+        self.max_steps, self.tail, self.window = max_steps, tail, window
+        slots = 1 if max_steps is None else -(-max_steps // window) + (tail == "pool")
+        if dtype in HALF:
             dtype = torch.float32
         self.register_buffer("running_mean", torch.zeros(slots, num_features, device=device, dtype=dtype))
         self.register_buffer("running_var", torch.ones(slots, num_features, device=device, dtype=dtype))
         self.register_buffer("num_rows", torch.zeros(slots, device=device, dtype=torch.long))
-        for name in ("population_mean", "population_var", "population_rows"):
+        for name in self.late:
             self.register_buffer(name, None)
         self.source = "running"
         self.accumulator: Accumulator | None = None
@@ -72,13 +80,13 @@ class StepStatistics(nn.Module):
         if self.max_steps is None:
             return 0
         if t < self.max_steps:
-            return t
+            return t // self.window
         if self.tail == "error":
             raise ValueError(
                 f'timestep {t} has no statistics: max_steps={self.max_steps} and tail="error"; '
                 'raise max_steps, or choose tail="last" or tail="pool"'
             )
-        return self.max_steps if self.tail == "pool" else None
+        return self.running_mean.shape[0] - 1 if self.tail == "pool" else None
 
     def recall(self, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
@@ -106,22 +114,6 @@ class StepStatistics(nn.Module):
             self._borrowed = (rows, version, table)
         return table
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StepStatistics:
-        """Move or cast, but keep statistics in float32 where the model goes to 16 bits."""
-        before = dict(self._buffers)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in self._buffers.items():
-            old = before[name]
-            if buffer is not None and old is not None and buffer.dtype in _HALF:
-                self._buffers[name] = old.to(device=buffer.device, dtype=torch.float32)
-        return self
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("population_mean", "population_var", "population_rows"):
-            saved = state_dict.get(prefix + name)
-            setattr(self, name, None if saved is None else torch.empty_like(saved, device=self.num_rows.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def reset_running_stats(self) -> None:
         """Forget everything: running averages to 0 and 1, no population statistics."""
         self.running_mean.zero_()
@@ -131,7 +123,10 @@ class StepStatistics(nn.Module):
 
     def extra_repr(self) -> str:
         """Slots and tail policy."""
-        return "shared" if self.max_steps is None else f"max_steps={self.max_steps}, tail={self.tail}"
+        if self.max_steps is None:
+            return "shared"
+        window = "" if self.window == 1 else f", window={self.window}"
+        return f"max_steps={self.max_steps}, tail={self.tail}{window}"
 
 
 class Accumulator:
@@ -145,10 +140,14 @@ class Accumulator:
     def add(self, slot: int, rows: Tensor) -> None:
         """Take in rows (n, F) of one slot."""
         rows = rows.detach().double()
-        n, total = rows.shape[0], self.count[slot] + rows.shape[0]
         mean = rows.mean(0)
+        self.add_moments(slot, rows.shape[0], mean, ((rows - mean) ** 2).mean(0))
+
+    def add_moments(self, slot: int, n: int, mean: Tensor, var: Tensor) -> None:
+        """Take in n rows of which only the mean (F,) and the biased variance (F,) are known."""
+        mean, var, total = mean.detach().double(), var.detach().double(), self.count[slot] + n
         delta = mean - self.mean[slot]
-        self.squares[slot] += ((rows - mean) ** 2).sum(0) + delta**2 * self.count[slot] * n / total
+        self.squares[slot] += var * n + delta**2 * self.count[slot] * n / total
         self.mean[slot] += delta * n / total
         self.count[slot] = total
 

@@ -1,0 +1,168 @@
+"""What all normalizers by statistics over the active rows have in common: scopes, slots, few rows, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Normalizer, at_least_float32
+from .buffers import in_backward
+from .statistics import Accumulator, StepStatistics
+
+SCOPES = ("sequence", "shared", "timestep")
+_NEVER = 2**63
+
+
+class BatchNormalizer(Normalizer):
+    """Base of the family of batch normalization; `BatchNorm` explains the options.
+
+    With at least `min_rows` rows, a training batch goes through `_train`; in evaluation the stored statistics are used
+    (`_by_stored`), or the batch's own (`_by_batch`) where `rnnnorm.statistics` says so. Fewer rows always use the
+    stored ones and update nothing.
+
+    Where stored statistics take part in training, activation checkpointing must find those of the first pass when it
+    runs the step again: `_remember` keeps what the last training batch read, 2F values per step, outside the state
+    dict. With two forward passes before the backward pass of the first, that is what the second one read.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        statistics: str,
+        gain: float = 1.0,
+        eps: float = 1e-5,
+        momentum: float | None,
+        max_steps: int,
+        tail: str,
+        min_rows: int,
+        bias: bool,
+        window: int = 1,
+        **kw: Any,
+    ) -> None:
+        super().__init__(num_features, gain=gain, bias=bias, **kw)
+        if statistics not in SCOPES:
+            raise ValueError(f"statistics must be one of {', '.join(SCOPES)}, got {statistics!r}")
+        if min_rows < 2:
+            raise ValueError(f"min_rows must be at least 2, since one row has no variance, got {min_rows}")
+        if momentum is not None and not 0 < momentum <= 1:
+            raise ValueError(f"momentum must be in (0, 1] or None, got {momentum}")
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, got {eps}")
+        self.scope, self.eps, self.momentum, self.min_rows = statistics, eps, momentum, min_rows
+        self.per_step, self.sequence_wise = statistics == "timestep", statistics == "sequence"
+        if window != 1 and not self.per_step:
+            raise ValueError(f'window groups timesteps: it needs statistics="timestep", got {statistics!r}')
+        self.stats = StepStatistics(num_features, max_steps if self.per_step else None, tail, window=window, **kw)
+        self._last_step = _NEVER
+        self._remembered: dict[int, tuple[Tensor, ...]] = {}
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        """Normalize rows x (B_t, F) of step `t`; in training, move that step's stored statistics."""
+        rows, stats = at_least_float32(x), self.stats
+        slot, accumulator = stats.slot(t), stats.accumulator
+        if accumulator is not None and slot is not None:
+            self._gather(accumulator, slot, rows)
+        enough = rows.shape[0] >= self.min_rows
+        if enough and self._learns():
+            y = self._train(rows, t, slot)
+        elif enough and (accumulator is not None or stats.source == "batch"):
+            y = self._by_batch(rows)
+        else:
+            y = self._by_stored(rows, *stats.recall(t))
+        return y.to(x.dtype)
+
+    def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
+        """Normalize all N rows: at once for "sequence", otherwise step by step."""
+        return self(x) if self.sequence_wise else super().sequence(x, batch_sizes)
+
+    def forbids(self, place: str) -> str | None:
+        """Sequence-wise statistics need the rows of all steps at once, which exist at the vertical places only."""
+        if self.sequence_wise and place not in ("input", "between"):
+            return 'statistics="sequence" needs the rows of all steps at once; use "shared" or "timestep" there'
+        return None
+
+    def _learns(self) -> bool:
+        """Whether batches are normalized as in training, and move statistics."""
+        return self.training
+
+    def _train(self, rows: Tensor, t: int, slot: int | None) -> Tensor:
+        """Normalize rows of a training batch and move the statistics of `slot`, or of none."""
+        raise TypeError(f"{type(self).__name__} must define _train(rows, t, slot)")
+
+    def _by_batch(self, rows: Tensor) -> Tensor:
+        """Normalize by the rows' own moments."""
+        gain, bias = self._affine(rows)
+        return F.batch_norm(rows, None, None, gain, bias, True, 0.0, self.eps)
+
+    def _by_stored(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """Normalize by stored moments (F,), constants."""
+        gain, bias = self._affine(rows)
+        return F.batch_norm(rows, mean.to(rows.dtype), var.to(rows.dtype), gain, bias, False, 0.0, self.eps)
+
+    def _by_moments(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """Normalize by moments (F,) that are differentiated, too."""
+        gain, bias = self._affine(rows)
+        y = (rows - mean) * (torch.rsqrt(var + self.eps) * gain)
+        return y if bias is None else y + bias
+
+    def _gather(self, accumulator: Accumulator, slot: int, rows: Tensor) -> None:
+        """Give rows to the estimation of population statistics."""
+        accumulator.add(slot, rows)
+
+    def _affine(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.gain.to(rows.dtype), None if self.bias is None else self.bias.to(rows.dtype)
+
+    def _begins_batch(self, t: int) -> bool:
+        """Whether another training batch begins with this step: it does not come after the last one."""
+        begins, self._last_step = t <= self._last_step, t
+        return begins
+
+    def _remember(self, t: int, read: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What `read` returns, without a graph; in a recomputation what it returned in the first pass."""
+        if not (in_backward() and t in self._remembered):
+            with torch.no_grad():
+                self._remembered[t] = read()
+        return self._remembered[t]
+
+    def _weight(self, slot: int | None, n: int) -> Tensor | float:
+        """Weight of n new rows in the averages of a slot."""
+        if self.momentum is not None:
+            return self.momentum
+        stats = self.stats
+        return n / (stats.num_rows[-1 if slot is None else slot] + n).to(stats.running_mean.dtype)
+
+    def _weight_or_first(self, slot: int | None, n: int) -> Tensor:
+        """The same, but the very first batch of a slot sets its averages."""
+        stats = self.stats
+        known = (stats.num_rows[-1 if slot is None else slot] > 0).to(stats.running_mean.dtype)
+        return 1 - known * (1 - self._weight(slot, n))
+
+    @torch.no_grad()
+    def _move(self, slot: int, mean: Tensor, var: Tensor, weight: Tensor | float, n: int) -> None:
+        """Move a slot's averages towards moments (F,) of n rows."""
+        stats = self.stats
+        stats.running_mean[slot].lerp_(mean.detach().to(stats.running_mean.dtype), weight)
+        stats.running_var[slot].lerp_(var.detach().to(stats.running_var.dtype), weight)
+        stats.num_rows[slot] += n
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles leave out what belongs to a batch that is being trained on."""
+        return {**self.__dict__, "_remembered": {}}
+
+    def extra_repr(self) -> str:
+        """Everything that is not visible in the parameters."""
+        return f"{super().extra_repr()}, statistics={self.scope}, momentum={self.momentum}, min_rows={self.min_rows}"
+
+
+def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (F,) over rows (n, F), in two passes."""
+    var, mean = torch.var_mean(rows, 0, correction=0)
+    return mean, var

@@ -1,0 +1,41 @@
+"""Buffers that hold statistics: never 16 bits, and some of them born later than their module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def in_backward() -> bool:
+    """Whether autograd is running, that is, whether activation checkpointing runs the forward pass a second time."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+class StatisticBuffers(nn.Module):
+    """A module whose floating-point buffers stay in float32 where the model goes to 16 bits.
+
+    Buffers named in `late` start as None and get their shape from the first data; a state dict brings them along.
+    """
+
+    late: ClassVar[tuple[str, ...]] = ()
+
+    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self._buffers.items():
+            old = before[name]
+            if buffer is not None and old is not None and buffer.dtype in HALF:
+                self._buffers[name] = old.to(device=buffer.device, dtype=torch.float32)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        device = next(b.device for name, b in self._buffers.items() if b is not None and name not in self.late)
+        for name in self.late:
+            saved = state_dict.get(prefix + name)
+            setattr(self, name, None if saved is None else torch.empty_like(saved, device=device))
+        super()._load_from_state_dict(state_dict, prefix, *args)

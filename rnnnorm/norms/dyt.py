@@ -1,0 +1,64 @@
+"""Dynamic tanh: a learned squashing instead of a normalization."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .base import Normalizer, at_least_float32
+
+
+class DynamicTanh(Normalizer):
+    """Dynamic tanh (DyT): y = g ⊙ tanh(α x) + b, with one learned number α for all features.
+
+    Nothing is estimated from any row: it works element by element, so training and evaluation are the same function,
+    one row and one step are ordinary cases, and raggedness cannot matter. α, gain and bias are shared over time; no
+    statistic is stored. In front of the σ and tanh of a gate it bounds each pre-activation to ±g, where layer
+    normalization bounds the length of a whole row.
+
+    Args:
+        num_features: F.
+        alpha: initial α, 0.5 as in the paper (its LLaMA recipes use other values, by width and place).
+        gain: initial g, 1 as in the paper.
+        bias: learn b.
+
+    Raises:
+        ValueError: alpha is not positive.
+
+    Source: Zhu, Chen, He, LeCun and Liu, "Transformers without Normalization", CVPR 2025.
+    """
+
+    name: ClassVar[str] = "dyt"
+    summary: ClassVar[str] = "g ⊙ tanh(αx) + b with a learned α: nothing is measured"
+    source: ClassVar[str] = "Zhu et al. 2025"
+
+    def __init__(
+        self, num_features: int, *, alpha: float = 0.5, gain: float = 1.0, bias: bool = False, **kw: Any
+    ) -> None:
+        super().__init__(num_features, gain=gain, bias=bias, **kw)
+        if not alpha > 0:
+            raise ValueError(f"alpha must be positive, got {alpha}")
+        self.initial_alpha = float(alpha)
+        self.alpha = nn.Parameter(torch.full((1,), self.initial_alpha, **kw))
+
+    def reset_parameters(self) -> None:
+        """Set α, gain and bias to their initial values."""
+        super().reset_parameters()
+        if hasattr(self, "alpha"):  # the base class calls this before α exists
+            nn.init.constant_(self.alpha, self.initial_alpha)
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        """Squash x (…, F) element by element; `t` does not matter."""
+        rows = at_least_float32(x)
+        y = self.gain.to(rows.dtype) * torch.tanh(self.alpha.to(rows.dtype) * rows)
+        return (y if self.bias is None else y + self.bias.to(rows.dtype)).to(x.dtype)
+
+    def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
+        """All N rows at once: elements do not see each other."""
+        return self.forward(x)
+
+    def extra_repr(self) -> str:
+        """Features, gain and initial α."""
+        return f"{super().extra_repr()}, alpha={self.initial_alpha:g}"

@@ -1,0 +1,50 @@
+"""Root mean square normalization: each row by its own length."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Normalizer, at_least_float32
+
+
+class RMSNorm(Normalizer):
+    """RMSNorm: y = g ⊙ x / √(mean(x²) + ε), with the mean over the F features of a row; `torch.nn.functional.rms_norm`.
+
+    Layer normalization without the recentering: rescaling a whole weight matrix changes nothing, adding a constant to
+    all of its rows does. Rows do not see each other, so training and evaluation are the same function, one row and one
+    step are ordinary cases, and raggedness cannot matter. At the gates (F = 4H) the four gates share one length. The
+    gain is shared over time; there is no bias, as in the paper, and no statistic is stored.
+
+    Args:
+        num_features: F.
+        eps: ε inside the root. 1e-5 is that of the authors' Theano code; their PyTorch file adds 1e-8 outside the root.
+        gain: initial g, 1 as in the paper.
+
+    Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
+    """
+
+    name: ClassVar[str] = "rms"
+    summary: ClassVar[str] = "each row by the root of its mean square"
+    source: ClassVar[str] = "Zhang & Sennrich 2019"
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, gain: float = 1.0, **kw: Any) -> None:
+        super().__init__(num_features, gain=gain, **kw)
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, got {eps}")
+        self.eps = eps
+
+    def forward(self, x: Tensor, t: int = 0) -> Tensor:
+        """Normalize each row of x (…, F) by itself; `t` does not matter."""
+        rows = at_least_float32(x)
+        return F.rms_norm(rows, (self.num_features,), self.gain.to(rows.dtype), self.eps).to(x.dtype)
+
+    def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
+        """All N rows at once: rows do not see each other."""
+        return self.forward(x)
+
+    def extra_repr(self) -> str:
+        """Features, gain and ε."""
+        return f"{super().extra_repr()}, eps={self.eps:g}"

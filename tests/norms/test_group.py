@@ -1,0 +1,111 @@
+"""Group normalization against NumPy; four groups at the gates are layer normalization per gate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as nnf
+from support import INPUT, assert_same
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import rnnnorm
+from rnnnorm.norms import LayerNorm
+from rnnnorm.norms.group import GroupNorm
+
+H = 5
+DOUBLE = torch.float64
+
+
+def made(features: int = 4 * H, **options: object) -> GroupNorm:
+    norm = GroupNorm(features, dtype=DOUBLE, **options)  # type: ignore[arg-type]
+    for p in norm.parameters():
+        torch.nn.init.uniform_(p, 0.5, 1.5)
+    return norm
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4, 10])
+@pytest.mark.parametrize("bias", [False, True])
+def test_equation(groups: int, bias: bool) -> None:
+    norm, x = made(groups=groups, bias=bias, eps=1e-3), torch.randn(6, 4 * H, dtype=DOUBLE)
+    blocks = np.split(x.numpy(), groups, axis=1)
+    normal = [(b - b.mean(1, keepdims=True)) / np.sqrt(b.var(1, keepdims=True) + 1e-3) for b in blocks]
+    expected = norm.gain.detach().numpy() * np.concatenate(normal, axis=1)
+    expected = expected + norm.bias.detach().numpy() if bias else expected
+    assert_same(norm(x, 2), torch.from_numpy(expected), "y", 1e-12)
+    assert_same(norm.sequence(x, [3, 2, 1]), norm(x), "packed rows", 0)
+
+
+def test_four_groups_at_the_gates_are_layer_norm_per_gate() -> None:
+    norm, x = made(), torch.randn(3, 4 * H, dtype=DOUBLE)
+    gates = zip(x.chunk(4, 1), norm.gain.chunk(4), strict=True)
+    assert_same(norm(x), torch.cat([nnf.layer_norm(a, (H,), g) for a, g in gates], 1), "per gate", 1e-12)
+    assert not torch.allclose(norm(x), nnf.layer_norm(x, (4 * H,), norm.gain))
+
+
+def test_one_group_is_layer_norm() -> None:
+    norm, ln = made(groups=1), LayerNorm(4 * H, dtype=DOUBLE)
+    ln.load_state_dict(norm.state_dict())
+    x = torch.randn(3, 4 * H, dtype=DOUBLE)
+    assert_same(norm(x), ln(x), "y", 1e-12)
+
+
+def test_a_gate_does_not_see_the_others() -> None:
+    norm, x = made(), torch.randn(3, 4 * H, dtype=DOUBLE)
+    other = x.clone()
+    other[:, H:] *= 7
+    assert torch.equal(norm(other)[:, :H], norm(x)[:, :H])
+
+
+@pytest.mark.parametrize("norm", ["ln-per-gate", "gn"])
+def test_presets_written_out(norm: str) -> None:
+    lstm = rnnnorm.LSTM(INPUT, H, norm=norm, dtype=DOUBLE)
+    norms = lstm.norms("_l0")
+    for p in norms.parameters():
+        torch.nn.init.uniform_(p, 0.5, 1.5)
+
+    def per_gate(z: Tensor, gain: Tensor) -> Tensor:
+        gates = [
+            (a - a.mean(1, keepdim=True)) / (a.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+            for a in z.chunk(4, 1)
+        ]
+        return gain * torch.cat(gates, 1)
+
+    x = torch.randn(4, 3, INPUT, dtype=DOUBLE)
+    h = c = torch.zeros(3, H, dtype=DOUBLE)
+    for x_t in x:
+        z = per_gate(x_t @ lstm.weight_ih_l0.T, norms.input.gain) + per_gate(h @ lstm.weight_hh_l0.T, norms.hidden.gain)
+        i, f, g, o = (z + lstm.bias_ih_l0).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        seen = nnf.layer_norm(c, (H,), norms.cell.gain, norms.cell.bias) if norm == "gn" else c
+        h = o.sigmoid() * seen.tanh()
+    assert_same(lstm(x)[0][-1], h, "h", 1e-11)
+    assert (norms.cell is None) == (norm == "ln-per-gate")
+
+
+def test_derivatives() -> None:
+    norm = made(8, groups=2, bias=True)
+    x = torch.randn(3, 8, dtype=DOUBLE, requires_grad=True)
+    assert gradcheck(norm, (x,))
+    assert gradgradcheck(norm, (x,))
+
+
+def test_half_precision_moments_are_float32() -> None:
+    x = 100 + torch.randn(2, 4 * 64)
+    norm = GroupNorm(4 * 64)
+    y = norm(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    assert_same(y.float(), norm(x.bfloat16().float()), "y", 0.02)
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="10 features cannot be divided into groups=4"):
+        GroupNorm(10)
+    with pytest.raises(ValueError, match="18 features cannot be divided into groups=4"):
+        rnnnorm.LSTM(INPUT, 18, norm=rnnnorm.Norm(cell="gn"))
+    for wrong in (0, 2.0, True):
+        with pytest.raises(ValueError, match="groups must be an integer of at least 1"):
+            GroupNorm(8, groups=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="eps must be positive"):
+        GroupNorm(8, eps=0)
