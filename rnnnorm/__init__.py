@@ -1,23 +1,30 @@
 """What does normalization do to a recurrent network, vertically and horizontally?
 
-`LSTM` is `torch.nn.LSTM` with normalizers; `presets()` lists them; `recalibrate` and `statistics` say how batch
-normalization evaluates. Experiments run from the command line: `rnnnorm compare`.
+`LSTM`, `GRU` and `RNN` are those of `torch.nn` with normalizers; `presets()` lists them; `recalibrate` and `statistics`
+say how batch normalization evaluates. Experiments run from the command line: `rnnnorm compare`.
 """
 
 from __future__ import annotations
 
 from ._version import __version__
-from .cell import LSTMCell
+from .cell import GRUCell, LSTMCell, RNNCell
+from .gru import GRU
 from .lstm import LSTM
 from .norms import Normalizer, has_batch_statistics, recalibrate, statistics
-from .placement import Norm, Preset, parse_norm, presets
+from .placement import Norm
+from .rnn import RNN
+from .table import Preset, parse_norm, presets
 
 __all__ = [
+    "GRU",
     "LSTM",
+    "RNN",
+    "GRUCell",
     "LSTMCell",
     "Norm",
     "Normalizer",
     "Preset",
+    "RNNCell",
     "__version__",
     "has_batch_statistics",
     "parse_norm",

@@ -1,90 +1,87 @@
-"""The weights of recurrent layers under torch's names, possibly reparametrized; shared by `LSTM` and `LSTMCell`."""
+"""The weights of recurrent layers under torch's names, possibly reparametrized; shared by layers and single cells."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .equations import Cell, LayerWeights
 from .initialization import check_init, initial_weights
 from .norms import Normalizer, StepStatistics
-from .placement import Norm
+from .table import parse_norm
 
-
-class LayerWeights(NamedTuple):
-    """The weights of one layer and direction, as used in the equations.
-
-    Args:
-        W_ih: (4H, I).
-        W_hh: (4H, H), or (4H, proj_size).
-        biases: none, one (4H,), or torch's pair of them.
-        W_hr: (proj_size, H), or None.
-    """
-
-    W_ih: Tensor
-    W_hh: Tensor
-    biases: tuple[Tensor, ...]
-    W_hr: Tensor | None
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The one bias b of the equations."""
-        return sum(self.biases[1:], self.biases[0]) if self.biases else None
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+"""Torch's names, in torch's order."""
+PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 
 
 class RecurrentWeights(nn.Module):
     """Owns `weight_ih…`, `weight_hh…`, `bias_ih…`, `bias_hh…`, `weight_hr…` of any number of layers and directions.
 
-    Without any normalizer the names, shapes and initial values are those of `torch.nn.LSTM`. With one, b is a single
-    vector, `bias_ih…`, since a second one would be redundant. A weight normalizer at `input` or `hidden` reparametrizes
-    the weight through `torch.nn.utils.parametrizations`; it can still be read and assigned under its name.
+    Without any normalizer the names, shapes and initial values are those of torch. With one, b is a single vector,
+    `bias_ih…`, since a second one would be redundant; a GRU keeps `bias_hn…` (H,) beside it. A weight normalizer at
+    `input` or `hidden` reparametrizes the weight through `torch.nn.utils.parametrizations`; it can still be read and
+    assigned under its name.
+
+    Args:
+        cell: the equations.
+        arguments: those of the subclass's constructor, by name.
     """
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
         super().__init__()
         self._arguments = arguments
-        check_init(arguments["init"])
+        self.cell = cell
+        self.input_size: int = arguments["input_size"]
+        self.hidden_size: int = arguments["hidden_size"]
+        self.proj_size: int = arguments.get("proj_size", 0)
+        self.bias: bool = arguments["bias"]
+        check_init(arguments["init"], cell, self.bias, arguments["max_steps"])
+        self.norm = cell.adapt(parse_norm(arguments["norm"]))
 
-    def create_weights(
-        self, suffix: str, input_size: int, hidden_size: int, proj_size: int, bias: bool, norm: Norm
-    ) -> None:
-        """Register the parameters of one layer and direction, not yet initialized."""
-        keys = {key: self._arguments[key] for key in ("device", "dtype")}
-        gates = 4 * hidden_size
+    def _shapes(self, input_size: int, pair: bool) -> dict[str, tuple[int, ...]]:
+        """Shapes of one layer and direction, in torch's order, with torch's pair of biases or without redundancy."""
+        H, gates = self.hidden_size, self.cell.gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (gates, input_size),
-            "weight_hh": (gates, proj_size or hidden_size),
+            "weight_hh": (gates, self.proj_size or H),
         }
-        if bias:
-            shapes["bias_ih"] = (gates,)
-            if not norm.places:
-                shapes["bias_hh"] = (gates,)
-        if proj_size:
-            shapes["weight_hr"] = (proj_size, hidden_size)
-        for name, shape in shapes.items():
+        if self.bias:
+            shapes |= {name: (length,) for name, length in self.cell.biases(H, pair).items()}
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, H)
+        return shapes | (dict.fromkeys(PEEPHOLES, (H,)) if self.cell.peepholes else {})
+
+    def create_weights(self, suffix: str, input_size: int) -> None:
+        """Register the parameters of one layer and direction, not yet initialized."""
+        keys = {key: self._arguments[key] for key in ("device", "dtype")}
+        for name, shape in self._shapes(input_size, pair=not self.norm.places).items():
             self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, **keys)))
 
-    def normalize_weights(self, suffix: str, norm: Norm) -> None:
-        """Let the weight normalizers of `norm`, if any, take hold of this layer's weights."""
+    def normalize_weights(self, suffix: str) -> None:
+        """Let the weight normalizers of the norm, if any, take hold of this layer's weights."""
         for place, weight in (("input", "weight_ih"), ("hidden", "weight_hh")):
-            use = norm.places.get(place)
+            use = self.norm.places.get(place)
             if use is not None and use.is_weight:
                 use.weight_normalizer().register(self, weight + suffix)
 
-    @torch.no_grad()
-    def initialize(self, suffix: str, hidden_size: int, bias: bool) -> None:
+    def initialize(self, suffix: str) -> None:
         """Draw this layer's weights; see `initial_weights`."""
-        shapes = {n: getattr(self, n + suffix).shape for n in ("weight_ih", "weight_hh")}
-        if bias:
-            shapes |= dict.fromkeys(("bias_ih", "bias_hh"), getattr(self, "bias_ih" + suffix).shape)
-        if hasattr(self, "weight_hr" + suffix):
-            shapes["weight_hr"] = getattr(self, "weight_hr" + suffix).shape
-        drawn = initial_weights(shapes, hidden_size, self._arguments["init"])
-        if bias and not hasattr(self, "bias_hh" + suffix):
-            drawn["bias_ih"] = drawn["bias_ih"] + drawn.pop("bias_hh")
-        for name, value in drawn.items():
+        shapes = self._shapes(getattr(self, "weight_ih" + suffix).shape[1], pair=True)
+        init, max_steps = self._arguments["init"], self._arguments["max_steps"]
+        self.assign_torch(suffix, initial_weights(shapes, self.hidden_size, init, self.cell, max_steps))
+
+    def assign_torch(self, suffix: str, weights: Mapping[str, Tensor]) -> None:
+        """Overwrite a layer's weights by those of torch, whose pair of biases is merged where we have one."""
+        values = dict(weights)
+        if self.bias and not hasattr(self, "bias_hh" + suffix):
+            values |= self.cell.merge_biases(values["bias_ih"], values.pop("bias_hh"))
+        for name, value in values.items():
             self.assign(name + suffix, value)
 
     @torch.no_grad()
@@ -96,14 +93,20 @@ class RecurrentWeights(nn.Module):
         else:
             old.copy_(value)
 
-    def layer_weights(self, suffix: str) -> LayerWeights:
-        """The weights of one layer and direction; reparametrized ones are composed here, once per forward pass."""
+    def layer_weights(self, suffix: str, dropout: float = 0.0) -> LayerWeights:
+        """The weights of one layer and direction; reparametrized ones are composed here, once per forward pass.
+
+        `dropout` is DropConnect on W_hh: entries are dropped with that probability, the others scaled by 1/(1-p).
+        """
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh") if hasattr(self, name + suffix))
+        W_hh = getattr(self, "weight_hh" + suffix)
         return LayerWeights(
             getattr(self, "weight_ih" + suffix),
-            getattr(self, "weight_hh" + suffix),
+            F.dropout(W_hh, dropout) if dropout else W_hh,
             biases,
             getattr(self, "weight_hr" + suffix, None),
+            getattr(self, "bias_hn" + suffix, None),
+            tuple(getattr(self, name + suffix) for name in PEEPHOLES) if self.cell.peepholes else None,
         )
 
     def reset_norms(self) -> None:

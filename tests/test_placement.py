@@ -7,7 +7,8 @@ from support import PRESETS
 
 import rnnnorm
 from rnnnorm.norms import NORMALIZERS, Use, options_of
-from rnnnorm.placement import PLACES, Norm, parse_norm, presets
+from rnnnorm.placement import PLACES, Norm
+from rnnnorm.table import parse_norm, presets
 
 
 def test_the_table() -> None:
@@ -19,7 +20,28 @@ def test_the_table() -> None:
         "bn-timestep",
         "ln",
         "ln-carried",
+        "ln-per-gate",
+        "ln-sum",
+        "ln-cell-only",
+        "rms",
+        "gn",
+        "lrn",
+        "dyt",
+        "atn",
+        "normprop",
+        "online",
+        "streaming",
+        "power",
+        "bn-joint",
+        "bn-star",
+        "bn-window",
+        "bn-frozen",
+        "brn",
+        "cmbn",
+        "cmbn-accumulated",
+        "cbn",
         "wn",
+        "wn-mobn",
     ]
     for name, preset in presets().items():
         assert preset.name == preset.norm.name == name
@@ -90,7 +112,7 @@ def test_mistakes_are_named(text: str, words: str) -> None:
 
 
 def test_unknown_normalizer_lists_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="unknown normalizer 'gn9'; there are: bn, ln, wn"):
+    with pytest.raises(ValueError, match=r"unknown normalizer 'gn9'; there are: atn, bn, .*gn, ln, lrn, .*wn"):
         Norm(input="gn9")
     with pytest.raises(ValueError, match="'ln' has no option 'momentum'; it has: eps, gain, bias"):
         Norm(input="ln:momentum=1")
@@ -116,6 +138,6 @@ def test_every_option_of_every_normalizer_can_be_set() -> None:
 
 
 def test_places_are_those_of_the_equations() -> None:
-    norm = Norm(input="ln", hidden="ln", cell="ln", between="bn")
+    norm = Norm(input="ln", hidden="ln", joint="ln", cell="ln", output="ln", between="bn")
     assert tuple(norm.places) == PLACES
-    assert str(norm) == "input=ln, hidden=ln, cell=ln, between=bn"
+    assert str(norm) == "input=ln, hidden=ln, joint=ln, cell=ln, output=ln, between=bn"

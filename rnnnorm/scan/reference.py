@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..cell import CellNorms, lstm_step
-from ..weights import LayerWeights
+from ..equations import Layer
 
 
 def scan_reference(
-    data: Tensor, batch_sizes: Tensor, h0: Tensor, c0: Tensor, weights: LayerWeights, norms: CellNorms
-) -> tuple[Tensor, Tensor, Tensor]:
+    layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction.
 
     The input product is taken for all rows at once and split once: indexing it step by step would make the backward
     pass quadratic in T.
 
     Args:
+        layer: the cell, its weights and normalizers, and what is dropped.
         data: packed rows (N, I).
         batch_sizes: (T,) int64 on the CPU.
-        h0: (B, H) or (B, proj_size), in the order of the packed sequences.
-        c0: (B, H).
-        weights: of this layer and direction.
-        norms: its normalizers.
+        states: h_0, and c_0 if the cell has one, each (B, H) (h_0 (B, proj_size) with a projection), in the order of
+            the packed sequences.
 
     Returns:
-        Output rows (N, H or proj_size), and h and c of each sequence after its own last step.
+        Output rows (N, H or proj_size), and the states of each sequence after its own last step.
     """
     sizes: list[int] = batch_sizes.tolist()
-    gates_x = F.linear(data, weights.W_ih)
-    if norms.input is not None:
-        gates_x = norms.input.sequence(gates_x, sizes)
-    if weights.bias is not None:
-        gates_x = gates_x + weights.bias
-    h, c = h0, c0
+    layer.norms.reset_sequence()
     outputs: list[Tensor] = []
-    finished: list[tuple[Tensor, Tensor]] = []
-    for t, gates in enumerate(gates_x.split_with_sizes(sizes)):
+    finished: list[tuple[Tensor, ...]] = []
+    for t, gates_x in enumerate(layer.gates_x(data, sizes).split_with_sizes(sizes)):
         active = sizes[t]
-        if active < h.shape[0]:  # the shortest sequences, which are the last rows, have ended
-            finished.append((h[active:], c[active:]))
-            h, c = h[:active], c[:active]
-        h, c = lstm_step(gates, h, c, weights.W_hh, weights.W_hr, norms, t)
-        outputs.append(h)
-    finished.append((h, c))
-    h_n, c_n = (torch.cat(parts) for parts in zip(*reversed(finished), strict=True))
-    return torch.cat(outputs), h_n, c_n
+        if active < states[0].shape[0]:  # the shortest sequences, which are the last rows, have ended
+            finished.append(tuple(state[active:] for state in states))
+            states = tuple(state[:active] for state in states)
+        states = layer.step(gates_x, states, t)
+        outputs.append(states[0])
+    layer.norms.reset_sequence()
+    finished.append(states)
+    return torch.cat(outputs), tuple(torch.cat(parts) for parts in zip(*reversed(finished), strict=True))

@@ -1,0 +1,25 @@
+"""One step of every recurrent cell, readable: each faster path is tested against these files."""
+
+from __future__ import annotations
+
+from .base import Cell
+from .gru import GRUEquations
+from .layer import Layer, LayerWeights
+from .lstm import LSTMEquations
+from .noise import QUIET, Noise
+from .norms import NO_NORMS, CellNorms
+from .rnn import NONLINEARITIES, RNNEquations
+
+__all__ = [
+    "NONLINEARITIES",
+    "NO_NORMS",
+    "QUIET",
+    "Cell",
+    "CellNorms",
+    "GRUEquations",
+    "LSTMEquations",
+    "Layer",
+    "LayerWeights",
+    "Noise",
+    "RNNEquations",
+]

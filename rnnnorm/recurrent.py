@@ -1,0 +1,144 @@
+"""The border that LSTM, GRU and RNN have in common: inputs, states, torch's conventions."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from .borders import enter, enter_states, leave, leave_states
+from .data_dependent import initialize_weight_norm, wants_data
+from .placement import Norm
+from .ragged import Packed
+from .stack import RecurrentStack
+from .weights import NAMES, PEEPHOLES
+
+State = TypeVar("State")
+
+
+class Recurrent(RecurrentStack, Generic[State]):
+    """A (multi-layer, bidirectional) recurrent network; `LSTM`, `GRU` and `RNN` say with which cell.
+
+    A subclass collects its constructor's arguments and says how its states look to the caller.
+    """
+
+    torch_class: ClassVar[type[nn.RNNBase]]
+    """Torch's module of the same kind."""
+
+    def flatten_parameters(self) -> None:
+        """Nothing to do; kept so that code written for torch runs."""
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The weights per layer and direction, as torch lists them."""
+        names = (*NAMES, "bias_hn", *PEEPHOLES)
+        return [[getattr(self, n + s) for n in names if hasattr(self, n + s)] for s in self._all_suffixes()]
+
+    @classmethod
+    def from_torch(cls, module: nn.RNNBase, norm: str | Norm = "none", **options: Any) -> Self:
+        """A normalized network that starts from the weights of torch's module; `options` as in the constructor.
+
+        Raises:
+            TypeError: something else than torch's module of the same kind.
+        """
+        if not isinstance(module, cls.torch_class):
+            raise TypeError(f"expected a torch.nn.{cls.torch_class.__name__}, got {type(module).__name__}")
+        weight = next(module.parameters())
+        names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional"]
+        names += [name for name in ("proj_size", "nonlinearity") if name in inspect.signature(cls).parameters]
+        arguments: dict[str, Any] = {name: getattr(module, name) for name in names}
+        arguments |= {"device": weight.device, "dtype": weight.dtype, "norm": norm}
+        new = cls(**arguments, **options)
+        source = dict(module.named_parameters())
+        for suffix in new._all_suffixes():
+            weights = {n: source[n + suffix].detach() for n in NAMES if n + suffix in source}
+            new.assign_torch(suffix, weights)
+        new.train(module.training)
+        return new
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether `initialize_from_data` must be called before training (`wn:init=data`)."""
+        return wants_data(self.norm) and not bool(self.initialized_from_data)
+
+    def initialize_from_data(self, input: Tensor | PackedSequence, *, lengths: Tensor | None = None) -> None:
+        """Set gains and biases of weight normalization from one batch (Salimans & Kingma 2016, section 3).
+
+        Raises:
+            ValueError: the norm has no weight normalization with `init=data`.
+        """
+        if not wants_data(self.norm):
+            raise ValueError(f'norm {self.norm.name!r} does not start from data; use "wn:init=data"')
+        initialize_weight_norm(self, enter(input, lengths, self.input_size, self.batch_first))
+        self.initialized_from_data.fill_(True)
+
+    def _as_tuple(self, hx: State) -> tuple[Tensor, ...]:
+        """The caller's state as a tuple; raises ValueError if it is none."""
+        raise NotImplementedError
+
+    def _as_state(self, states: tuple[Tensor, ...]) -> State:
+        """The other way round."""
+        raise NotImplementedError
+
+    @overload
+    def forward(
+        self, input: Tensor, hx: State | None = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]: ...
+
+    @overload
+    def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[PackedSequence, State]: ...
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: State | None = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """Run all layers; see the class for shapes."""
+        if self.training and self.needs_data:
+            raise RuntimeError(
+                f"norm {self.norm.name!r} starts from data: call initialize_from_data(first_batch) before training"
+            )
+        packed = enter(input, lengths, self.input_size, self.batch_first)
+        unbatched = isinstance(input, Tensor) and input.dim() == 2
+        if hx is None:
+            states = self._omitted_states(packed)
+        else:
+            given = self._as_tuple(hx)
+            states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, packed, unbatched)
+        data, last = self.run(packed.data, packed.batch_sizes, states)
+        output = leave(input, lengths, packed, data, self.batch_first)
+        return output, self._as_state(leave_states(last, packed, unbatched))
+
+    def _omitted_states(self, packed: Packed) -> tuple[Tensor, ...]:
+        """The states where the caller gives none, (layers·directions, B, ·)."""
+        B = int(packed.batch_sizes[0])
+        if self.initial_state == "learned":
+            learned = (getattr(self, f"{name}_0") for name in self.cell.states)
+            states = tuple(state.unsqueeze(1).expand(-1, B, -1) for state in learned)
+        else:
+            states = self.zero_states(packed.data, self.num_states, B)
+        if self.training and self.initial_state_noise:
+            states = (states[0] + self.initial_state_noise * torch.randn_like(states[0]), *states[1:])
+        return states
+
+    def extra_repr(self) -> str:
+        """Sizes, and every option that differs from its default."""
+        hidden = ("input_size", "hidden_size", "device", "dtype", "norm", "max_steps")
+        changed = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name, self._arguments[name]) if name not in hidden else parameter.default
+            if value != parameter.default:
+                changed.append(f"{name}={value}")
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed, f"norm={self.norm.name}"])
+
+
+def single_state(hx: object) -> tuple[Tensor, ...]:
+    """The state of a cell that has only h, as a tuple.
+
+    Raises:
+        ValueError: something else than a tensor.
+    """
+    if not isinstance(hx, Tensor):
+        raise ValueError(f"hx must be the tensor h_0, got {type(hx).__name__}")
+    return (hx,)

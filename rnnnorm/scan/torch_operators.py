@@ -1,0 +1,43 @@
+"""Where nothing is normalized inside the recurrence, torch's own operators are the fastest correct path."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..equations import Cell, CellNorms, Layer, Noise
+
+
+def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
+    """Only plain recurrences; weight normalization and weight dropout are composed before the scan."""
+    return cell.torch_operator is not None and not norms.any() and not noise.any()
+
+
+def scan_torch(
+    layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One layer in one direction through the operator behind torch's module; arguments as in `scan_reference`."""
+    weights = layer.weights
+    flat = [weights.W_ih, weights.W_hh, *_pair(layer)] + ([] if weights.W_hr is None else [weights.W_hr])
+    lists = [state.unsqueeze(0) for state in states]
+    hx = lists if len(lists) > 1 else lists[0]
+    options = (flat, bool(weights.biases), 1, 0.0, torch.is_grad_enabled(), False)
+    operator = getattr(torch._VF, str(layer.cell.torch_operator))
+    T, B = batch_sizes.shape[0], int(batch_sizes[0])
+    if data.shape[0] == T * B:  # the dense operator is several times faster than the packed one on a CPU
+        output, *last = operator(data.view(T, B, -1), hx, *options, False)
+        output = output.reshape(T * B, -1)
+    else:
+        output, *last = operator(data, batch_sizes, hx, *options)
+    return output, tuple(state.squeeze(0) for state in last)
+
+
+def _pair(layer: Layer) -> list[Tensor]:
+    """The two biases that the operators want, if there are any."""
+    biases = list(layer.weights.biases)
+    if len(biases) == 1:
+        inside = layer.weights.bias_hn
+        zeros = torch.zeros_like(biases[0])
+        biases.append(zeros if inside is None else F.pad(inside, (zeros.shape[0] - inside.shape[0], 0)))
+    return biases

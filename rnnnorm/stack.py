@@ -1,0 +1,201 @@
+"""Layers and directions over packed rows: what LSTM, GRU and RNN have in common behind the border."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data_dependent import wants_data
+from .equations import NO_NORMS, Cell, CellNorms, Layer
+from .norms import Normalizer
+from .options import check_options, noise_of
+from .ragged import reversal, row_sequences
+from .residual import Skip, fixup_scale, initial_scale, skipping_layers
+from .scan import resolve, scan
+from .weights import RecurrentWeights
+
+
+class RecurrentStack(RecurrentWeights):
+    """A stack of recurrent layers with normalizers, skips and dropout, on packed rows.
+
+    Args:
+        cell: the equations.
+        arguments: those of the subclass's constructor, by name.
+    """
+
+    initialized_from_data: Tensor
+
+    def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
+        check_options(cell, arguments)
+        super().__init__(cell, arguments)
+        a = arguments
+        self.num_layers: int = a["num_layers"]
+        self.batch_first: bool = a["batch_first"]
+        self.bidirectional: bool = a["bidirectional"]
+        self.dropout, self.variational_dropout = float(a["dropout"]), float(a["variational_dropout"])
+        self.weight_dropout = float(a["weight_dropout"])
+        self.noise = noise_of(cell, a)
+        self.initial_state: str = a["initial_state"]
+        self.initial_state_noise = float(a["initial_state_noise"])
+        self.residual: str = a["residual"]
+        self.between_on: str = a["between_on"]
+        self.backend: str = a["backend"]
+        keys = {key: a[key] for key in ("device", "dtype")}
+        for layer in range(self.num_layers):
+            for suffix in self.suffixes(layer):
+                self.create_weights(suffix, self.input_size if layer == 0 else self.output_size)
+                norms = cell.build_norms(self.norm, self.hidden_size, a["max_steps"], **keys)
+                resolve(self.backend, cell, norms, self.noise)
+                self.add_module("norms" + suffix, norms if norms.any() else None)
+        between = self.norm.places.get("between")
+        if between is not None and self.num_layers == 1:
+            warnings.warn("a norm between layers does nothing with num_layers=1", stacklevel=4)
+        for layer in range(self.num_layers - 1):
+            module = between.build(self.output_size, bias=True, max_steps=a["max_steps"], **keys) if between else None
+            self.register_module(f"between_l{layer}", module)
+        self._skipping: list[int] = []
+        if self.residual != "none":
+            self._skipping = skipping_layers(self.input_size, self.output_size, self.num_layers)
+        scale = initial_scale(self.residual, a["residual_scale"], len(self._skipping))
+        for layer in self._skipping:
+            self.add_module(f"skip_l{layer}", Skip(self.residual, scale, **keys))
+        if self.initial_state == "learned":
+            for name, size in zip(cell.states, self.state_sizes, strict=True):
+                self.register_parameter(f"{name}_0", nn.Parameter(torch.zeros(self.num_states, size, **keys)))
+        if wants_data(self.norm):
+            self.register_buffer("initialized_from_data", torch.tensor(False, device=a["device"]))
+        self._initialize_all()
+        for suffix in self._all_suffixes():
+            self.normalize_weights(suffix)
+
+    @property
+    def num_directions(self) -> int:
+        """2 if bidirectional, otherwise 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def num_states(self) -> int:
+        """Layers times directions."""
+        return self.num_layers * self.num_directions
+
+    @property
+    def output_size(self) -> int:
+        """Features per row of the output."""
+        return self.num_directions * (self.proj_size or self.hidden_size)
+
+    @property
+    def state_sizes(self) -> list[int]:
+        """Features of each state: a projection makes the first one smaller."""
+        return [self.proj_size or self.hidden_size, self.hidden_size][: len(self.cell.states)]
+
+    def suffixes(self, layer: int) -> list[str]:
+        """What the names of a layer's weights end in, per direction."""
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
+
+    def _all_suffixes(self) -> list[str]:
+        return [suffix for layer in range(self.num_layers) for suffix in self.suffixes(layer)]
+
+    def norms(self, suffix: str) -> CellNorms:
+        """The normalizers inside one layer and direction, such as "_l0" or "_l1_reverse"."""
+        module: CellNorms | None = getattr(self, "norms" + suffix)
+        return NO_NORMS if module is None else module
+
+    def between(self, layer: int) -> Normalizer | None:
+        """The normalizer of the rows that leave `layer` for the next one."""
+        module: Normalizer | None = getattr(self, f"between_l{layer}", None)
+        return module
+
+    def skip(self, layer: int) -> Skip | None:
+        """The residual connection around a layer."""
+        module: Skip | None = getattr(self, f"skip_l{layer}", None)
+        return module
+
+    def _initialize_all(self) -> None:
+        for layer in range(self.num_layers):
+            for suffix in self.suffixes(layer):
+                self.initialize(suffix)
+                if self.residual == "fixup" and layer in self._skipping:
+                    W = getattr(self, "weight_ih" + suffix).detach()
+                    self.assign("weight_ih" + suffix, W * fixup_scale(len(self._skipping)))
+                    if self.proj_size:
+                        self.assign("weight_hr" + suffix, torch.zeros_like(getattr(self, "weight_hr" + suffix)))
+
+    def reset_parameters(self) -> None:
+        """Draw new weights; gains, biases, learned states, scales and statistics go back to their initial values."""
+        self._initialize_all()
+        self.reset_norms()
+        for layer in self._skipping:
+            getattr(self, f"skip_l{layer}").reset_parameters()
+        if self.initial_state == "learned":
+            for name in self.cell.states:
+                nn.init.zeros_(getattr(self, f"{name}_0"))
+        if wants_data(self.norm):
+            self.initialized_from_data.fill_(False)
+
+    def zero_states(self, like: Tensor, *batch: int) -> tuple[Tensor, ...]:
+        """States of zeros, (…, B, ·)."""
+        return tuple(like.new_zeros(*batch, size) for size in self.state_sizes)
+
+    def run(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders."""
+        D = self.num_directions
+        each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
+        last: list[tuple[Tensor, ...]] = []
+        for layer in range(self.num_layers):
+            data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
+            last += ended
+        if self.variational_dropout and self.training:
+            data = self._drop_per_sequence(data, batch_sizes)
+        return data, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
+
+    def run_layer(
+        self,
+        data: Tensor,
+        batch_sizes: Tensor,
+        states: Sequence[tuple[Tensor, ...]],
+        layer: int,
+        quiet: bool = False,
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """All directions of one layer, its skip, and what happens to the rows on their way to the next one."""
+        random = self.training and not quiet
+        rows = self._drop_per_sequence(data, batch_sizes) if self.variational_dropout and random else data
+        outputs, last = [], []
+        for direction, suffix in enumerate(self.suffixes(layer)):
+            turn = reversal(batch_sizes).to(data.device) if direction else None
+            seen = rows if turn is None else rows[turn]
+            output, ended = self.run_direction(seen, batch_sizes, states[direction], suffix, quiet)
+            outputs.append(output if turn is None else output[turn])
+            last.append(ended)
+        output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+        between, skip = self.between(layer), self.skip(layer)
+        on_sum = skip is not None and self.between_on == "sum"
+        if between is not None and not on_sum:
+            output = between.sequence(output, batch_sizes.tolist())
+        if self.dropout and random and layer < self.num_layers - 1:
+            output = F.dropout(output, self.dropout)
+        if skip is not None:
+            output = skip(data, output)
+        if between is not None and on_sum:
+            output = between.sequence(output, batch_sizes.tolist())
+        return output, last
+
+    def run_direction(
+        self, rows: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], suffix: str, quiet: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One layer in one direction, without what is random if `quiet`."""
+        random = self.training and not quiet
+        noise = self.noise if random else self.noise.evaluating()
+        weights = self.layer_weights(suffix, self.weight_dropout if random else 0.0)
+        layer = Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(states[0]))
+        return scan(self.backend, layer, rows, batch_sizes, states)
+
+    def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
+        """Dropout with one mask per sequence, the same at all its steps."""
+        B = int(batch_sizes[0])
+        mask = F.dropout(data.new_ones(B, data.shape[1]), self.variational_dropout)
+        return data * mask[row_sequences(batch_sizes).to(data.device)]

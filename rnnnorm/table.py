@@ -1,0 +1,264 @@
+"""The table of published combinations: a name, which normalizer stands where, and who proposed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from .norms import split_options
+from .placement import Norm
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One row of the table: a published combination under its name.
+
+    Args:
+        name: what a user types.
+        norm: which normalizer stands where.
+        statistics: what is estimated from what.
+        source: who proposed it.
+        description: one line.
+    """
+
+    name: str
+    norm: Norm
+    statistics: str
+    source: str
+    description: str
+
+
+def _rows() -> Iterator[Preset]:
+    step = "bn:statistics=timestep:gain=0.1"
+    shared = "bn:statistics=shared:gain=0.1"
+    window, frozen = step + ":window=10", step + ":frozen=true"
+    renorm, cross, accumulated, iterations = (
+        f"{name}:statistics=timestep:gain=0.1" for name in ("brn", "cmbn", "cmbn-accumulated", "cbn")
+    )
+    yield Preset("none", Norm(), "none", "Hochreiter & Schmidhuber 1997", "the plain LSTM; equals torch.nn.LSTM")
+    yield Preset(
+        "bn-vertical",
+        Norm(input="bn:statistics=sequence"),
+        "one mean and variance over all rows",
+        "Laurent et al. 2016; Amodei et al. 2016",
+        "sequence-wise batch normalization of W_ih x only",
+    )
+    yield Preset(
+        "bn-vertical-framewise",
+        Norm(input="bn:statistics=timestep"),
+        "one mean and variance per step",
+        "Laurent et al. 2016",
+        "batch normalization of W_ih x only, each step by itself",
+    )
+    yield Preset(
+        "bn-shared",
+        Norm(input=shared, hidden=shared, cell=shared),
+        "batch moments per step, one running pair for all steps",
+        "the naive horizontal batch normalization",
+        "as bn-timestep, but all steps share their running averages",
+    )
+    yield Preset(
+        "bn-timestep",
+        Norm(input=step, hidden=step, cell=step),
+        "batch moments and running pair per step",
+        "Cooijmans et al. 2017",
+        "BN-LSTM: input, recurrent and cell terms normalized, statistics per timestep, gain 0.1",
+    )
+    yield Preset("ln", Norm(input="ln", hidden="ln", cell="ln"), "per row", "Ba et al. 2016", "layer normalization")
+    yield Preset(
+        "ln-carried",
+        Norm(input="ln", hidden="ln", cell="ln", carried=True),
+        "per row",
+        "the variant in wide circulation",
+        "layer normalization whose normalized cell is carried on to the next step",
+    )
+    yield Preset(
+        "ln-per-gate",
+        Norm(input="gn", hidden="gn"),
+        "per row and gate",
+        "Hou et al. 2019",
+        "layer normalization of each gate by itself; the cell is left alone",
+    )
+    yield Preset(
+        "ln-sum",
+        Norm(joint="ln", cell="ln"),
+        "per row",
+        "Ba et al. 2016",
+        "one layer normalization of the sum W_ih x + W_hh h, as in the paper's plain RNN, and one of the cell",
+    )
+    yield Preset(
+        "ln-cell-only",
+        Norm(cell="ln"),
+        "per row",
+        "Ba et al. 2016",
+        "layer normalization of the cell only, as in the paper's DRAW model",
+    )
+    yield Preset(
+        "rms",
+        Norm(input="rms", hidden="rms", cell="rms"),
+        "per row",
+        "Zhang & Sennrich 2019",
+        "RMSNorm in the places of ln: no mean, no bias",
+    )
+    yield Preset(
+        "gn",
+        Norm(input="gn", hidden="gn", cell="gn:groups=1"),
+        "per row and group",
+        "Wu & He 2018",
+        "group normalization: four groups at the gates, which is one per gate, and one at the cell",
+    )
+    yield Preset(
+        "lrn",
+        Norm(output="lrn"),
+        "per row and neighbourhood",
+        "Krizhevsky et al. 2012",
+        "local response normalization of h_t across neighbouring hidden units",
+    )
+    yield Preset(
+        "dyt",
+        Norm(input="dyt", hidden="dyt", cell="dyt"),
+        "none",
+        "Zhu et al. 2025",
+        "dynamic tanh in the places of ln: g tanh(αx) + b",
+    )
+    yield Preset(
+        "atn",
+        Norm(input="atn", hidden="atn", cell="atn"),
+        "per sequence, over its last 5 steps",
+        "Pospisil et al. 2022",
+        "assorted-time normalization: layer normalization whose moments reach some steps back",
+    )
+    yield Preset(
+        "normprop",
+        Norm(input="normprop-input", hidden="normprop-hidden", cell="normprop-cell", output="normprop-output"),
+        "none: constants computed beforehand",
+        "Laurent et al. 2017",
+        "recurrent normalization propagation: weight rows of fixed length, cell and output by constants",
+    )
+    yield Preset(
+        "online",
+        Norm(joint="online"),
+        "exponential averages over all samples and steps, also in training",
+        "Chiley et al. 2019",
+        "online normalization of each gate's sum, scaled per gate; controlled backward pass",
+    )
+    yield Preset(
+        "streaming",
+        Norm(input="streaming", hidden="streaming"),
+        "average since the last weight update and before it, over all steps, also in training",
+        "Liao et al. 2016",
+        "streaming normalization of input and recurrent terms; streaming:p=1 for mean absolute deviations",
+    )
+    yield Preset(
+        "power",
+        Norm(input="power:statistics=sequence", hidden="power", cell="power"),
+        "running quadratic mean, after a warm-up also in training",
+        "Shen et al. 2020",
+        "PowerNorm in the places of ln: no mean, approximate backward pass",
+    )
+    yield Preset(
+        "bn-joint",
+        Norm(joint="bn:statistics=timestep"),
+        "batch moments and running pair per step",
+        "Laurent et al. 2016; Amodei et al. 2016",
+        "batch normalization of the sum W_ih x + W_hh h, which both papers report as a failure",
+    )
+    yield Preset(
+        "bn-star",
+        Norm(input="bn:statistics=sequence:gain=0.1:eps=1e-06", hidden=step, cell=step),
+        "W_ih x: one mean and variance over all rows; the others: moments and running pair per step",
+        "Cooijmans et al. 2017",
+        "BN-e*: bn-timestep, but the input term is normalized over the whole sequence",
+    )
+    yield Preset(
+        "bn-window",
+        Norm(input=window, hidden=window, cell=window),
+        "batch moments per step, a running pair per 10 steps",
+        "between bn-timestep (window=1) and bn-shared (window of all steps)",
+        "as bn-timestep, but blocks of 10 steps share their running averages",
+    )
+    yield Preset(
+        "bn-frozen",
+        Norm(input=frozen, hidden=frozen, cell=frozen),
+        "stored ones, in training, too; never updated",
+        "common practice of fine-tuning",
+        "as bn-timestep, but with constant statistics: those of a state dict, or mean 0 and variance 1",
+    )
+    yield Preset(
+        "brn",
+        Norm(input=renorm, hidden=renorm, cell=renorm),
+        "batch moments per step, corrected towards running averages per step",
+        "Ioffe 2017, in the places of Cooijmans et al. 2017",
+        "batch renormalization: training approaches what evaluation computes",
+    )
+    yield Preset(
+        "cmbn",
+        Norm(input=cross, hidden=cross, cell=cross),
+        "exponential averages over batches per step, in training, too",
+        "after Bochkovskiy et al. 2020, in the places of Cooijmans et al. 2017",
+        "cross mini-batch normalization by exponential averages",
+    )
+    yield Preset(
+        "cmbn-accumulated",
+        Norm(input=accumulated, hidden=accumulated, cell=accumulated),
+        "moments per step of up to 4 mini-batches; running averages per step",
+        "Bochkovskiy et al. 2020, in the places of Cooijmans et al. 2017",
+        "cross mini-batch normalization inside one gradient-accumulation batch",
+    )
+    yield Preset(
+        "cbn",
+        Norm(input=iterations, hidden=iterations),
+        "moments of the last 4 iterations per step, moved to the present weights; running averages per step",
+        "Yao et al. 2021, in the places of Hou et al. 2019",
+        "cross-iteration batch normalization of both products; the cell, which has no weight, is left alone",
+    )
+    yield Preset(
+        "wn",
+        Norm(input="wn", hidden="wn"),
+        "none",
+        "Salimans & Kingma 2016",
+        "weight normalization of W_ih and W_hh",
+    )
+    yield Preset(
+        "wn-mobn",
+        Norm(input="wn", hidden="wn", joint="mobn:statistics=timestep"),
+        "batch mean and running mean per step",
+        "Salimans & Kingma 2016",
+        "weight normalization of W_ih and W_hh, and mean-only batch normalization of their sum",
+    )
+
+
+PRESETS: dict[str, Preset] = {row.name: replace(row, norm=row.norm.override({}, name=row.name)) for row in _rows()}
+
+
+CORE = ("none", "bn-vertical", "bn-vertical-framewise", "bn-shared", "bn-timestep", "ln", "ln-carried", "wn")
+"""The presets a comparison runs unless it is told which: one of each kind, vertical and horizontal."""
+
+
+def presets() -> Mapping[str, Preset]:
+    """The preset table: name → `Preset`, in the order in which it is shown everywhere."""
+    return MappingProxyType(PRESETS)
+
+
+def parse_norm(norm: str | Norm | None) -> Norm:
+    """A preset with optional overrides, `bn-timestep:gain=1.0:max_steps=50`, as a `Norm`.
+
+    An option holds at every place that knows it; `hidden.gain=1.0` holds at one place.
+
+    Raises:
+        ValueError: unknown preset or option; the message lists those that exist.
+    """
+    if norm is None:
+        return PRESETS["none"].norm
+    if isinstance(norm, Norm):
+        return norm
+    if not isinstance(norm, str):
+        raise ValueError(f"a norm is a preset's name or a rnnnorm.Norm, got {norm!r}")
+    name, options = split_options(norm)
+    if name not in PRESETS:
+        close = get_close_matches(name, PRESETS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown norm {name!r}{hint}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name].norm.override(options, name=norm)
