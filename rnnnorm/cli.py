@@ -10,7 +10,7 @@ from rnnnorm._version import __version__
 
 EXAMPLES = """\
 examples:
-  rnnnorm compare                          all presets on generated sequences: a table, curves and a report
+  rnnnorm compare                          eight presets on generated sequences: a table, curves and a report
   rnnnorm compare -c pos-tagging --norms none,ln,bn-vertical --seeds 3 --data-dir data
   rnnnorm fit --data TemporalOrder --model.norm ln --trainer.max_epochs 5
   rnnnorm list norms

@@ -31,7 +31,7 @@ MACHINE = (
 
 EXAMPLES = """\
 examples:
-  rnnnorm compare                                      all presets on generated sequences, a few minutes
+  rnnnorm compare                                      eight presets on generated sequences, a few minutes
   rnnnorm compare --norms none,ln,bn-timestep:gain=1.0 --seeds 3 --model.hidden_size 128
   rnnnorm compare -c pos-tagging --data-dir data --max-minutes 60
   rnnnorm compare -c mine.yaml --trainer.max_epochs 3 --out runs/mine
@@ -84,7 +84,12 @@ class Comparison(TaskCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of the comparison itself."""
         add = parser.add_argument
-        add("--norms", type=str | list[str], default="all", help="presets with overrides (a,b:gain=1.0,c), or all")
+        add(
+            "--norms",
+            type=str | list[str],
+            default="core",
+            help="presets with overrides (a,b:gain=1.0,c), core, or all",
+        )
         add("--seeds", type=int | list[int] | str, default=1, help="how many seeds (0, 1, …), or a list of them (3,7)")
         add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")

@@ -11,16 +11,12 @@ from rnnnorm.compare.experiments import experiments, title
 
 
 def norms() -> Table:
-    """The preset table."""
-    from rnnnorm.placement import presets
+    """The preset table, with what each norm costs per layer of H units and T steps of statistics."""
+    from rnnnorm.catalogue import catalogue
 
-    table = _table("preset", "input", "hidden", "cell", "what", "source")
-    for preset in presets().values():
-        places = {place: use.normalizer for place, use in preset.norm.places.items()}
-        cell = places.get("cell", "–") + (", carried" if preset.norm.carried else "")
-        table.add_row(
-            preset.name, places.get("input", "–"), places.get("hidden", "–"), cell, preset.description, preset.source
-        )
+    table = _table("preset", "places", "parameters", "stored", "what", "source")
+    for entry in catalogue():
+        table.add_row(entry.name, entry.places, entry.parameters, entry.stored, entry.description, entry.source)
     return table
 
 

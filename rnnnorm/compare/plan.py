@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnnorm.placement import parse_norm, presets
+from rnnnorm.table import CORE, parse_norm, presets
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def norm_folder(norm: str) -> str:
 
 
 def parse_norms(given: str | Sequence[str]) -> list[str]:
-    """The norms to compare: "all" presets, or `a,b:gain=1.0,c`, without repetitions.
+    """The norms to compare: the "core" presets, "all" of them, or `a,b:gain=1.0,c`, without repetitions.
 
     Raises:
         ValueError: none given, or an unknown preset or option; the message lists those that exist.
@@ -68,8 +68,9 @@ def parse_norms(given: str | Sequence[str]) -> list[str]:
     items = given.split(",") if isinstance(given, str) else list(given)
     names = [item.strip() for item in items if item.strip()]
     if not names:
-        raise ValueError(f"no norms to compare; presets: {', '.join(presets())}, or all")
-    names = [name for item in names for name in (presets() if item == "all" else [item])]
+        raise ValueError(f"no norms to compare; presets: {', '.join(presets())}, or core, or all")
+    groups = {"core": CORE, "all": tuple(presets())}
+    names = [name for item in names for name in groups.get(item, (item,))]
     for name in names:
         parse_norm(name)
     return list(dict.fromkeys(names))

@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import ExponentialLR
 from torchmetrics import Metric, MetricCollection
 
 from rnnnorm.data.base import Batch, Spec, Task
-from rnnnorm.lstm import LSTM
 from rnnnorm.norms import has_batch_statistics, statistics
 from rnnnorm.ragged import row_sequences, row_steps, sequence_lengths
 from rnnnorm.tasks.carry import CarriedStates, State
+from rnnnorm.tasks.cells import build_recurrent
 from rnnnorm.tasks.embedding import InputLayer
 from rnnnorm.tasks.optimizers import build_optimizer, check_optimizer
 from rnnnorm.tasks.scores import Scores
@@ -28,11 +28,12 @@ from rnnnorm.tasks.specs import as_spec, spec_to_dict
 
 
 class SequenceTask(L.LightningModule, ABC):
-    """Packed rows → input layer → `rnnnorm.LSTM` → linear head, on every row or on the last state of each sequence.
+    """Packed rows → input layer → `rnnnorm.LSTM`, `GRU` or `RNN` → linear head, on every row or on each
+    sequence's last state.
 
     Rows stay packed from the data to the loss; there is no mask. Dropout acts on what enters the LSTM, between its
     layers, and on what enters the head (Zaremba et al. 2014), never on the recurrence. After
-    `lightning.seed_everything(k)` all norms start from the same embeddings, LSTM weights and head.
+    `lightning.seed_everything(k)` all norms start from the same embeddings, recurrent weights and head.
 
     Logged: `train/loss` and `train/<metric>` at each logged step; `val/loss`, `val/<metric>`, `test/loss` and
     `test/<metric>` per epoch, each prediction weighted alike however ragged the batches; `val/loss_batch`, the same
@@ -44,18 +45,20 @@ class SequenceTask(L.LightningModule, ABC):
     Args:
         spec: the shape of the data, as a `Spec` or its dictionary.
         norm: a preset, with overrides: "none", "ln", "bn-timestep:gain=1.0", …
+        cell: "lstm", "gru", "rnn-tanh", "rnn-relu" or "rnn-identity".
+        cell_options: further arguments of `rnnnorm.LSTM`, `GRU` or `RNN`, such as {"residual": "skipinit"}.
         hidden_size: H, units of each layer and direction.
-        num_layers: layers of the LSTM.
+        num_layers: recurrent layers.
         bidirectional: also run each layer from the end of the sequences to their start. Refused for language
             models, since the backward direction has read the target, and for a stream that continues.
         dropout: probability of dropping a unit.
         embedding_size: numbers per token; 0: one-hot rows. Features are taken as they are.
         columns: "sum" or "concatenate": what becomes of the embeddings of several token columns.
-        init: initial weights of the LSTM, "orthogonal" or "torch".
+        init: initial weights, "orthogonal", "torch" or, for cells with a forget gate, "chrono".
         initial_state: "zeros" or "learned".
         initial_state_noise: s, standard deviation of the noise on h_0 while training.
         max_steps: timesteps that have statistics of their own; None: the longest training sequence.
-        backend: how the LSTM is run; see `rnnnorm.LSTM`.
+        backend: how the network is run; see `rnnnorm.LSTM`.
         optimizer: "adam", "adamw", "sgd" or "rmsprop".
         learning_rate: of the first epoch.
         weight_decay: L2 penalty of the optimizer.
@@ -91,6 +94,8 @@ class SequenceTask(L.LightningModule, ABC):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         lr_decay: float = 1.0,
+        cell: str = "lstm",
+        cell_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.spec = as_spec(spec)
@@ -100,10 +105,10 @@ class SequenceTask(L.LightningModule, ABC):
         self.save_hyperparameters({"spec": spec_to_dict(self.spec)})
         with own_random_stream("embedding"):
             self.embedding = InputLayer(self.spec, embedding_size, columns)
-        with own_random_stream("head"):
-            self.head = nn.Linear(hidden_size * (2 if bidirectional else 1), self.spec.num_outputs)
         with own_random_stream("norms"):
-            self.lstm = LSTM(
+            self.recurrent = build_recurrent(
+                cell,
+                cell_options,
                 self.embedding.output_size,
                 hidden_size,
                 num_layers,
@@ -118,7 +123,9 @@ class SequenceTask(L.LightningModule, ABC):
             )
         with own_random_stream("lstm"):
             # Again, and weights first: in the constructor, a normalizer that draws would move the weights.
-            self.lstm.reset_parameters()
+            self.recurrent.reset_parameters()
+        with own_random_stream("head"):
+            self.head = nn.Linear(self.recurrent.output_size, self.spec.num_outputs)
         self.dropout = nn.Dropout(dropout)
         self.train_metric = self.metrics()[self.metric]
         self.val_metrics = MetricCollection(dict(self.metrics()), compute_groups=False)
@@ -149,8 +156,9 @@ class SequenceTask(L.LightningModule, ABC):
 
     def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[Tensor, State]:
         """Logits (N, num_outputs) or (B, num_outputs), and (h_n, c_n), of packed (N, K) ids or (N, F) features."""
-        output, state = self.lstm(self._embedded(input), hx)
-        hidden = output.data if self.per_row else self._last(state[0])
+        output, state = self.recurrent(self._embedded(input), hx)
+        h_n = state if isinstance(state, Tensor) else state[0]
+        hidden = output.data if self.per_row else self._last(h_n)
         return self.head(self.dropout(hidden)), state
 
     def _embedded(self, input: PackedSequence) -> PackedSequence:
@@ -159,11 +167,11 @@ class SequenceTask(L.LightningModule, ABC):
 
     def _last(self, h_n: Tensor) -> Tensor:
         """The top layer's last states, directions side by side: (layers · directions, B, H) → (B, directions · H)."""
-        return h_n[-self.lstm.num_directions :].transpose(0, 1).flatten(1)
+        return h_n[-self.recurrent.num_directions :].transpose(0, 1).flatten(1)
 
     def _predict(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
         """Logits and losses of a batch, from the state its stage carries."""
-        if batch.continues and self.lstm.bidirectional:
+        if batch.continues and self.recurrent.bidirectional:
             raise ValueError("a stream that continues cannot be read backward: use bidirectional=False")
         logits, state = self(batch.input, self._carried.before(stage, batch))
         self._carried.after(stage, state)
@@ -216,16 +224,16 @@ class SequenceTask(L.LightningModule, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Data-dependent initialization by the first training batch, for norms that ask for it; once in a run."""
-        if not self.lstm.needs_data:
+        if not self.recurrent.needs_data:
             return
         # In a copy: torch replaces the tensors of a reparametrized weight, and DDP would lose its hooks on them.
-        lstm, training = deepcopy(self.lstm), self.training
+        recurrent, training = deepcopy(self.recurrent), self.training
         with torch.no_grad():
             self.eval()  # without dropout
-            lstm.initialize_from_data(self._embedded(batch.input))
+            recurrent.initialize_from_data(self._embedded(batch.input))
             self.train(training)
         # All processes take the numbers of the first one, whose batch is not that of the others.
-        self.lstm.load_state_dict(self.trainer.strategy.broadcast(lstm.state_dict()))
+        self.recurrent.load_state_dict(self.trainer.strategy.broadcast(recurrent.state_dict()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the training stream, so that an epoch can be resumed within."""

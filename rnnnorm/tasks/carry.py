@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from rnnnorm.data.base import Batch
 
-State = tuple[Tensor, Tensor]
-"""(h, c), each (num_layers · num_directions, B, H)."""
+State = Tensor | tuple[Tensor, Tensor]
+"""(h, c) of an LSTM, or h of a GRU or RNN; each (num_layers · num_directions, B, H)."""
+
+
+def _each(change: Callable[[Tensor], Tensor], state: State) -> State:
+    return change(state) if isinstance(state, Tensor) else (change(state[0]), change(state[1]))
 
 
 class CarriedStates:
@@ -32,21 +38,19 @@ class CarriedStates:
         state = self._states.get(stage) if batch.continues else None
         if state is None:
             return None
-        sequences, known = int(batch.input.batch_sizes[0]), state[0].shape[1]
+        sequences, known = int(batch.input.batch_sizes[0]), (state if isinstance(state, Tensor) else state[0]).shape[1]
         if sequences != known:
             raise ValueError(f"a {stage} batch of {sequences} sequences cannot continue one of {known}")
-        h, c = state
-        return h.to(batch.input.data.device), c.to(batch.input.data.device)
+        return _each(lambda part: part.to(batch.input.data.device), state)
 
     def after(self, stage: str, state: State) -> None:
         """Keep the state in which a batch ended."""
-        h, c = state
-        self._states[stage] = (h.detach(), c.detach())
+        self._states[stage] = _each(Tensor.detach, state)
 
     def save(self, stage: str) -> list[State | None]:
         """The state of a stage in every process, by rank, on the CPU; all processes must call it."""
         state = self._states.get(stage)
-        own = None if state is None else (state[0].cpu(), state[1].cpu())
+        own = None if state is None else _each(Tensor.cpu, state)
         if not (dist.is_available() and dist.is_initialized()):
             return [own]
         states: list[State | None] = [None] * dist.get_world_size()
@@ -58,4 +62,4 @@ class CarriedStates:
         self._states.pop(stage, None)
         state = states[rank] if rank < len(states) else None
         if state is not None:
-            self._states[stage] = (torch.as_tensor(state[0]), torch.as_tensor(state[1]))
+            self._states[stage] = _each(torch.as_tensor, state)

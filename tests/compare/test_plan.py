@@ -8,6 +8,7 @@ import pytest
 
 from rnnnorm import presets
 from rnnnorm.compare.plan import Run, parse_norms, parse_seeds, plan
+from rnnnorm.table import CORE
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,11 @@ from rnnnorm.compare.plan import Run, parse_norms, parse_seeds, plan
         (["bn-timestep:gain=1.0"], ["bn-timestep:gain=1.0"]),
         ("ln,none,ln", ["ln", "none"]),
         ("all", list(presets())),
+        (
+            "core",
+            ["none", "bn-vertical", "bn-vertical-framewise", "bn-shared", "bn-timestep", "ln", "ln-carried", "wn"],
+        ),
+        ("rms,core", ["rms", *CORE]),
         ("ln:gain=0.5,all", ["ln:gain=0.5", *presets()]),
     ],
 )

@@ -77,7 +77,7 @@ def test_all_norms_start_from_the_same_weights_and_see_the_same_batches(
     initial, batches = seen["none"]
     for norm in ("ln", "bn-timestep"):
         shared = initial.keys() & seen[norm][0].keys()
-        assert {"lstm.weight_ih_l0", "lstm.weight_hh_l0", "head.weight"} <= shared
+        assert {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0", "head.weight"} <= shared
         for name in shared:
             assert torch.equal(initial[name], seen[norm][0][name]), f"{name} of {norm}"
         assert all(torch.equal(a, b) for a, b in zip(batches, seen[norm][1], strict=True))

@@ -158,7 +158,7 @@ def test_the_same_seed_gives_the_same_run(norm: str) -> None:
 
 def test_the_head_of_a_sequence_reads_the_end_of_both_directions_of_the_top_layer() -> None:
     model, seen = model_of("classification", num_layers=2, bidirectional=True).eval(), {}
-    model.lstm.register_forward_hook(lambda module, args, output: seen.update(rows=output[0].data))
+    model.recurrent.register_forward_hook(lambda module, args, output: seen.update(rows=output[0].data))
     model.head.register_forward_hook(lambda module, args, output: seen.update(state=args[0]))
     model(batch_of(SPECS["classification"], [3, 1]).input)
     rows = seen["rows"]  # (step, sequence): 00 01 10 20
@@ -169,13 +169,13 @@ def test_the_head_of_a_sequence_reads_the_end_of_both_directions_of_the_top_laye
 @pytest.mark.parametrize("layers", [1, 2])
 def test_dropout_acts_before_between_and_after_the_layers(layers: int) -> None:
     model, seen = model_of("tagging", dropout=0.5, num_layers=layers), {}
-    model.lstm.register_forward_hook(lambda module, args, output: seen.update(input=args[0].data))
+    model.recurrent.register_forward_hook(lambda module, args, output: seen.update(input=args[0].data))
     model.head.register_forward_hook(lambda module, args, output: seen.update(output=args[0]))
     batch = batches_of("tagging")[0]
     model.train()(batch.input)
     assert 0.3 < seen["input"].eq(0).float().mean() < 0.7
     assert 0.3 < seen["output"].eq(0).float().mean() < 0.7
-    assert model.lstm.dropout == (0.5 if layers > 1 else 0.0)
+    assert model.recurrent.dropout == (0.5 if layers > 1 else 0.0)
     model.eval()(batch.input)
     assert not seen["input"].eq(0).any()
     assert not seen["output"].eq(0).any()

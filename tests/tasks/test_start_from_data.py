@@ -30,10 +30,10 @@ def test_weight_norm_starts_from_the_first_training_batch_if_asked(norm: str, st
     trainer = trainer_of(num_sanity_val_steps=1, max_epochs=2, strategy=strategy, devices=1)
     trainer.fit(model, batches, batches)
     rows = model.embedding(batches[0].input.data)
-    products = (rows @ model.lstm.weight_ih_l0.T).detach()
+    products = (rows @ model.recurrent.weight_ih_l0.T).detach()
     standard = torch.allclose(products.std(0, unbiased=False), torch.ones(32), atol=1e-3)
     assert standard == (norm == "wn:init=data")
-    assert not model.lstm.needs_data
+    assert not model.recurrent.needs_data
 
 
 def test_data_dependent_start_is_not_repeated_on_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,59 @@
+"""Tasks built on a GRU or a plain RNN, and the options of the recurrent network that pass through."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tasks.tiny import SPECS, batches_of, model_of, stream_of, trainer_of
+
+import rnnnorm
+from rnnnorm.tasks.cells import CELLS
+
+KINDS = {"lstm": rnnnorm.LSTM, "gru": rnnnorm.GRU}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("task", ["classification", "tagging"])
+@pytest.mark.parametrize("norm", ["none", "ln", "bn-timestep", "wn"])
+def test_every_cell_trains(cell: str, task: str, norm: str) -> None:
+    model = model_of(task, norm=norm, cell=cell, bidirectional=True)
+    assert isinstance(model.recurrent, KINDS.get(cell, rnnnorm.RNN))
+    batches = batches_of(task)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer_of(max_epochs=1).fit(model, batches)
+    assert all(p.isfinite().all() for p in model.parameters())
+    moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
+    assert any(name.startswith("recurrent.") for name in moved)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_stream_in_pieces_equals_one_long_sequence(cell: str) -> None:
+    pieces, whole = stream_of(SPECS["language-modelling"], steps=8)
+    model = model_of("language-modelling", norm="ln", cell=cell, num_layers=2).eval()
+    in_pieces = torch.cat([model.scores(piece).loss for piece in pieces])
+    torch.testing.assert_close(in_pieces, model.scores(whole).loss)
+
+
+def test_the_nonlinearity_reaches_the_network() -> None:
+    losses = [
+        model_of("tagging", cell=f"rnn-{kind}").eval().scores(batches_of("tagging")[0]).loss
+        for kind in ("tanh", "relu", "identity")
+    ]
+    assert not torch.allclose(losses[0], losses[1])
+    assert not torch.allclose(losses[0], losses[2])
+
+
+def test_options_of_the_network_pass_through() -> None:
+    model = model_of("tagging", num_layers=3, cell_options={"residual": "skipinit", "zoneout": 0.1, "proj_size": 3})
+    assert model.recurrent.residual == "skipinit"
+    assert model.head.in_features == 3
+    trainer_of(max_epochs=1).fit(model, batches_of("tagging"))
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="cell must be one of lstm, gru, rnn-tanh, rnn-relu, rnn-identity, got 'lstn'"):
+        model_of("tagging", cell="lstn")
+    with pytest.raises(ValueError, match=r"cell 'gru' has no option 'peepholes'; it has: .*residual"):
+        model_of("tagging", cell="gru", cell_options={"peepholes": True})
+    with pytest.raises(ValueError, match=r"ln-carried.*GRU"):
+        model_of("tagging", cell="gru", norm="ln-carried")

@@ -1,0 +1,106 @@
+"""What the catalogue says about parameters and stored values, and that the README says the same."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+import rnnnorm
+from rnnnorm.catalogue import TERMS, Entry, catalogue, count_parameters, count_stored, formula, markdown
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, Entry]:
+    return {entry.name: entry for entry in catalogue()}
+
+
+def evaluate(text: str, H: int, T: int) -> float:
+    """The number that a formula stands for."""
+    total = 0.0
+    for part in text.split(" + "):
+        number, name = re.fullmatch(r"([\d.]*)(.*)", part).groups()
+        total += float(number or 1) * TERMS[name](H, T)
+    return total
+
+
+def test_all_presets_are_there(entries: dict[str, Entry]) -> None:
+    assert list(entries) == list(rnnnorm.presets())
+    assert all(e.source and e.description and e.statistics for e in entries.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "stored"),
+    [
+        ("none", "0", "0"),
+        ("bn-vertical", "4H", "8H"),  # a gain; mean and variance, of 4H features
+        ("bn-vertical-framewise", "4H", "8H·T"),
+        ("bn-shared", "10H", "18H"),
+        ("bn-timestep", "10H", "18H·T"),
+        ("ln", "10H", "0"),
+        ("wn", "8H", "0"),
+    ],
+)
+def test_known_costs(entries: dict[str, Entry], name: str, parameters: str, stored: str) -> None:
+    assert (entries[name].parameters, entries[name].stored) == (parameters, stored)
+
+
+def test_formulas_hold_at_other_sizes(entries: dict[str, Entry]) -> None:
+    for name, entry in entries.items():
+        assert evaluate(entry.parameters, 32, 80) == count_parameters(name, 32, 80), name
+        assert evaluate(entry.stored, 32, 80) == count_stored(name, 32, 80), name
+
+
+def test_places(entries: dict[str, Entry]) -> None:
+    assert entries["none"].places == "–"
+    assert entries["bn-timestep"].places == "input bn, hidden bn, cell bn"
+    assert entries["ln-carried"].places.endswith("(carried)")
+
+
+def test_formula() -> None:
+    assert formula(lambda H, T: 3 * H * T + H + 2) == "3H·T + H + 2"
+    assert formula(lambda H, T: H * (T // 10)) == "0.1H·T"
+    assert formula(lambda H, T: 2 * H * H + T) == "2H² + T"
+    assert formula(lambda H, T: 1) == "1"
+    with pytest.raises(ValueError, match="is no sum of"):
+        formula(lambda H, T: H**3)
+
+
+def test_counting_leaves_the_random_stream_alone() -> None:
+    before = torch.get_rng_state()
+    list(catalogue())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestReadme:
+    script = runpy.run_path(str(ROOT / "scripts" / "update_readme.py"))
+
+    def test_the_table_is_that_of_the_catalogue(self) -> None:
+        readme = ROOT / "README.md"
+        if not readme.exists():
+            pytest.skip("there is no README.md")
+        text = readme.read_text()
+        assert self.script["replaced"](text) == text, "run scripts/update_readme.py"
+
+    def test_only_what_stands_between_the_marks_changes(self) -> None:
+        begin, end = self.script["BEGIN"], self.script["END"]
+        new = self.script["replaced"](f"before\n{begin}\nold\n{end}\nafter\n")
+        assert new == f"before\n{begin}\n{markdown()}\n{end}\nafter\n"
+        assert self.script["replaced"](new) == new
+
+    @pytest.mark.parametrize(
+        "text", ["nothing", "<!-- presets -->", "<!-- presets --> <!-- presets --> <!-- /presets -->"]
+    )
+    def test_marks_must_be_there_once(self, text: str) -> None:
+        with pytest.raises(ValueError, match="expected <!-- "):
+            self.script["replaced"](text)
+
+    def test_every_row_has_as_many_cells(self) -> None:
+        lines = markdown().splitlines()
+        assert len(lines) == 2 + len(rnnnorm.presets())
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
