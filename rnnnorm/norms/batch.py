@@ -7,11 +7,8 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch_statistics import SCOPES as SCOPES
 from .batch_statistics import BatchNormalizer
 from .buffers import in_backward
-
-_in_backward = in_backward
 
 
 class BatchNorm(BatchNormalizer):
