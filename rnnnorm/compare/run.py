@@ -17,6 +17,7 @@ from rnnnorm.compare.evaluation import MODES, Collector, evaluate, stored_statis
 from rnnnorm.compare.plan import Run
 from rnnnorm.compare.progress import Display, StepProgress, count, duration
 from rnnnorm.compare.record import write, write_json
+from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
 
 
@@ -129,6 +130,7 @@ def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, contr
         "seconds": round(control.trained, 3),
         "parameters": sum(p.numel() for p in model.parameters()),
         "statistics": stored_statistics(model),
+        "evaluates_by": evaluates_by(model),
     }
 
 

@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from .base import NORMALIZERS, Normalizer, WeightNormalizer, normalizer_class, options_of
 from .batch import BatchNorm
 from .layer import LayerNorm
-from .statistics import StepStatistics, has_batch_statistics, recalibrate, statistics, step_statistics
+from .statistics import StepStatistics, evaluates_by, has_batch_statistics, recalibrate, statistics, step_statistics
 from .use import Use, split_options
 from .weight import WeightNorm
 
@@ -24,6 +24,7 @@ __all__ = [
     "Use",
     "WeightNorm",
     "WeightNormalizer",
+    "evaluates_by",
     "has_batch_statistics",
     "normalizer_class",
     "options_of",

@@ -41,6 +41,8 @@ class Traits:
     """Whether a sequence can be continued from its state (h, c) alone."""
     remembers_batches: ClassVar[bool] = False
     """Whether a training forward pass depends on earlier training batches, and not only moves what evaluation uses."""
+    evaluates_by: str = "population"
+    """The stored statistics that belong to the method: "running" where training itself reads the running ones."""
     keeps_weights: ClassVar[bool] = True
     """Whether a weight is read as it was drawn or assigned, up to rounding."""
 

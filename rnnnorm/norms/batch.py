@@ -85,6 +85,8 @@ class BatchNorm(BatchNormalizer):
         if not isinstance(frozen, bool):
             raise ValueError(f"frozen must be true or false, got {frozen!r}")
         self.frozen = frozen
+        if frozen:
+            self.evaluates_by = "running"
 
     def _learns(self) -> bool:
         return self.training and not self.frozen

@@ -46,6 +46,7 @@ class CrossBatchNorm(BatchNormalizer):
     summary: ClassVar[str] = "exponential averages of batch moments, used in training, too"
     source: ClassVar[str] = "after Bochkovskiy et al. 2020, with exponential averages"
     remembers_batches: ClassVar[bool] = True
+    evaluates_by = "running"
 
     def __init__(
         self,

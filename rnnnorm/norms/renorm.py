@@ -56,6 +56,7 @@ class BatchRenorm(BatchNormalizer):
     summary: ClassVar[str] = "batch moments, corrected towards their moving averages within growing bounds"
     source: ClassVar[str] = "Ioffe 2017"
     exact_gradient: ClassVar[bool] = False  # r and d depend on x, and count as constants
+    evaluates_by = "running"
     remembers_batches: ClassVar[bool] = True
     training_steps: Tensor
 

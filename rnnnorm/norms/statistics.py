@@ -169,6 +169,16 @@ def has_batch_statistics(model: nn.Module) -> bool:
     return bool(step_statistics(model))
 
 
+def evaluates_by(model: nn.Module) -> str:
+    """Which stored statistics belong to the normalizers of a model in evaluation: "population" or "running".
+
+    Where training normalizes by each batch's own moments, the population's are what they estimate. Where it reads the
+    running averages themselves, as in online normalization, evaluation must, too.
+    """
+    found = {getattr(module, "evaluates_by", "population") for module in model.modules()}
+    return "running" if "running" in found else "population"
+
+
 @contextmanager
 def statistics(model: nn.Module, source: str) -> Iterator[None]:
     """Choose what batch normalization uses in evaluation, for the time of a `with` block.

@@ -151,7 +151,8 @@ class Figures:
         for row in self.summary.rows:
             for run in row.runs:
                 for bucket in run.buckets.get(axis, ()):
-                    score = next((bucket.scores[mode] for mode in HEADLINE if mode in bucket.scores), np.nan)
+                    modes = (row.headline_mode, *HEADLINE)
+                    score = next((bucket.scores[mode] for mode in modes if mode in bucket.scores), np.nan)
                     if np.isfinite(score):
                         found.setdefault(row.norm, {}).setdefault((bucket.low, bucket.high), []).append(score)
         ranges = sorted({bucket for scores in found.values() for bucket in scores})

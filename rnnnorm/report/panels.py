@@ -136,13 +136,14 @@ def final_scores(axes: Axes, rows: Sequence[Row], positions: Sequence[float], th
         if row.batch_statistics:
             means = [row.scores[mode].mean for mode in HEADLINE if row.scores[mode].values]
             axes.plot([min(means), max(means)], [y, y], color=paint, linewidth=1, alpha=0.6, gid=gid)
-            for mode in HEADLINE[1:]:
-                if row.scores[mode].values:
-                    _mark(axes, row.scores[mode].mean, y, mode, paint, theme, gid)
+            for mode in HEADLINE:
+                if mode != row.headline_mode and row.scores[mode].values:
+                    _mark(axes, row.scores[mode].mean, y, mode, paint, theme, gid, filled=False)
         if not math.isnan(score.std):
             axes.plot([score.mean - score.std, score.mean + score.std], [y, y], color=paint, linewidth=3, gid=gid)
         axes.plot(score.values, [y] * len(score.values), "o", color=paint, markersize=4, alpha=0.45, mew=0, gid=gid)
-        _mark(axes, score.mean, y, HEADLINE[0], paint, theme, gid)
+        own = row.headline_mode if row.batch_statistics else HEADLINE[0]
+        _mark(axes, score.mean, y, own, paint, theme, gid, filled=True)
 
 
 def mode_legend(axes: Axes, theme: Theme, size: float = 10) -> None:
@@ -166,8 +167,7 @@ def mode_legend(axes: Axes, theme: Theme, size: float = 10) -> None:
     )
 
 
-def _mark(axes: Axes, x: float, y: float, mode: str, paint: str, theme: Theme, gid: str) -> None:
-    filled = mode == HEADLINE[0]
+def _mark(axes: Axes, x: float, y: float, mode: str, paint: str, theme: Theme, gid: str, filled: bool) -> None:
     axes.plot(
         [x], [y], MODE_MARKERS[mode], markersize=8 if filled else 5.5, color=paint, zorder=3 if filled else 2.5,
         mfc=paint if filled else theme.paper, mec=theme.paper if filled else paint, mew=1.2 if filled else 1.5, gid=gid,

@@ -17,7 +17,7 @@ MODES = ("running", "population", "batch")
 """How batch normalization evaluates: moving averages, re-estimated statistics, or those of the test batch itself."""
 
 HEADLINE = ("population", "running", "batch")
-"""The mode a norm is ranked by is the first of these it has; population statistics are the published protocol."""
+"""The evaluation modes in the order in which a norm is ranked by them, unless it says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,18 @@ class Row:
 
     @property
     def headline(self) -> Score:
-        """The score it is ranked by: population statistics, or else the first mode there is a number for."""
-        return next((self.scores[mode] for mode in HEADLINE if self.scores[mode].values), self.scores[HEADLINE[0]])
+        """The score it is ranked by."""
+        return self.scores[self.headline_mode]
+
+    @property
+    def headline_mode(self) -> str:
+        """The evaluation mode it is ranked by: population statistics, the published protocol, for most norms.
+
+        Running averages where training itself reads them; and the first mode there is a number for, if there are few.
+        """
+        own = next((str(run.facts["evaluates_by"]) for run in self.runs if run.facts.get("evaluates_by")), HEADLINE[0])
+        modes = [own, *HEADLINE] if own in HEADLINE else list(HEADLINE)
+        return next((mode for mode in modes if self.scores[mode].values), modes[0])
 
     @property
     def counts(self) -> Counter[str]:

@@ -63,6 +63,9 @@ def notes(summary: Summary) -> list[str]:
             f"Test {summary.metric} ({better} is better) of the best checkpoint, mean ± standard deviation over n "
             "seeds, best first by population statistics."
         )
+        own = [row.norm for row in summary.ranked if row.batch_statistics and row.headline_mode == "running"]
+        if own:
+            said.append(f"Ranked by running averages, which their training reads, too: {', '.join(own)}.")
     if any(row.counts["diverged"] for row in summary.rows):
         said.append("A diverged run counts with its best checkpoint from before, if it had one.")
     said += [run.problem for run in summary.runs if run.problem]

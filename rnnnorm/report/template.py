@@ -197,8 +197,8 @@ body:has([data-n="{{ k }}"]:hover) svg [class^="n"]:not(.n{{ k }}) { opacity: .1
   <figure><div class="panels">
   {% for svg in bucket_svgs %}<div>{{ svg }}</div>{% endfor %}
   </div>
-  <figcaption>Best checkpoint, population statistics; mean over seeds, band from the smallest to the
-  largest.</figcaption></figure>
+  <figcaption>Best checkpoint, by the statistics that each norm is ranked by; mean over seeds, band from the smallest to
+  the largest.</figcaption></figure>
 </section>
 {% endif %}
 

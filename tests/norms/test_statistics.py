@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import rnnnorm
-from rnnnorm.norms import BatchNorm, StepStatistics, step_statistics
+from rnnnorm.norms import BatchNorm, StepStatistics, evaluates_by, step_statistics
 
 F, B = 3, 6
 STATEFUL = {*BATCH, "brn", "cmbn", "cmbn-accumulated", "cbn", "wn-mobn", "online", "streaming", "power"}
@@ -332,3 +332,9 @@ def test_recalibrating_twice_forgets_the_first_time() -> None:
             with rnnnorm.statistics(norm, "population"):
                 x = rows()
                 assert torch.equal(norm(x, 2), norm(x, step))
+
+
+def test_which_statistics_belong_to_a_method() -> None:
+    running = {n for n in rnnnorm.presets() if evaluates_by(rnnnorm.LSTM(4, 4, norm=n)) == "running"}
+    assert running == {"online", "streaming", "power", "brn", "cmbn", "bn-frozen"}
+    assert evaluates_by(nn.Linear(2, 2)) == "population"

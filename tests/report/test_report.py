@@ -244,3 +244,18 @@ def test_colours_are_fixed_and_differ() -> None:
 )
 def test_numbers_have_four_digits(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_norm_is_ranked_by_the_statistics_that_belong_to_it(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "bn-timestep", "bn-shared"], seeds=1)
+    path = tmp_path / "bn-shared" / "seed=0" / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "evaluates_by": "running"}))
+    rows = {row.norm: row for row in summarize(find_runs(tmp_path)).rows}
+    assert rows["bn-shared"].headline.mean == result["test"]["running"]["accuracy"]
+    assert rows["bn-timestep"].headline == rows["bn-timestep"].scores["population"]
+    build(tmp_path)
+    assert (
+        "Ranked by running averages, which their training reads, too: bn-shared."
+        in (tmp_path / "summary.md").read_text()
+    )
