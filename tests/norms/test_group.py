@@ -99,11 +99,20 @@ def test_half_precision_moments_are_float32() -> None:
     assert_same(y.float(), norm(x.bfloat16().float()), "y", 0.02)
 
 
+@pytest.mark.parametrize(("cell", "gates"), [(rnnnorm.LSTM, 4), (rnnnorm.GRU, 3), (rnnnorm.RNN, 1)])
+def test_one_group_per_gate_unless_told_otherwise(cell: type, gates: int) -> None:
+    norms = cell(INPUT, 18, norm="ln-per-gate").norms("_l0")
+    assert norms.input.groups == norms.hidden.groups == gates
+    assert cell(INPUT, 18, norm="ln-per-gate:groups=2").norms("_l0").hidden.groups == 2
+    if cell is rnnnorm.LSTM:
+        assert cell(INPUT, 18, norm=rnnnorm.Norm(cell="gn")).norms("_l0").cell.groups == 1
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="10 features cannot be divided into groups=4"):
         GroupNorm(10)
     with pytest.raises(ValueError, match="18 features cannot be divided into groups=4"):
-        rnnnorm.LSTM(INPUT, 18, norm=rnnnorm.Norm(cell="gn"))
+        rnnnorm.LSTM(INPUT, 18, norm=rnnnorm.Norm(cell="gn:groups=4"))
     for wrong in (0, 2.0, True):
         with pytest.raises(ValueError, match="groups must be an integer of at least 1"):
             GroupNorm(8, groups=wrong)  # type: ignore[arg-type]
