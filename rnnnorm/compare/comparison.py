@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ class Comparison(TaskCLI):
 
 def _experiment(args: list[str]) -> tuple[str, list[str]]:
     """The name of the experiment, and the arguments with the default experiment where none is given."""
-    named = [value for option, value in zip(args, [*args[1:], ""], strict=True) if option in ("-c", "--config")] + [
+    named = [value for option, value in pairwise([*args, ""]) if option in ("-c", "--config")] + [
         arg.partition("=")[2] for arg in args if arg.startswith(("--config=", "-c="))
     ]
     if not named:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rnnnorm.compare.comparison import Comparison, differences
+from rnnnorm.table import CORE
 
 if TYPE_CHECKING:
     from tests.compare.conftest import Small
@@ -132,6 +133,13 @@ def test_unknown_keys_and_values_are_refused_by_the_parser(
         Comparison(args)
     assert error.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_no_argument_at_all_is_the_default_experiment() -> None:
+    comparison = Comparison([])
+    assert comparison.out == Path("runs/default")
+    assert comparison.norms == list(CORE)
+    assert len(comparison.seeds) == 3
 
 
 def test_command_line_overrides_the_experiment_and_the_experiment_the_defaults() -> None:
