@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .fusible import Fusible
+
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
 """Every normalizer by its name; a class enters by being defined."""
 
@@ -111,6 +113,13 @@ class Normalizer(Traits, nn.Module):
 
     def forbids(self, place: str) -> str | None:
         """Why this normalizer cannot stand at a place of `rnnnorm.placement.PLACES`; None where it can."""
+        return None
+
+    def fusible(self) -> Fusible | None:
+        """What a scan in one pass needs to compute this normalizer itself; None: it must be called.
+
+        Only the class that says so is meant: a subclass computes something else and must say it again.
+        """
         return None
 
     def stored_values(self) -> int:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from .batch_statistics import BatchNormalizer
 from .buffers import in_backward
+from .column_steps import ColumnSteps
+from .fusible import ColumnStatistics, Fusible
 
 
-class BatchNorm(BatchNormalizer):
+class BatchNorm(ColumnSteps, BatchNormalizer):
     """Batch normalization: y = g ⊙ (x - μ) / √(σ² + ε) + b, with μ and σ² over rows, feature by feature.
 
     Only active rows exist here, so padding cannot enter a statistic. Normalization uses the biased variance, the
@@ -87,6 +89,10 @@ class BatchNorm(BatchNormalizer):
         self.frozen = frozen
         if frozen:
             self.evaluates_by = "running"
+
+    def fusible(self) -> Fusible | None:
+        """Columns, of all steps at once or of each."""
+        return ColumnStatistics(self.eps, self.sequence_wise)
 
     def _learns(self) -> bool:
         return self.training and not self.frozen

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Normalizer, at_least_float32
+from .fusible import Fusible, RowStatistics
 
 
 class GroupNorm(Normalizer):
@@ -56,6 +57,10 @@ class GroupNorm(Normalizer):
         if not eps > 0:
             raise ValueError(f"eps must be positive, got {eps}")
         self.groups, self.eps = groups if num_features > 1 else 1, eps
+
+    def fusible(self) -> Fusible | None:
+        """Rows in groups, centered."""
+        return RowStatistics(self.eps, self.groups)
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize each row of x (B_t, F) by itself; `t` does not matter."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Normalizer, at_least_float32
+from .fusible import Fusible, RowStatistics
 
 
 class LayerNorm(Normalizer):
@@ -36,6 +37,10 @@ class LayerNorm(Normalizer):
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
         self.eps = eps
+
+    def fusible(self) -> Fusible | None:
+        """Rows, centered."""
+        return RowStatistics(self.eps)
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize each row of x (…, F) by itself; `t` does not matter."""

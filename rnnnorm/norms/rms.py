@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Normalizer, at_least_float32
+from .fusible import Fusible, RowStatistics
 
 
 class RMSNorm(Normalizer):
@@ -35,6 +36,10 @@ class RMSNorm(Normalizer):
         if not eps > 0:
             raise ValueError(f"eps must be positive, got {eps}")
         self.eps = eps
+
+    def fusible(self) -> Fusible | None:
+        """Rows, not centered."""
+        return RowStatistics(self.eps, centered=False)
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize each row of x (…, F) by itself; `t` does not matter."""

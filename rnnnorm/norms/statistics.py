@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -90,18 +90,80 @@ class StepStatistics(StatisticBuffers):
 
     def recall(self, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
-        slot = self.slot(t)
-        if slot is None:
-            slot = self.running_mean.shape[0] - 1
+        mean, var = self.recall_steps(t, t + 1)
+        return mean[0], var[0]
+
+    def recall_steps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The same for the steps start … stop - 1, (stop - start, F) each."""
         if self.source == "population":
             if self.population_mean is None or self.population_var is None or self.population_rows is None:
                 raise RuntimeError("there are no population statistics yet: call rnnnorm.recalibrate(model, batches)")
             mean, var, rows = self.population_mean, self.population_var, self.population_rows
         else:
             mean, var, rows = self.running_mean, self.running_var, self.num_rows
-        slot = self._last_filled(rows, 2 if self.source == "population" else 1)[slot]
+        filled = self._last_filled(rows, 2 if self.source == "population" else 1)
+        index = [filled[-1 if slot is None else slot] for slot in map(self.slot, range(start, stop))]
         # Copies: what backward reads must not change when a later batch moves the running averages.
-        return mean[slot].clone(), var[slot].clone()
+        return mean[index], var[index]
+
+    @torch.no_grad()
+    def move_steps(
+        self, slots: Sequence[int | None], rows: Sequence[int], mean: Tensor, var: Tensor, momentum: float | None
+    ) -> None:
+        """Move running averages towards the moments of several batches of rows, one after the other.
+
+        Args:
+            slots: which one each of them moves; None: none.
+            rows: how many rows each has.
+            mean: (len(slots), F).
+            var: (len(slots), F), biased.
+            momentum: weight of the newest; None: average over all rows seen.
+        """
+        steps = [k for k, slot in enumerate(slots) if slot is not None]
+        index = [slot for slot in slots if slot is not None]
+        if not steps:
+            return
+        if len(steps) < len(slots):
+            mean, var, rows = mean[steps], var[steps], [rows[k] for k in steps]
+        like = self.running_mean
+        unbiased: float | Tensor = rows[0] / max(rows[0] - 1, 1)
+        if rows[0] != rows[-1]:
+            unbiased = like.new_tensor([n / max(n - 1, 1) for n in rows]).unsqueeze(1)
+        mean, var = mean.to(like.dtype), (var * unbiased).to(like.dtype)
+        count = torch.tensor(rows, device=like.device)
+        first = index[0]
+        if momentum is not None and index == list(range(first, first + len(index))):  # each slot once, in order
+            here = slice(first, first + len(index))
+            self.running_mean[here].lerp_(mean, momentum)
+            self.running_var[here].lerp_(var, momentum)
+            self.num_rows[here] += count
+            return
+        shares, left = self._shares(index, rows, momentum)
+        where, share = torch.tensor(index, device=like.device), like.new_tensor(shares).unsqueeze(1)
+        moved, remains = torch.tensor(list(left), device=like.device), like.new_tensor(list(left.values())).unsqueeze(1)
+        for running, new in ((self.running_mean, mean), (self.running_var, var)):
+            running[moved] = running[moved] * remains
+            running.index_add_(0, where, new * share)
+        self.num_rows.index_add_(0, where, count)
+
+    def _shares(
+        self, index: Sequence[int], rows: Sequence[int], momentum: float | None
+    ) -> tuple[list[float], dict[int, float]]:
+        """What remains in the averages of each of several new moments, and of what each slot held before.
+
+        Of r ← (1 - w) r + w x, taken several times, remains of each x its own w times all later 1 - w.
+        """
+        counts = self.num_rows.tolist() if momentum is None else []
+        weights = []
+        for slot, n in zip(index, rows, strict=True):
+            if momentum is None:
+                counts[slot] += n
+            weights.append(n / counts[slot] if momentum is None else momentum)
+        shares, left = [0.0] * len(index), dict.fromkeys(index, 1.0)
+        for k in reversed(range(len(index))):
+            shares[k] = weights[k] * left[index[k]]
+            left[index[k]] *= 1 - weights[k]
+        return shares, left
 
     def _last_filled(self, rows: Tensor, enough: int) -> list[int]:
         version = 0 if rows.is_inference() else rows._version
@@ -150,6 +212,20 @@ class Accumulator:
         self.squares[slot] += var * n + delta**2 * self.count[slot] * n / total
         self.mean[slot] += delta * n / total
         self.count[slot] = total
+
+    def add_steps(self, slots: Sequence[int], rows: Sequence[int], mean: Tensor, var: Tensor) -> None:
+        """The same for several batches of rows, `rows[k]` of slot `slots[k]`: mean and var (len(slots), F)."""
+        mean, var = mean.detach().double(), var.detach().double()
+        where = torch.tensor(slots, dtype=torch.long, device=mean.device)
+        n = torch.tensor(rows, dtype=torch.float64, device=mean.device).unsqueeze(1)
+        # All new rows of a slot as one batch first, and then that one to the old rows.
+        count = torch.zeros_like(self.count).index_add_(0, where, n)
+        pooled = torch.zeros_like(self.mean).index_add_(0, where, mean * n) / count.clamp(min=1)
+        squares = torch.zeros_like(self.mean).index_add_(0, where, (var + (mean - pooled[where]) ** 2) * n)
+        delta, total = pooled - self.mean, (self.count + count).clamp(min=1)
+        self.squares += squares + delta**2 * self.count * count / total
+        self.mean += delta * count / total
+        self.count += count
 
     def store(self, target: StepStatistics) -> None:
         """Write what was gathered into the population buffers; the variance is the unbiased one."""

@@ -1,0 +1,66 @@
+"""Batch normalization of many timesteps at once, for scans that compute the moments themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .buffers import in_backward
+from .statistics import StepStatistics
+
+
+class ColumnSteps:
+    """What a scan asks of a normalizer with `ColumnStatistics`; the same in effect as calling it step by step.
+
+    The rows of a packed batch never become more, so the steps that have enough rows for moments of their own are the
+    first ones: `own_steps` says how many, the scan computes their moments and gives them to `observe`, and `recall`
+    gives what stands in for moments at the others.
+    """
+
+    stats: StepStatistics
+    min_rows: int
+    momentum: float | None
+
+    def _learns(self) -> bool:
+        raise NotImplementedError
+
+    def own_steps(self, batch_sizes: Sequence[int]) -> int:
+        """How many steps, from the first one, are normalized by moments of their own rows."""
+        if not (self._learns() or self.stats.accumulator is not None or self.stats.source == "batch"):
+            return 0
+        return self._enough(batch_sizes)
+
+    def wants_moments(self) -> bool:
+        """Whether somebody gathers population statistics, so that moments matter at every step."""
+        return self.stats.accumulator is not None
+
+    def recall(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Stored mean and variance of the steps start … stop - 1, (stop - start, F) each, as copies."""
+        return self.stats.recall_steps(start, stop)
+
+    @torch.no_grad()
+    def observe(self, start: int, batch_sizes: Sequence[int], mean: Tensor, var: Tensor) -> None:
+        """Take in the moments of consecutive steps, in their order.
+
+        Args:
+            start: number of the first of them.
+            batch_sizes: rows of each.
+            mean: (steps, F).
+            var: (steps, F), biased.
+        """
+        stats = self.stats
+        slots = [stats.slot(t) for t in range(start, start + len(batch_sizes))]
+        if stats.accumulator is not None:
+            kept = [k for k, slot in enumerate(slots) if slot is not None]
+            into = [slot for slot in slots if slot is not None]
+            stats.accumulator.add_steps(into, [batch_sizes[k] for k in kept], mean[kept], var[kept])
+        if self._learns() and not in_backward():
+            own = self._enough(batch_sizes)
+            stats.move_steps(slots[:own], batch_sizes[:own], mean[:own], var[:own], self.momentum)
+
+    def _enough(self, batch_sizes: Sequence[int]) -> int:
+        if batch_sizes[-1] >= self.min_rows:  # they never grow
+            return len(batch_sizes)
+        return sum(rows >= self.min_rows for rows in batch_sizes)

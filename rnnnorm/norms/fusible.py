@@ -1,0 +1,38 @@
+"""What a scan in one pass must know of a normalizer to compute it itself, beside its gain and bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """Each row is divided by statistics of its own features.
+
+    Args:
+        eps: ε inside the root.
+        groups: equal blocks of neighbouring features, each with statistics of its own.
+        centered: subtract the mean and divide by the standard deviation; otherwise divide by the root mean square.
+    """
+
+    eps: float
+    groups: int = 1
+    centered: bool = True
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Each feature is normalized by mean and variance over rows, its batch's own or stored ones.
+
+    Which of the two, and what is stored, the normalizer tells by `ColumnSteps`.
+
+    Args:
+        eps: ε inside the root.
+        sequence: over the rows of all steps at once; otherwise over those of each step.
+    """
+
+    eps: float
+    sequence: bool = False
+
+
+Fusible = RowStatistics | ColumnStatistics
