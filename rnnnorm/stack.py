@@ -16,7 +16,7 @@ from .norms import Normalizer
 from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
-from .scan import resolve, scan
+from .scan import check_backend, resolve, scan
 from .weights import RecurrentWeights
 
 
@@ -45,12 +45,14 @@ class RecurrentStack(RecurrentWeights):
         self.residual: str = a["residual"]
         self.between_on: str = a["between_on"]
         self.backend: str = a["backend"]
+        self.ran = ""
+        """The backend that ran last; "" before the first forward pass."""
         keys = {key: a[key] for key in ("device", "dtype")}
         for layer in range(self.num_layers):
             for suffix in self.suffixes(layer):
                 self.create_weights(suffix, self.input_size if layer == 0 else self.output_size)
                 norms = cell.build_norms(self.norm, self.hidden_size, a["max_steps"], **keys)
-                resolve(self.backend, cell, norms, self.noise)
+                check_backend(self.backend, cell, norms, self.noise)
                 self.add_module("norms" + suffix, norms if norms.any() else None)
         between = self.norm.places.get("between")
         if between is not None and self.num_layers == 1:
@@ -192,7 +194,8 @@ class RecurrentStack(RecurrentWeights):
         noise = self.noise if random else self.noise.evaluating()
         weights = self.layer_weights(suffix, self.weight_dropout if random else 0.0)
         layer = Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(states[0]))
-        return scan(self.backend, layer, rows, batch_sizes, states)
+        self.ran = resolve(self.backend, layer, rows)
+        return scan(self.ran, layer, rows, batch_sizes, states)
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
         """Dropout with one mask per sequence, the same at all its steps."""

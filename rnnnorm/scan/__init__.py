@@ -3,45 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ..equations import Cell, CellNorms, Layer, Noise
+from . import plan, torch_operators
+from .native import ready as native_ready
+from .native import scan_native
 from .reference import scan_reference
-from .torch_operators import scan_torch
-from .torch_operators import supports as torch_supports
-
-Scan = Callable[[Layer, Tensor, Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]
-Supports = Callable[[Cell, CellNorms, Noise], bool]
 
 
-def _always(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
+class Backend(NamedTuple):
+    """One way to run a layer.
+
+    Args:
+        scan: runs it; arguments and results as in `scan_reference`.
+        supports: whether it covers a cell with its normalizers and what is dropped inside.
+        ready: whether it can run these very tensors here and now.
+    """
+
+    scan: Callable[[Layer, Tensor, Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]
+    supports: Callable[[Cell, CellNorms, Noise], bool]
+    ready: Callable[[Layer, Tensor], bool]
+
+
+def _always(*_: object) -> bool:
     return True
 
 
-BACKENDS: dict[str, tuple[Scan, Supports]] = {
-    "torch": (scan_torch, torch_supports),
-    "reference": (scan_reference, _always),
+BACKENDS: dict[str, Backend] = {
+    "native": Backend(scan_native, plan.supports, native_ready),
+    "torch": Backend(torch_operators.scan_torch, torch_operators.supports, _always),
+    "reference": Backend(scan_reference, _always, _always),
 }
-"""By name, fastest first: the scan, and whether it covers a cell with its normalizers and what is dropped inside.
-
-The last one covers everything.
-"""
+"""By name, fastest first; the last one covers everything."""
 
 
-def resolve(backend: str, cell: Cell, norms: CellNorms, noise: Noise) -> str:
-    """The backend that will run: for "auto" the first that covers the layer.
+def check_backend(backend: str, cell: Cell, norms: CellNorms, noise: Noise) -> None:
+    """Raise ValueError for an unknown backend, or one that does not cover this layer."""
+    if backend == "auto":
+        return
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}; there are: auto, {', '.join(BACKENDS)}")
+    if not BACKENDS[backend].supports(cell, norms, noise):
+        raise ValueError(
+            f"backend {backend!r} does not cover this {cell.name} with its normalizers and options; use backend='auto'"
+        )
+
+
+def resolve(backend: str, layer: Layer, data: Tensor) -> str:
+    """The backend that will run: for "auto" the first that covers the layer and can run this data here.
 
     Raises:
         ValueError: unknown backend, or one that does not cover this layer.
+        RuntimeError: it does, but cannot run here.
     """
+    cell, norms, noise = layer.cell, layer.norms, layer.noise
     if backend == "auto":
-        return next(name for name, (_, supports) in BACKENDS.items() if supports(cell, norms, noise))
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; there are: auto, {', '.join(BACKENDS)}")
-    if not BACKENDS[backend][1](cell, norms, noise):
-        raise ValueError(
-            f"backend {backend!r} does not cover this {cell.name} with its normalizers and options; use backend='auto'"
+        return next(name for name, b in BACKENDS.items() if b.supports(cell, norms, noise) and b.ready(layer, data))
+    check_backend(backend, cell, norms, noise)
+    if not BACKENDS[backend].ready(layer, data):
+        raise RuntimeError(
+            f"backend {backend!r} cannot run {data.dtype} on {data.device} with these options here; use backend='auto'"
         )
     return backend
 
@@ -50,8 +74,7 @@ def scan(
     backend: str, layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction; arguments and results as in `scan_reference`."""
-    name = resolve(backend, layer.cell, layer.norms, layer.noise)
-    return BACKENDS[name][0](layer, data, batch_sizes, states)
+    return BACKENDS[resolve(backend, layer, data)].scan(layer, data, batch_sizes, states)
 
 
-__all__ = ["BACKENDS", "resolve", "scan"]
+__all__ = ["BACKENDS", "Backend", "check_backend", "resolve", "scan"]

@@ -1,0 +1,149 @@
+// One layer backward: from the last step to the first, some steps at a time.
+//
+// The gradients of the products never exist for all rows at once: those of some steps are made, used for W_ih, W_hh and
+// x, and forgotten, all within the caches. What forward kept stays as it is, except where W_ih x was normalized over the
+// rows of all steps: then the gradients of the gates wait for the sums over them, in `Problem::d_gates`.
+#pragma once
+
+#include "gradients.h"
+#include "weights.h"
+
+constexpr long kChunk = 256;  // rows whose gradients are made before they are used
+
+template <typename T> struct Backward : Gradients<T> {
+  using Base = Gradients<T>;
+  using Base::p, Base::s;
+  Weights<T> of_x, of_h;
+  T *tiles, *rows_of_x;  // per thread
+
+  static long capacity(const Problem& problem) { return kChunk + problem.batch_sizes[0]; }
+  Backward(const Problem& problem, Arena& arena)
+      : Base(problem, arena, capacity(problem)), of_x(s, s.I, capacity(problem), arena), of_h(s, s.H, capacity(problem), arena) {
+    this->packed_h = arena.take<T>(this->wide * s.width);
+    this->packed_x = arena.take<T>(of_x.panels * kPanel<T> * s.width);
+    tiles = arena.take<T>(this->threads * kTileRows * kDepth);
+    rows_of_x = arena.take<T>(this->threads * capacity(problem) * of_x.panels * kPanel<T>);
+  }
+
+  void run() {
+    this->prepare();
+#pragma omp parallel num_threads(this->threads)
+    {
+#ifdef _OPENMP
+      const Part<T> part(s, this->by_column, this->products_by_column, omp_get_thread_num(), omp_get_num_threads());
+#else
+      const Part<T> part(s, this->by_column, this->products_by_column, 0, 1);
+#endif
+      const int me = part.me, n = part.threads;
+      Span mine = share(this->wide / kPanel<T>, me, n);
+      pack_columns(s, static_cast<const T*>(p.W_hh), s.H, this->packed_h, mine.first, mine.last);
+      mine = share(of_x.panels, me, n);
+      if (p.d_x) pack_columns(s, static_cast<const T*>(p.W_ih), s.I, this->packed_x, mine.first, mine.last);
+      std::fill(this->sums + me * this->sums_size, this->sums + (me + 1) * this->sums_size, T(0));
+#pragma omp barrier
+      const bool whole = p.input.kind == kWhole;
+      for (long high = s.T_ - 1; high >= 0;) {
+        long low = high, rows = s.size(high);
+        while (low > 0 && rows + s.size(low - 1) <= kChunk) rows += s.size(--low);
+        const long base = this->offsets[low];
+        if (me == 0) this->base = base;
+#pragma omp barrier
+        for (long t = high; t >= low; t--) step(part, t);
+        if (p.d_W_hh) of_h.pack(Before{*this, base, low}, rows, me, n);
+        if (p.d_W_ih && !whole) of_x.pack([&](long k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
+#pragma omp barrier
+        use(me, n, base, rows, high == s.T_ - 1, p.d_W_hh, !whole);
+        high = low - 1;
+      }
+#pragma omp barrier
+      this->first_states(part);
+      if (me == 0) collect(n);
+#pragma omp barrier
+      if (whole) all_inputs(me, n);
+      if (p.d_W_hh) of_h.give(s, static_cast<T*>(p.d_W_hh), me, n);
+      if (p.d_W_ih) of_x.give(s, static_cast<T*>(p.d_W_ih), me, n);
+    }
+  }
+
+  void step(const Part<T>& part, long t) {
+    this->arrive(part, t);
+    if (part.elements_by_column) this->columns(part, t);
+    else
+      for (long r = part.first; r < s.size(t); r += part.step) this->row(part, t, r);
+    if (part.meet()) {
+#pragma omp barrier
+    }
+    multiply<T>(part.rows(static_cast<const T*>(this->chunk_h + this->in_chunk(t, 0)), s.width, s.size(t)), s.width,
+                this->packed_h, part.pairs.first, part.pairs.last, part.rows(this->d_h, this->wide, s.size(t)), false);
+    if (part.meet_again()) {
+#pragma omp barrier
+    }
+  }
+
+  // h_{t-1} of the k-th row behind packed row `base`, for rows asked for in their order.
+  struct Before {
+    const Scan<T>& scan;
+    long base, t;
+    const T* operator()(long k) {
+      while (base + k >= scan.offsets[t + 1]) t++;
+      return scan.h_before(t) + (base + k - scan.offsets[t]) * scan.s.H;
+    }
+  };
+
+  // What the gradients of the products of some rows are for.
+  void use(int me, int n, long base, long rows, bool first, bool hidden, bool input) {
+    T* tile = tiles + me * kTileRows * kDepth;
+    Weights<T>* both[] = {&of_h, &of_x};
+    const bool of_input = input && p.d_W_ih;
+    if (!this->split && hidden && of_input) add_products(s, this->chunk_h, rows, both, 2, first, tile, me, n);
+    else {
+      if (hidden) add_products(s, this->chunk_h, rows, both, 1, first, tile, me, n);
+      if (of_input) add_products(s, this->chunk_x, rows, both + 1, 1, first, tile, me, n);
+    }
+    if (!input || !p.d_x) return;
+    const Span mine = share(rows, me, n);
+    const long count = mine.last - mine.first, columns = of_x.panels * kPanel<T>;
+    T *to = static_cast<T*>(p.d_x) + (base + mine.first) * s.I, *temporary = rows_of_x + me * capacity(p) * columns;
+    const Rows<const T> from{this->chunk_x + mine.first * s.width, s.width, count};
+    if (s.I == columns) return multiply<T>(from, s.width, this->packed_x, 0, of_x.panels, {to, s.I, count}, false);
+    multiply<T>(from, s.width, this->packed_x, 0, of_x.panels, {temporary, columns, count}, false);
+    for (long r = 0; r < count; r++) std::memcpy(to + r * s.I, temporary + r * columns, s.I * sizeof(T));
+  }
+
+  // Where W_ih x was normalized over all rows, its gradients need sums over all rows, which are known only now.
+  void all_inputs(int me, int n) {
+    const Seen<T> in = this->input.seen(0, 0, s.width);
+    const auto all = this->sums_of(0);
+    for (long base = 0; base < s.N; base += kChunk) {
+      const long rows = std::min(kChunk, s.N - base);
+      const Span mine = share(rows, me, n);
+      for (long r = mine.first; r < mine.last; r++)
+        for (long j = 0; j < s.width; j += L<T>)
+          store(this->chunk_x + r * s.width + j,
+                this->step_back(load(static_cast<const T*>(p.gates_x) + (base + r) * s.width + j), j, 0, in,
+                                this->input.gain, load(this->d_gates(0) + (base + r) * s.width + j), p.own_whole,
+                                load(all.bias + j), load(all.input + j), s.N));
+      if (p.d_W_ih) of_x.pack([&](long k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
+#pragma omp barrier
+      use(me, n, base, rows, base == 0, false, true);
+#pragma omp barrier
+    }
+  }
+
+  // Adds up what the threads found, in a fixed order.
+  void collect(int threads) {
+    for (int i = 1; i < threads; i++)
+      for (long j = 0; j < this->sums_size; j += L<T>)
+        this->add(this->sums + j, load(this->sums + i * this->sums_size + j));
+    const auto all = this->sums_of(0);
+    const auto give = [&](const T* from, int gates, void* to) {
+      if (to) ungroup(s, from, gates, static_cast<T*>(to));
+    };
+    give(all.bias, 4, p.d_bias);
+    give(all.input, 4, p.input.d_gain);
+    give(all.hidden, 4, p.hidden.d_gain);
+    give(all.joint, 4, p.joint.d_gain);
+    give(all.gain, 1, p.cell.d_gain);
+    give(all.shift, 1, p.cell.d_bias);
+  }
+};

@@ -1,0 +1,63 @@
+"""Memory that outlives a training step: fresh pages cost more than what is computed on them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+
+Block = np.ndarray[Any, np.dtype[np.uint8]]
+ALIGNMENT = 128
+_SMALLEST = 1 << 16
+
+
+class Buffers:
+    """Lends blocks of bytes and takes them back when the borrower lets go of them.
+
+    What lies idle is never more than what was lent at the same time at some moment of the last `patience` loans.
+    """
+
+    def __init__(self, patience: int = 256) -> None:
+        self.patience = patience
+        self._lock = threading.Lock()
+        self._idle: list[Block] = []
+        self._lent = self._peak = self._loans = 0
+
+    def borrow(self, count: int) -> Block:
+        """At least `count` bytes, aligned, of any content; they come back when the array is garbage."""
+        size = _rounded(count)
+        with self._lock:
+            fitting = [block for block in self._idle if size <= block.nbytes <= 2 * size]
+            block = min(fitting, key=lambda b: b.nbytes) if fitting else np.empty(size, np.uint8)
+            if fitting:
+                self._idle = [other for other in self._idle if other is not block]
+            self._loans += 1
+            if self._loans % self.patience == 0:
+                self._peak = self._lent
+            self._lent += block.nbytes
+            self._peak = max(self._peak, self._lent)
+        start = -block.ctypes.data % ALIGNMENT
+        loan = block[start : start + count]
+        weakref.finalize(loan, self._return, block).atexit = False
+        return loan
+
+    def _return(self, block: Block) -> None:
+        with self._lock:
+            self._lent -= block.nbytes
+            self._idle.append(block)
+            while self._idle and sum(b.nbytes for b in self._idle) + self._lent > self._peak:
+                self._idle.remove(self._idle[0])
+
+    @property
+    def idle(self) -> int:
+        """Bytes that nobody uses now."""
+        return sum(block.nbytes for block in self._idle)
+
+
+def _rounded(count: int) -> int:
+    """The next of sizes in steps of an eighth, so that batches of similar size share blocks."""
+    size = max(count + ALIGNMENT, _SMALLEST)
+    step = 1 << (size.bit_length() - 4)
+    return -(-size // step) * step

@@ -1,0 +1,67 @@
+// Products of row-major matrices with a matrix that was packed into panels beforehand.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "vector.h"
+
+constexpr int kPanelVectors = 2;
+constexpr int kTileRows = (kRegisters - 4) / kPanelVectors;  // accumulators, one row of the panel and a broadcast fit
+template <typename T> constexpr int kPanel = kPanelVectors * L<T>;
+
+// c (rows, panel) = [c +] a (rows, K) * b (K, panel), a's entry (m, k) at a[m * a_row + k * a_col].
+template <typename T, int Rows>
+static void tile(long K, const T* a, long a_row, long a_col, const T* b, T* c, long ldc, bool add) {
+  V<T> acc[Rows][kPanelVectors];
+#pragma GCC unroll 16
+  for (int m = 0; m < Rows; m++)
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors; v++) acc[m][v] = add ? load(c + m * ldc + v * L<T>) : V<T>{};
+  for (long k = 0; k < K; k++) {
+    V<T> row[kPanelVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors; v++) row[v] = load(b + k * kPanel<T> + v * L<T>);
+#pragma GCC unroll 16
+    for (int m = 0; m < Rows; m++)
+#pragma GCC unroll 4
+      for (int v = 0; v < kPanelVectors; v++) acc[m][v] += row[v] * a[m * a_row + k * a_col];
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < Rows; m++)
+#pragma GCC unroll 4
+    for (int v = 0; v < kPanelVectors; v++) store(c + m * ldc + v * L<T>, acc[m][v]);
+}
+
+template <typename T> using Tile = void (*)(long, const T*, long, long, const T*, T*, long, bool);
+template <typename T, size_t... R> constexpr std::array<Tile<T>, sizeof...(R)> tiles(std::index_sequence<R...>) {
+  return {tile<T, R + 1>...};
+}
+template <typename T> constexpr auto kTiles = tiles<T>(std::make_index_sequence<kTileRows>());
+
+// Rows of a matrix as the products below see them.
+template <typename T> struct Rows {
+  T* data;
+  long stride;
+  long count;
+};
+
+constexpr long kDepth = 256;  // rows of a panel that stay in the first cache while a block of rows passes by
+
+// c[:, panels first..last) = [c +] a * b. `b` holds K * kPanel values per panel.
+template <typename T>
+static void multiply(Rows<const T> a, long K, const T* b, long first, long last, Rows<T> c, bool add) {
+  if (a.count == 0) return;
+  const long parts = (a.count + kTileRows - 1) / kTileRows;
+  for (long p = first; p < last; p++)
+    for (long k = 0; k < K; k += kDepth) {
+      const long depth = std::min(kDepth, K - k);
+      for (long part = 0, m = 0; part < parts; part++) {
+        const long rows = (a.count - m + parts - part - 1) / (parts - part);  // tiles of nearly the same height
+        kTiles<T>[rows - 1](depth, a.data + m * a.stride + k, a.stride, 1, b + (p * K + k) * kPanel<T>,
+                            c.data + m * c.stride + p * kPanel<T>, c.stride, add || k > 0);
+        m += rows;
+      }
+    }
+}
