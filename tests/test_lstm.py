@@ -117,7 +117,7 @@ class TestOptions:
             rnnnorm.LSTM(2, 3, init="chrono", bias=False)
 
     def test_backend(self) -> None:
-        with pytest.raises(ValueError, match="unknown backend 'fast'; there are: auto, native, torch, reference"):
+        with pytest.raises(ValueError, match="unknown backend 'fast'; there are: auto, native, torch, triton, ref"):
             rnnnorm.LSTM(2, 2, backend="fast")
         with pytest.raises(ValueError, match="'torch' does not cover"):
             rnnnorm.LSTM(2, 2, norm="ln", backend="torch")

@@ -28,9 +28,11 @@ class ColumnSteps:
 
     def own_steps(self, batch_sizes: Sequence[int]) -> int:
         """How many steps, from the first one, are normalized by moments of their own rows."""
-        if not (self._learns() or self.stats.accumulator is not None or self.stats.source == "batch"):
-            return 0
-        return self._enough(batch_sizes)
+        return self._enough(batch_sizes) if self.uses_own() else 0
+
+    def uses_own(self) -> bool:
+        """Whether steps with enough rows are normalized by moments of their own, in training or in evaluation."""
+        return self._learns() or self.stats.accumulator is not None or self.stats.source == "batch"
 
     def wants_moments(self) -> bool:
         """Whether somebody gathers population statistics, so that moments matter at every step."""

@@ -12,6 +12,8 @@ from . import plan, torch_operators
 from .native import ready as native_ready
 from .native import scan_native
 from .reference import scan_reference
+from .triton import ready as triton_ready
+from .triton import scan_triton
 
 
 class Backend(NamedTuple):
@@ -35,9 +37,13 @@ def _always(*_: object) -> bool:
 BACKENDS: dict[str, Backend] = {
     "native": Backend(scan_native, plan.supports, native_ready),
     "torch": Backend(torch_operators.scan_torch, torch_operators.supports, _always),
+    "triton": Backend(scan_triton, plan.supports, triton_ready),
     "reference": Backend(scan_reference, _always, _always),
 }
-"""By name, fastest first; the last one covers everything."""
+"""By name, fastest first where several are ready; the last one covers everything.
+
+On a CPU that is "native"; on a GPU "torch", which is cuDNN, where nothing is normalized, and "triton" otherwise.
+"""
 
 
 def check_backend(backend: str, cell: Cell, norms: CellNorms, noise: Noise) -> None:

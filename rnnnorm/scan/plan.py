@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -49,7 +49,7 @@ class Place(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether moments are taken over the rows of all steps at once."""
-        return isinstance(self.statistics, ColumnStatistics) and self.statistics.sequence
+        return _whole(self.statistics)
 
     @property
     def by_column(self) -> bool:
@@ -87,10 +87,12 @@ class Plan:
         """Whether some place needs moments over the active rows of each step."""
         return any(place.by_column for place in self.places.values())
 
-    def own_steps(self, batch_sizes: Sequence[int]) -> int | None:
-        """How many steps, from the first one, use moments of their own rows; None if the places do not agree."""
-        counts = {p.columns.own_steps(batch_sizes) for p in self.places.values() if p.by_column and p.columns}
-        return counts.pop() if len(counts) == 1 else None if counts else len(batch_sizes)
+    def own_steps(self, batch_sizes: Sequence[int]) -> int:
+        """How many steps, from the first one, use moments of their own rows; the places `agree` on it."""
+        for place in self.places.values():
+            if place.by_column and place.columns is not None:
+                return place.columns.own_steps(batch_sizes)
+        return len(batch_sizes)
 
 
 def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
@@ -105,7 +107,7 @@ def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
         statistics = _fusible(norm)
         if statistics is None or (isinstance(statistics, RowStatistics) and not _fits(statistics, name)):
             return False
-        if not (isinstance(statistics, ColumnStatistics) and statistics.sequence):
+        if not _whole(statistics):
             kinds.add(type(statistics))
     return len(kinds) <= 1
 
@@ -119,10 +121,20 @@ def watched(norms: CellNorms) -> bool:
     )
 
 
-def make_plan(layer: Layer) -> Plan | None:
-    """The plan of a layer that is supported, or None where a projection or a mask of h_{t-1} stands in the way."""
-    if layer.weights.W_hr is not None or layer.mask is not None:
-        return None
+def applies(layer: Layer) -> bool:
+    """Whether a layer that is supported can be run in one pass as it is now.
+
+    Against it speak a projection, a mask of h_{t-1}, hooks in a normalizer, and places that were set up differently, so
+    that not all of them normalize the same steps by moments of their own.
+    """
+    norms: list[Any] = list(layer.norms.children())
+    by_step = [m for m in norms if isinstance(m, ColumnSteps) and not _whole(_fusible(m))]
+    agree = len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
+    return agree and layer.weights.W_hr is None and layer.mask is None and not watched(layer.norms)
+
+
+def make_plan(layer: Layer) -> Plan:
+    """The plan of a layer that is supported and to which it applies."""
     norms = layer.norms
     return Plan(_place(norms.input), _place(norms.hidden), _place(norms.joint), _place(norms.cell), norms.carried)
 
@@ -135,9 +147,14 @@ def _place(norm: Normalizer | None) -> Place | None:
     return Place(statistics, norm.gain, norm.bias, norm if isinstance(norm, ColumnSteps) else None)
 
 
-def _fusible(norm: Normalizer) -> Fusible | None:
+def _fusible(norm: Any) -> Fusible | None:
     """What the normalizer's own class says; a subclass that does not repeat it may compute something else."""
-    return norm.fusible() if "fusible" in vars(type(norm)) else None
+    found: Fusible | None = norm.fusible() if "fusible" in vars(type(norm)) else None
+    return found
+
+
+def _whole(statistics: Fusible | None) -> bool:
+    return isinstance(statistics, ColumnStatistics) and statistics.sequence
 
 
 def _fits(statistics: RowStatistics, place: str) -> bool:

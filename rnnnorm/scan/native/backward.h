@@ -1,8 +1,7 @@
 // One layer backward: from the last step to the first, some steps at a time.
 //
 // The gradients of the products never exist for all rows at once: those of some steps are made, used for W_ih, W_hh and
-// x, and forgotten, all within the caches. What forward kept stays as it is, except where W_ih x was normalized over the
-// rows of all steps: then the gradients of the gates wait for the sums over them, in `Problem::d_gates`.
+// x, and forgotten, all within the caches; what forward kept stays as it is.
 #pragma once
 
 #include "gradients.h"
@@ -41,7 +40,6 @@ template <typename T> struct Backward : Gradients<T> {
       if (p.d_x) pack_columns(s, static_cast<const T*>(p.W_ih), s.I, this->packed_x, mine.first, mine.last);
       std::fill(this->sums + me * this->sums_size, this->sums + (me + 1) * this->sums_size, T(0));
 #pragma omp barrier
-      const bool whole = p.input.kind == kWhole;
       for (long high = s.T_ - 1; high >= 0;) {
         long low = high, rows = s.size(high);
         while (low > 0 && rows + s.size(low - 1) <= kChunk) rows += s.size(--low);
@@ -50,16 +48,15 @@ template <typename T> struct Backward : Gradients<T> {
 #pragma omp barrier
         for (long t = high; t >= low; t--) step(part, t);
         if (p.d_W_hh) of_h.pack(Before{*this, base, low}, rows, me, n);
-        if (p.d_W_ih && !whole) of_x.pack([&](long k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
+        if (p.d_W_ih) of_x.pack([&](long k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
 #pragma omp barrier
-        use(me, n, base, rows, high == s.T_ - 1, p.d_W_hh, !whole);
+        use(me, n, base, rows, high == s.T_ - 1);
         high = low - 1;
       }
 #pragma omp barrier
       this->first_states(part);
       if (me == 0) collect(n);
 #pragma omp barrier
-      if (whole) all_inputs(me, n);
       if (p.d_W_hh) of_h.give(s, static_cast<T*>(p.d_W_hh), me, n);
       if (p.d_W_ih) of_x.give(s, static_cast<T*>(p.d_W_ih), me, n);
     }
@@ -73,8 +70,9 @@ template <typename T> struct Backward : Gradients<T> {
     if (part.meet()) {
 #pragma omp barrier
     }
-    multiply<T>(part.rows(static_cast<const T*>(this->chunk_h + this->in_chunk(t, 0)), s.width, s.size(t)), s.width,
-                this->packed_h, part.pairs.first, part.pairs.last, part.rows(this->d_h, this->wide, s.size(t)), false);
+    const T* gates = this->chunk_h + this->in_chunk(t, 0);
+    multiply<T>({Factors<T>{part.rows(gates, s.width, s.size(t)), s.width, this->packed_h}}, part.pairs.first,
+                part.pairs.last, part.rows(this->d_h, this->wide, s.size(t)));
     if (part.meet_again()) {
 #pragma omp barrier
     }
@@ -91,43 +89,22 @@ template <typename T> struct Backward : Gradients<T> {
   };
 
   // What the gradients of the products of some rows are for.
-  void use(int me, int n, long base, long rows, bool first, bool hidden, bool input) {
+  void use(int me, int n, long base, long rows, bool first) {
     T* tile = tiles + me * kTileRows * kDepth;
     Weights<T>* both[] = {&of_h, &of_x};
-    const bool of_input = input && p.d_W_ih;
-    if (!this->split && hidden && of_input) add_products(s, this->chunk_h, rows, both, 2, first, tile, me, n);
+    if (!this->split && p.d_W_hh && p.d_W_ih) add_products(s, this->chunk_h, rows, both, 2, first, tile, me, n);
     else {
-      if (hidden) add_products(s, this->chunk_h, rows, both, 1, first, tile, me, n);
-      if (of_input) add_products(s, this->chunk_x, rows, both + 1, 1, first, tile, me, n);
+      if (p.d_W_hh) add_products(s, this->chunk_h, rows, both, 1, first, tile, me, n);
+      if (p.d_W_ih) add_products(s, this->chunk_x, rows, both + 1, 1, first, tile, me, n);
     }
-    if (!input || !p.d_x) return;
+    if (!p.d_x) return;
     const Span mine = share(rows, me, n);
     const long count = mine.last - mine.first, columns = of_x.panels * kPanel<T>;
     T *to = static_cast<T*>(p.d_x) + (base + mine.first) * s.I, *temporary = rows_of_x + me * capacity(p) * columns;
-    const Rows<const T> from{this->chunk_x + mine.first * s.width, s.width, count};
-    if (s.I == columns) return multiply<T>(from, s.width, this->packed_x, 0, of_x.panels, {to, s.I, count}, false);
-    multiply<T>(from, s.width, this->packed_x, 0, of_x.panels, {temporary, columns, count}, false);
+    const Factors<T> gates{{this->chunk_x + mine.first * s.width, s.width, count}, s.width, this->packed_x};
+    if (s.I == columns) return multiply<T>({gates}, 0, of_x.panels, {to, s.I, count});
+    multiply<T>({gates}, 0, of_x.panels, {temporary, columns, count});
     for (long r = 0; r < count; r++) std::memcpy(to + r * s.I, temporary + r * columns, s.I * sizeof(T));
-  }
-
-  // Where W_ih x was normalized over all rows, its gradients need sums over all rows, which are known only now.
-  void all_inputs(int me, int n) {
-    const Seen<T> in = this->input.seen(0, 0, s.width);
-    const auto all = this->sums_of(0);
-    for (long base = 0; base < s.N; base += kChunk) {
-      const long rows = std::min(kChunk, s.N - base);
-      const Span mine = share(rows, me, n);
-      for (long r = mine.first; r < mine.last; r++)
-        for (long j = 0; j < s.width; j += L<T>)
-          store(this->chunk_x + r * s.width + j,
-                this->step_back(load(static_cast<const T*>(p.gates_x) + (base + r) * s.width + j), j, 0, in,
-                                this->input.gain, load(this->d_gates(0) + (base + r) * s.width + j), p.own_whole,
-                                load(all.bias + j), load(all.input + j), s.N));
-      if (p.d_W_ih) of_x.pack([&](long k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
-#pragma omp barrier
-      use(me, n, base, rows, base == 0, false, true);
-#pragma omp barrier
-    }
   }
 
   // Adds up what the threads found, in a fixed order.

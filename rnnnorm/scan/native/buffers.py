@@ -16,7 +16,8 @@ _SMALLEST = 1 << 16
 class Buffers:
     """Lends blocks of bytes and takes them back when the borrower lets go of them.
 
-    What lies idle is never more than what was lent at the same time at some moment of the last `patience` loans.
+    All of them together are never more than twice what was lent at the same time at some moment of the last `patience`
+    loans, so that a step finds its blocks of different sizes again, and one big batch is not remembered for ever.
     """
 
     def __init__(self, patience: int = 256) -> None:
@@ -29,7 +30,7 @@ class Buffers:
         """At least `count` bytes, aligned, of any content; they come back when the array is garbage."""
         size = _rounded(count)
         with self._lock:
-            fitting = [block for block in self._idle if size <= block.nbytes <= 2 * size]
+            fitting = [block for block in self._idle if size <= block.nbytes <= 4 * size]
             block = min(fitting, key=lambda b: b.nbytes) if fitting else np.empty(size, np.uint8)
             if fitting:
                 self._idle = [other for other in self._idle if other is not block]
@@ -47,8 +48,8 @@ class Buffers:
         with self._lock:
             self._lent -= block.nbytes
             self._idle.append(block)
-            while self._idle and sum(b.nbytes for b in self._idle) + self._lent > self._peak:
-                self._idle.remove(self._idle[0])
+            while self._idle and sum(b.nbytes for b in self._idle) + self._lent > 2 * self._peak:
+                self._idle.pop(0)
 
     @property
     def idle(self) -> int:

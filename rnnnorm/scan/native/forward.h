@@ -7,18 +7,15 @@ template <typename T> struct Forward : Scan<T> {
   using Base = Scan<T>;
   using Base::p, Base::s;
   T* output_gates;   // (B, padded): o_t, where c_t must be normalized first
-  T* partial;        // (threads, 1 + 2 width): rows, mean and squared deviations of W_ih x so far
 
   Forward(const Problem& problem, Arena& arena) : Base(problem, arena) {
     this->packed_x = arena.take<T>(s.width * s.I);
     this->packed_h = arena.take<T>(s.width * s.H);
     output_gates = arena.take<T>(s.B * s.padded);
-    partial = arena.take<T>(this->threads * (1 + 2 * s.width));
   }
 
   void run() {
     this->prepare();
-    const bool whole = p.input.kind == kWhole && p.start == 0;
 #pragma omp parallel num_threads(this->threads)
     {
 #ifdef _OPENMP
@@ -30,7 +27,6 @@ template <typename T> struct Forward : Scan<T> {
       pack_gates(s, static_cast<const T*>(p.W_ih), s.I, this->packed_x, mine.first, mine.last);
       pack_gates(s, static_cast<const T*>(p.W_hh), s.H, this->packed_h, mine.first, mine.last);
 #pragma omp barrier
-      if (whole) all_inputs(part);
       for (long t = p.start; t < p.stop; t++) {
         products(part, t);
         if (part.meet_again()) {
@@ -46,75 +42,21 @@ template <typename T> struct Forward : Scan<T> {
     }
   }
 
-  // W_ih x of all rows, and its moments over all of them.
-  void all_inputs(const Part<T>& part) {
-    const Span mine = share(s.N, part.me, part.threads);
-    T* count = partial + part.me * (1 + 2 * s.width);
-    T *mean = count + 1, *squares = mean + s.width;
-    std::fill(count, count + 1 + 2 * s.width, T(0));
-    const long chunk = 64;
-    for (long n = mine.first; n < mine.last; n += chunk) {
-      const long rows = std::min(chunk, mine.last - n);
-      T* to = static_cast<T*>(p.gates_x) + n * s.width;
-      multiply<T>({static_cast<const T*>(p.x) + n * s.I, s.I, rows}, s.I, this->packed_x, 0, s.width / kPanel<T>,
-                  {to, s.width, rows}, false);
-      const T before = *count, total = before + rows;
-      for (long j = 0; j < s.width; j += L<T>) {  // Chan et al. 1979
-        V<T> m, var;
-        column_moments<T>(to + j, s.width, rows, m, var);
-        const V<T> d = m - load(mean + j);
-        store(squares + j, load(squares + j) + var * T(rows) + d * d * (before * rows / total));
-        store(mean + j, load(mean + j) + d * (rows / total));
-      }
-      *count = total;
-    }
-#pragma omp barrier
-    if (part.me == 0) {
-      const Seen<T> to = this->input.seen(0, 0, s.width);
-      const ColumnMoments<T> moments{p.input, s, 4};
-      for (long b = 0; b < s.blocks; b++)
-        for (int gate = 0; gate < 4; gate++) {
-          const long j = (b * 4 + gate) * L<T>;
-          V<T> m{}, sq{};
-          T before = 0;
-          for (int i = 0; i < part.threads; i++) {
-            const T* other = partial + i * (1 + 2 * s.width);
-            const T rows = *other, total = before + rows;
-            if (rows == 0) continue;
-            const V<T> d = load(other + 1 + j) - m;
-            sq += load(other + 1 + s.width + j) + d * d * (before * rows / total);
-            m += d * (rows / total);
-            before = total;
-          }
-          V<T> var = sq / T(s.N);
-          if (p.own_whole || p.observe) moments.give(0, b, gate, m, var);
-          if (!p.own_whole) moments.take(0, b, gate, m, var);
-          moments.keep(0, b, gate, m, var, to);
-        }
-    }
-#pragma omp barrier
-  }
-
   void products(const Part<T>& part, long t) {
     const long B = s.size(t), w = s.width;
-    const auto x = part.rows(this->x(t), s.I, B), h = part.rows(this->h_before(t), s.H, B);
-    const auto to = part.rows(this->gates_h(t), w, B);
-    const Span panels = part.gates;
-    if (!this->split) multiply<T>(x, s.I, this->packed_x, panels.first, panels.last, to, false);
-    else if (p.input.kind != kWhole)
-      multiply<T>(x, s.I, this->packed_x, panels.first, panels.last, part.rows(this->gates_x(t), w, B), false);
-    multiply<T>(h, s.H, this->packed_h, panels.first, panels.last, to, !this->split);
-  }
-
-  // Where the input's rows of step t lie: those over all rows were computed at once.
-  T* inputs(long t) const {
-    return p.input.kind == kWhole ? static_cast<T*>(p.gates_x) + this->offsets[t] * s.width : this->gates_x(t);
+    const Factors<T> x{part.rows(this->x(t), s.I, B), s.I, this->packed_x};
+    const Factors<T> h{part.rows(this->h_before(t), s.H, B), s.H, this->packed_h};
+    const Rows<T> to = part.rows(this->gates_h(t), w, B);
+    const long first = part.gates.first, last = part.gates.last;
+    if (!this->split) return multiply<T>({x, h}, first, last, to);
+    multiply<T>({x}, first, last, part.rows(this->gates_x(t), w, B));
+    multiply<T>({h}, first, last, to);
   }
 
   void rows(const Part<T>& part, long t) {
     for (long r = part.first; r < s.size(t); r += part.step) {
       const long at = this->begin(t) + r;
-      const T *gx = this->split ? inputs(t) + r * s.width : nullptr, *gh = this->gates_h(t) + r * s.width;
+      const T *gx = this->split ? this->gates_x(t) + r * s.width : nullptr, *gh = this->gates_h(t) + r * s.width;
       const Seen<T> in = this->input.seen(at, t, s.width), hid = this->hidden.seen(at, t, s.width),
                     both = this->joint.seen(at, t, s.width), c = this->cell.seen(at, t, s.padded);
       if (in.kind == kRow) row_moments(s, gx, 4, p.input, in);
@@ -137,7 +79,7 @@ template <typename T> struct Forward : Scan<T> {
       if (hid.kind) moments(p.hidden, hid, t, b, 4, this->gates_h(t), s.width);
       if (both.kind) moments(p.joint, both, t, b, 4, this->gates_h(t), s.width);
       for (long r = 0; r < B; r++)
-        update(t, r, b, this->split ? inputs(t) + r * s.width : nullptr, this->gates_h(t) + r * s.width, in, hid, both, c);
+        update(t, r, b, this->split ? this->gates_x(t) + r * s.width : nullptr, this->gates_h(t) + r * s.width, in, hid, both, c);
       if (c.kind) {
         moments(p.cell, c, t, b, 1, this->cells(t), s.padded);
         for (long r = 0; r < B; r++) emit(t, r, b, c);
@@ -154,12 +96,12 @@ template <typename T> struct Forward : Scan<T> {
         moments.give(t, b, gate, mean, var);
       }
       if (t >= p.own) moments.take(t, b, gate, mean, var);
-      moments.keep(t, b, gate, mean, var, to);
+      moments.keep(b, gate, mean, var, to);
     }
   }
 
   // c_t, and h_t where nothing has to be known of c_t first.
-  void update(long t, long r, long b, const T* gx, const T* gh, const Seen<T>& in, const Seen<T>& hid,
+  INLINE void update(long t, long r, long b, const T* gx, const T* gh, const Seen<T>& in, const Seen<T>& hid,
               const Seen<T>& both, const Seen<T>& cell) {
     const auto g = this->gates(gx, gh, b, in, hid, both);
     const V<T> i = sigmoid<T>(g.a[0]), f = sigmoid<T>(g.a[1]), n = tanh<T>(g.a[2]), o = sigmoid<T>(g.a[3]);
@@ -169,13 +111,13 @@ template <typename T> struct Forward : Scan<T> {
     else put(this->out(t) + r * s.H, b, o * tanh<T>(c));
   }
 
-  void emit(long t, long r, long b, const Seen<T>& as) {
+  INLINE void emit(long t, long r, long b, const Seen<T>& as) {
     const V<T> c = load(this->cells(t) + r * s.padded + b * L<T>);
     const V<T> o = load(output_gates + r * s.padded + b * L<T>);
     put(this->out(t) + r * s.H, b, o * tanh<T>(this->show(c, b, as)));
   }
 
-  void put(T* row, long b, V<T> v) const {
+  INLINE void put(T* row, long b, V<T> v) const {
     if (s.lanes(b) == L<T>) store(row + b * L<T>, v);
     else store(row + b * L<T>, v, s.lanes(b));
   }

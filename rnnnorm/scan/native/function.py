@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ...equations import Layer
-from ..plan import make_plan, watched
+from ...equations import Layer, LayerWeights
+from ..fold import fold, foldable
+from ..plan import applies, make_plan
 from ..reference import scan_reference
 from .library import library
 from .run import DTYPES, Inputs, Run
@@ -25,9 +26,8 @@ def ready(layer: Layer, data: Tensor) -> bool:
         and data.dtype in DTYPES
         and all(t.dtype == data.dtype for t in tensors)
         and not torch.is_autocast_enabled("cpu")
-        and layer.weights.W_hr is None
-        and layer.mask is None
-        and not watched(layer.norms)
+        and applies(layer)
+        and foldable(layer)
         and library() is not None
     )
 
@@ -38,12 +38,13 @@ def scan_native(
     """One layer in one direction; arguments as in `scan_reference`."""
     plan = make_plan(layer)
     sizes: list[int] = batch_sizes.tolist()
-    own = None if plan is None else plan.own_steps(sizes)
-    if plan is None or own is None:
-        return scan_reference(layer, data, batch_sizes, states)
-    weights = layer.weights
+    own = plan.own_steps(sizes)
+    W_ih, bias = layer.weights.W_ih, layer.weights.bias
+    if plan.input is not None and plan.input.whole:
+        W_ih, bias = fold(plan.input, data, W_ih, bias)
+        plan, layer = replace(plan, input=None), replace(layer, norms=layer.norms.without_input())
     affine = [tensor for place in plan.places.values() for tensor in (place.gain, place.bias)]
-    tensors = [data, *states, weights.W_ih, weights.W_hh, weights.bias, *affine]
+    tensors = [data, *states, W_ih, layer.weights.W_hh, bias, *affine]
     if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
         run = Run(plan, batch_sizes, sizes, own, save=False)
         out, h_n, c_n = run.forward(_inputs(tensors))
@@ -87,7 +88,7 @@ def _differentiable(ctx: Any, tensors: Sequence[Any], given: tuple[Tensor | None
     that this batch has been counted.
     """
     x, h_0, c_0, W_ih, W_hh, bias = tensors[:6]
-    weights = ctx.layer.weights._replace(W_ih=W_ih, W_hh=W_hh, biases=() if bias is None else (bias,))
+    weights = LayerWeights(W_ih, W_hh, () if bias is None else (bias,))
     out, states = scan_reference(replace(ctx.layer, weights=weights), x, ctx.run.batch_sizes, (h_0, c_0))
     pairs = [(r, g) for r, g in zip((out, *states), given, strict=True) if g is not None]
     wanted = [t for t, need in zip(tensors, ctx.needs_input_grad[2:], strict=True) if need and t is not None]

@@ -49,19 +49,30 @@ template <typename T> struct Rows {
 
 constexpr long kDepth = 256;  // rows of a panel that stay in the first cache while a block of rows passes by
 
-// c[:, panels first..last) = [c +] a * b. `b` holds K * kPanel values per panel.
-template <typename T>
-static void multiply(Rows<const T> a, long K, const T* b, long first, long last, Rows<T> c, bool add) {
-  if (a.count == 0) return;
-  const long parts = (a.count + kTileRows - 1) / kTileRows;
-  for (long p = first; p < last; p++)
-    for (long k = 0; k < K; k += kDepth) {
-      const long depth = std::min(kDepth, K - k);
-      for (long part = 0, m = 0; part < parts; part++) {
-        const long rows = (a.count - m + parts - part - 1) / (parts - part);  // tiles of nearly the same height
-        kTiles<T>[rows - 1](depth, a.data + m * a.stride + k, a.stride, 1, b + (p * K + k) * kPanel<T>,
-                            c.data + m * c.stride + p * kPanel<T>, c.stride, add || k > 0);
-        m += rows;
+// One of the products that are added up: a (rows, K) times b, of which each panel holds K * kPanel values.
+template <typename T> struct Factors {
+  Rows<const T> a;
+  long K;
+  const T* b;
+};
+
+// c[:, panels first..last) = sum of products. A panel of c is finished before the next one is begun.
+template <typename T, size_t Count>
+static void multiply(const Factors<T> (&factors)[Count], long first, long last, Rows<T> c) {
+  if (c.count == 0) return;
+  const long parts = (c.count + kTileRows - 1) / kTileRows;
+  for (long p = first; p < last; p++) {
+    bool add = false;
+    for (const Factors<T>& f : factors)
+      for (long k = 0; k < f.K; k += kDepth) {
+        const long depth = std::min(kDepth, f.K - k);
+        for (long part = 0, m = 0; part < parts; part++) {
+          const long rows = (c.count - m + parts - part - 1) / (parts - part);  // tiles of nearly the same height
+          kTiles<T>[rows - 1](depth, f.a.data + m * f.a.stride + k, f.a.stride, 1, f.b + (p * f.K + k) * kPanel<T>,
+                              c.data + m * c.stride + p * kPanel<T>, c.stride, add);
+          m += rows;
+        }
+        add = true;
       }
-    }
+  }
 }

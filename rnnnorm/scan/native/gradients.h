@@ -34,11 +34,9 @@ template <typename T> struct Gradients : Scan<T> {
     T* at = sums + thread * sums_size;
     return {at, at + s.width, at + 2 * s.width, at + 3 * s.width, at + 4 * s.width, at + 4 * s.width + s.padded};
   }
-  // Gradients of the gates before the bias, kept for all rows where W_ih x is normalized over all of them.
-  T* d_gates(long t) const { return static_cast<T*>(p.d_gates) + this->offsets[t] * s.width; }
   long in_chunk(long t, long r) const { return (this->offsets[t] + r - base) * s.width; }
 
-  static void add(T* to, V<T> v) { store(to, load(to) + v); }
+  static INLINE void add(T* to, V<T> v) { store(to, load(to) + v); }
 
   // What is known of h_t and c_t from outside: gradients of the output, and of the last states where sequences end.
   void arrive(const Part<T>& part, long t) {
@@ -59,7 +57,7 @@ template <typename T> struct Gradients : Scan<T> {
 
   // The nonlinearities again: i, f, g and the gradient of o's preactivation, that of N_cell's output (complete if the
   // cell is carried), and the normalized cell.
-  void recompute(long t, long r, long b, const V<T>* a, const Seen<T>& as, T* kept) const {
+  INLINE void recompute(long t, long r, long b, const V<T>* a, const Seen<T>& as, T* kept) const {
     const V<T> o = sigmoid<T>(a[3]), c = load(this->cells(t) + r * s.padded + b * L<T>), hat = as.normalize(c, b * L<T>, 0);
     const V<T> y = as.kind ? hat * load(this->cell.gain + b * L<T>) + load(this->cell.bias + b * L<T>) : c;
     const V<T> squashed = tanh<T>(y), d = load(d_h + r * wide + b * L<T>);
@@ -71,7 +69,7 @@ template <typename T> struct Gradients : Scan<T> {
   }
 
   // Gradients of the gates' preactivations, in place, from that of c_t before its normalizer; c_{t-1} gets its own.
-  void gate_gradients(long t, long r, long b, V<T> d_cell, T* kept, V<T>* d) const {
+  INLINE void gate_gradients(long t, long r, long b, V<T> d_cell, T* kept, V<T>* d) const {
     const V<T> i = load(kept), f = load(kept + L<T>), n = load(kept + 2 * L<T>);
     T* d_before = d_c + r * s.padded + b * L<T>;
     if (!p.carried) d_cell += load(d_before);
@@ -88,7 +86,7 @@ template <typename T> struct Gradients : Scan<T> {
   struct RowSums {
     V<T> plain[4]{}, weighted[4]{};
     T mean[4], mean_weighted[4];
-    void add(int group, V<T> q, V<T> hat) { plain[group] += q, weighted[group] += q * hat; }
+    INLINE void add(int group, V<T> q, V<T> hat) { plain[group] += q, weighted[group] += q * hat; }
     void finish(const Seen<T>& seen, long features) {
       const int groups = seen.per_gate ? 4 : 1;
       if (groups == 1)
@@ -98,7 +96,7 @@ template <typename T> struct Gradients : Scan<T> {
         mean_weighted[k] = k < groups ? sum<T>(weighted[k]) / (features / groups) : mean_weighted[0];
       }
     }
-    V<T> back(V<T> q, V<T> hat, int group, V<T> scale) const {
+    INLINE V<T> back(V<T> q, V<T> hat, int group, V<T> scale) const {
       return (q - mean[group] - hat * mean_weighted[group]) * scale;
     }
   };
@@ -144,7 +142,7 @@ template <typename T> struct Gradients : Scan<T> {
         if (in.kind) {
           const V<T> hat = in.normalize(load(gx + j), j, gate);
           add(to.input + j, d[gate] * hat);
-          if (in.kind == kRow) of_in.add(gate, d[gate] * load(this->input.gain + j), hat);
+          of_in.add(gate, d[gate] * load(this->input.gain + j), hat);
         }
         if (lower.kind) {
           const V<T> hat = lower.normalize(load(gh + j), j, gate);
@@ -153,11 +151,10 @@ template <typename T> struct Gradients : Scan<T> {
         } else {
           store(to_h + j, d[gate]);
         }
-        if (p.d_gates) store(d_gates(t) + r * w + j, d[gate]);
-        else if (this->split && !in.kind) store(to_x + j, d[gate]);
+        if (this->split && !in.kind) store(to_x + j, d[gate]);
       }
     }
-    if (in.kind == kRow) {
+    if (in.kind) {
       of_in.finish(in, 4 * s.H);
       back(kept, gx, in, this->input.gain, of_in, to_x);
     }
@@ -228,8 +225,7 @@ template <typename T> struct Gradients : Scan<T> {
           const long j = (b * 4 + gate) * L<T>;
           const V<T> d = load(kept + (r * kKept + gate) * L<T>);
           store(to_h + j, lower.kind ? step_back(load(gh + r * w + j), j, gate, lower, lower_gain, d, own, bias[gate], of_lower[gate], B) : d);
-          if (p.d_gates) store(d_gates(t) + r * w + j, d);
-          else if (this->split)
+          if (this->split)
             store(to_x + j, in.kind ? step_back(load(gx + r * w + j), j, gate, in, this->input.gain, d, own, bias[gate], of_in[gate], B) : d);
         }
       }
@@ -246,7 +242,7 @@ template <typename T> struct Gradients : Scan<T> {
   }
 
   // From the gradient behind a normalizer by column to the one before it; x is what was normalized.
-  static V<T> step_back(V<T> x, long j, int gate, const Seen<T>& seen, const T* gain, V<T> d, bool own, V<T> total,
+  static INLINE V<T> step_back(V<T> x, long j, int gate, const Seen<T>& seen, const T* gain, V<T> d, bool own, V<T> total,
                         V<T> weighted, long rows) {
     if (own) d -= (total + seen.normalize(x, j, gate) * weighted) * (T(1) / T(rows));
     return d * load(gain + j) * seen.inverse(j, gate);

@@ -11,16 +11,16 @@
 
 #include "gemm.h"
 
-enum Kind : int64_t { kNone = 0, kRow = 1, kColumn = 2, kWhole = 3 };
+enum Kind : int64_t { kNone = 0, kRow = 1, kColumn = 2 };
 
 // One normalizer, y = gain * (x - mean) / sqrt(var + eps) + bias.
 struct Place {
   int64_t kind, groups, centered;
   double eps;
   const void *gain, *bias;  // (F)
-  const void *given_mean, *given_var;  // stored moments in torch's order, (T, F) or, over all rows, (F)
+  const void *given_mean, *given_var;  // stored moments in torch's order, (T, F)
   void *mean, *var;         // moments of the rows themselves, likewise
-  void *center, *scale;     // what was subtracted and divided by: (rows, groups), (T, width) or (width)
+  void *center, *scale;     // what was subtracted and divided by: (rows, groups) or (T, width)
   void *d_gain, *d_bias;    // (F)
 };
 
@@ -28,7 +28,6 @@ struct Problem {
   int64_t T, N, I, H;
   int64_t start, stop;        // steps to run now
   int64_t own;                // steps before this one are normalized by moments of their own rows, the others by given ones
-  int64_t own_whole;          // 1: moments over the rows of all steps are their own
   int64_t observe;            // return the rows' own moments also where given ones are used
   int64_t save;               // keep every row for backward; otherwise rows of one step take turns
   int64_t carried, threads;
@@ -40,7 +39,6 @@ struct Problem {
   Place input, hidden, joint, cell;
   const void *d_out, *d_h_n, *d_c_n;
   void *d_x, *d_W_ih, *d_W_hh, *d_bias, *d_h_0, *d_c_0;
-  void* d_gates;              // (N, width), where gradients of the sum find no other room
   void* workspace;
 };
 
@@ -63,9 +61,12 @@ class Arena {
 template <typename T> struct Shape {
   long T_, B, N, I, H, blocks, padded, width, pairs;
   const int64_t* sizes;
+  V<T> mask{};  // 1 where the last block has units, 0 in the padding
   explicit Shape(const Problem& p)
       : T_(p.T), B(p.batch_sizes[0]), N(p.N), I(p.I), H(p.H), blocks((H + L<T> - 1) / L<T>), padded(blocks * L<T>),
-        width(4 * padded), pairs((blocks + 1) / 2), sizes(p.batch_sizes) {}
+        width(4 * padded), pairs((blocks + 1) / 2), sizes(p.batch_sizes) {
+    for (long l = 0; l < lanes(blocks - 1); l++) mask[l] = 1;
+  }
   long lanes(long block) const { return std::min<long>(L<T>, H - block * L<T>); }
   long size(long t) const { return t < T_ ? sizes[t] : 0; }
 };

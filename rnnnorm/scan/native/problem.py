@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 
-NONE, ROW, COLUMN, WHOLE = range(4)
+NONE, ROW, COLUMN = range(3)
 
 
 class PlaceFields(Structure):
@@ -22,7 +22,7 @@ class Problem(Structure):
     """One call; pointers are addresses of contiguous memory, 0 where something is absent."""
 
     _fields_ = (
-        *((name, c_int64) for name in ("T", "N", "I", "H", "start", "stop", "own", "own_whole", "observe")),
+        *((name, c_int64) for name in ("T", "N", "I", "H", "start", "stop", "own", "observe")),
         *((name, c_int64) for name in ("save", "carried", "threads")),
         ("batch_sizes", c_void_p),
         *((name, c_void_p) for name in ("x", "W_ih", "W_hh", "bias", "h_0", "c_0", "out", "h_n", "c_n")),
@@ -30,7 +30,6 @@ class Problem(Structure):
         *((name, PlaceFields) for name in ("input", "hidden", "joint", "cell")),
         *((name, c_void_p) for name in ("d_out", "d_h_n", "d_c_n")),
         *((name, c_void_p) for name in ("d_x", "d_W_ih", "d_W_hh", "d_bias", "d_h_0", "d_c_0")),
-        ("d_gates", c_void_p),
         ("workspace", c_void_p),
     )
 

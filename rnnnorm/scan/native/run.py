@@ -12,7 +12,7 @@ from torch import Tensor
 from ..plan import Place, Plan
 from .buffers import ALIGNMENT, Block, Buffers
 from .library import library
-from .problem import COLUMN, ROW, WHOLE, PlaceFields, Problem
+from .problem import COLUMN, ROW, PlaceFields, Problem
 
 DTYPES = {torch.float32: ("f32", 4), torch.float64: ("f64", 8)}
 BUFFERS = Buffers()
@@ -58,24 +58,17 @@ class Run:
     def __init__(self, plan: Plan, batch_sizes: Tensor, sizes: list[int], own: int, save: bool) -> None:
         self.plan, self.batch_sizes, self.sizes, self.own, self.save = plan, batch_sizes.contiguous(), sizes, own, save
         self.threads = torch.get_num_threads()
-        self.own_whole = False
         self.given: dict[str, tuple[Tensor, Tensor]] = {}
         self.moments: dict[str, tuple[Tensor, Tensor]] = {}
         self.kept: Block | None = None
         self.offsets: dict[str, int] = {}
         self.dtype = torch.float32
-        self.address = self.width = 0
+        self.address = 0
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Output rows (N, H), h_n and c_n (B, H); stored statistics move."""
-        T, N = len(self.sizes), inputs.x.shape[0]
-        whole = self.plan.input if self.plan.input is not None and self.plan.input.whole else None
+        T = len(self.sizes)
         observe = any(p.columns is not None and p.columns.wants_moments() for p in self.plan.places.values())
-        if whole is not None:
-            assert whole.columns is not None
-            self.own_whole = whole.columns.own_steps([N]) > 0
-            if not self.own_whole:
-                self.given["input"] = whole.columns.recall(0, 1)
         self.dtype = inputs.x.dtype
         results = self._allocate(inputs)
         for start, stop in ((0, self.own), (self.own, T)):
@@ -84,7 +77,7 @@ class Run:
             if self.plan.by_column and start >= self.own:
                 self._recall(start, T, inputs)
             self._call("forward", self._problem(inputs, results, start, stop, observe))
-            self._observe(start, stop, N, observe)
+            self._observe(start, stop, observe)
         return results
 
     def _recall(self, start: int, stop: int, inputs: Inputs) -> None:
@@ -95,15 +88,12 @@ class Run:
                     table[start:] = stored
                 self.given[name] = (tables[0], tables[1])
 
-    def _observe(self, start: int, stop: int, N: int, observe: bool) -> None:
+    def _observe(self, start: int, stop: int, observe: bool) -> None:
         for name, place in self.plan.places.items():
             if place.columns is None:
                 continue
             mean, var = self.moments[name]
-            if place.whole:
-                if start == 0 and (observe or self.own_whole):
-                    place.columns.observe(0, [N], mean, var)
-            elif observe or stop <= self.own:
+            if observe or stop <= self.own:
                 place.columns.observe(start, self.sizes[start:stop], mean[start:stop], var[start:stop])
 
     def backward(
@@ -126,9 +116,6 @@ class Run:
         for k, name in enumerate(self.plan.places):
             target: PlaceFields = getattr(problem, name)
             target.d_gain, target.d_bias = (_address(g) for g in gradients[6 + 2 * k : 8 + 2 * k])
-        whole = self.plan.input is not None and self.plan.input.whole
-        gates = BUFFERS.borrow(inputs.x.shape[0] * self.width * inputs.x.element_size()) if whole else None
-        problem.d_gates = 0 if gates is None else gates.ctypes.data
         self._call("backward", problem)
         return gradients
 
@@ -140,20 +127,17 @@ class Run:
         assert loaded is not None
         bytes_each = DTYPES[x.dtype][1]
         padded: int = loaded.rnnnorm_padding(H, bytes_each == 8)
-        self.width = 4 * padded
         rows = N if self.save else 2 * B
         plan = self.plan
-        whole = plan.input is not None and plan.input.whole
         counts = {"gates_h": rows * 4 * padded, "cell_states": rows * padded}
         if plan.input is not None or plan.hidden is not None:
-            counts["gates_x"] = (N if whole else rows) * 4 * padded
+            counts["gates_x"] = rows * 4 * padded
         for name, place in plan.places.items():
             width = (1 if name == "cell" else 4) * padded
-            each = rows * place.groups if place.by_row else width if place.whole else T * width
+            each = rows * place.groups if place.by_row else T * width
             counts[name + ".center"] = counts[name + ".scale"] = each
             if place.columns is not None:
-                steps = 1 if place.whole else T
-                self.moments[name] = (x.new_empty(steps, place.features), x.new_empty(steps, place.features))
+                self.moments[name] = (x.new_empty(T, place.features), x.new_empty(T, place.features))
         total = 0
         for name, count in counts.items():
             self.offsets[name] = total
@@ -168,7 +152,7 @@ class Run:
         N, features = inputs.x.shape
         problem = Problem(
             T=len(self.sizes), N=N, I=features, H=inputs.h_0.shape[1], start=start, stop=stop, own=self.own,
-            own_whole=self.own_whole, observe=observe, save=self.save, carried=self.plan.carried, threads=self.threads,
+            observe=observe, save=self.save, carried=self.plan.carried, threads=self.threads,
         )  # fmt: skip
         problem.batch_sizes = self.batch_sizes.data_ptr()
         for name in ("x", "h_0", "c_0", "W_ih", "W_hh", "bias"):
@@ -181,7 +165,7 @@ class Run:
         return problem
 
     def _describe(self, target: PlaceFields, name: str, place: Place, affine: Sequence[Tensor | None]) -> None:
-        target.kind = ROW if place.by_row else WHOLE if place.whole else COLUMN
+        target.kind = ROW if place.by_row else COLUMN
         target.groups, target.centered, target.eps = place.groups, place.centered, place.statistics.eps
         target.gain, target.bias = (_address(tensor) for tensor in affine)
         if name in self.moments:

@@ -9,9 +9,9 @@ template <typename T> struct Seen {
   bool per_gate = false, centered = true;
   T *center = nullptr, *scale = nullptr;  // by row: one value or one per gate; by column: vectors
 
-  V<T> middle(long j, int gate) const { return kind == kRow ? splat(center[per_gate ? gate : 0]) : load(center + j); }
-  V<T> inverse(long j, int gate) const { return kind == kRow ? splat(scale[per_gate ? gate : 0]) : load(scale + j); }
-  V<T> normalize(V<T> x, long j, int gate) const {
+  INLINE V<T> middle(long j, int gate) const { return kind == kRow ? splat(center[per_gate ? gate : 0]) : load(center + j); }
+  INLINE V<T> inverse(long j, int gate) const { return kind == kRow ? splat(scale[per_gate ? gate : 0]) : load(scale + j); }
+  INLINE V<T> normalize(V<T> x, long j, int gate) const {
     return kind == kNone ? x : (x - middle(j, gate)) * inverse(j, gate);
   }
 };
@@ -30,30 +30,39 @@ template <typename T> struct Norm {
   }
 };
 
-// Mean and root of one row in `gates` vectors per block; what lies in the padding is 0 and does not count.
+// The sum over `count` vectors `stride` apart of their deviations from `mean`, squared or not. Four sums at a time, since
+// each addition waits for the one before.
+template <typename T, bool Squared> static V<T> reduce(const T* row, long count, long stride, T mean) {
+  const auto term = [&](long i) {
+    const V<T> d = load(row + i * stride * L<T>) - mean;
+    return Squared ? d * d : d;
+  };
+  V<T> a{}, b{}, c{}, d{};
+  long i = 0;
+  for (; i + 4 <= count; i += 4) a += term(i), b += term(i + 1), c += term(i + 2), d += term(i + 3);
+  for (; i < count; i++) a += term(i);
+  return (a + b) + (c + d);
+}
+
+// Mean and root of one row of `gates` vectors per block; what lies in the padding is 0 and does not count.
 template <typename T>
 static void row_moments(const Shape<T>& s, const T* row, int gates, const Place& place, const Seen<T>& to) {
   const int groups = to.per_gate ? 4 : 1, vectors = gates / groups;
   const T count = T(s.H) * vectors;
-  V<T> mask{};
-  for (long l = 0; l < s.lanes(s.blocks - 1); l++) mask[l] = 1;
+  const long whole = s.lanes(s.blocks - 1) == L<T> ? s.blocks : s.blocks - 1;  // blocks without padding
   for (int group = 0; group < groups; group++) {
+    // A group is all vectors, or one of four in each block.
+    const T* first = row + group * L<T>;
+    const long stride = groups == 4 ? 4 : 1, each = groups == 4 ? 1 : gates;
     T mean = 0;
-    if (to.centered) {
-      V<T> total{}, other{};
-      for (long b = 0; b < s.blocks; b++)
-        for (int v = 0; v < vectors; v++) (v & 1 ? other : total) += load(row + (b * gates + group * vectors + v) * L<T>);
-      mean = sum<T>(total + other) / count;
+    if (to.centered) mean = sum<T>(reduce<T, false>(first, s.blocks * each, stride, T(0))) / count;
+    V<T> squares = reduce<T, true>(first, whole * each, stride, mean);
+    for (long i = whole * each; i < s.blocks * each; i++) {
+      const V<T> d = (load(first + i * stride * L<T>) - mean) * s.mask;
+      squares += d * d;
     }
-    V<T> squares{}, others{};
-    for (long b = 0; b < s.blocks; b++)
-      for (int v = 0; v < vectors; v++) {
-        V<T> d = load(row + (b * gates + group * vectors + v) * L<T>) - mean;
-        if (b == s.blocks - 1) d *= mask;
-        (v & 1 ? others : squares) += d * d;
-      }
     to.center[group] = mean;
-    to.scale[group] = 1 / std::sqrt(sum<T>(squares + others) / count + T(place.eps));
+    to.scale[group] = 1 / std::sqrt(sum<T>(squares) / count + T(place.eps));
   }
 }
 
@@ -74,7 +83,7 @@ template <typename T> static V<T> root(V<T> x) {
   return x;
 }
 
-// Moments of step t (0: of all steps) in torch's order <-> center and scale of one vector of columns.
+// Moments of step t in torch's order <-> center and scale of one vector of columns.
 template <typename T> struct ColumnMoments {
   const Place& place;
   const Shape<T>& s;
@@ -89,9 +98,8 @@ template <typename T> struct ColumnMoments {
     mean = load(static_cast<const T*>(place.given_mean) + at(t, b, gate), s.lanes(b));
     var = load(static_cast<const T*>(place.given_var) + at(t, b, gate), s.lanes(b));
   }
-  void keep(long t, long b, int gate, V<T> mean, V<T> var, const Seen<T>& to) const {
+  void keep(long b, int gate, V<T> mean, V<T> var, const Seen<T>& to) const {
     const long j = (b * gates + gate) * L<T>;
-    (void)t;
     store(to.center + j, mean);
     store(to.scale + j, T(1) / root<T>(var + T(place.eps)));
   }
@@ -185,7 +193,7 @@ template <typename T> struct Scan {
   struct Gates {
     V<T> a[4], x[4], h[4];
   };
-  Gates gates(const T* gx, const T* gh, long b, const Seen<T>& in, const Seen<T>& hid, const Seen<T>& both) const {
+  INLINE Gates gates(const T* gx, const T* gh, long b, const Seen<T>& in, const Seen<T>& hid, const Seen<T>& both) const {
     Gates out;
 #pragma GCC unroll 4
     for (int gate = 0; gate < 4; gate++) {
@@ -206,13 +214,13 @@ template <typename T> struct Scan {
     return out;
   }
   // c_{t-1} as it was carried on: (row) of step t, block b.
-  V<T> cell_before(long t, long row, long b) const {
+  INLINE V<T> cell_before(long t, long row, long b) const {
     if (t == 0) return p.c_0 ? load(static_cast<const T*>(p.c_0) + row * s.H + b * L<T>, s.lanes(b)) : V<T>{};
     const V<T> c = load(cells(t - 1) + row * s.padded + b * L<T>);
     return p.carried ? show(c, b, cell.seen(begin(t - 1) + row, t - 1, s.padded)) : c;
   }
   // N_cell(c_t).
-  V<T> show(V<T> c, long b, const Seen<T>& as) const {
+  INLINE V<T> show(V<T> c, long b, const Seen<T>& as) const {
     const long j = b * L<T>;
     return as.kind ? as.normalize(c, j, 0) * load(cell.gain + j) + load(cell.bias + j) : c;
   }

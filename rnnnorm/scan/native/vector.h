@@ -15,27 +15,29 @@ constexpr int kVectorBytes = 16, kRegisters = 32;
 constexpr int kVectorBytes = 16, kRegisters = 16;
 #endif
 
+// What is done per vector must not cost a call.
+#define INLINE inline __attribute__((always_inline))
+
 template <typename T> struct Simd;
 template <> struct Simd<float> {
   using Integer = int32_t;
   typedef float V __attribute__((vector_size(kVectorBytes)));
   typedef int32_t I __attribute__((vector_size(kVectorBytes)));
+  typedef float Anywhere __attribute__((vector_size(kVectorBytes), aligned(sizeof(float))));
 };
 template <> struct Simd<double> {
   using Integer = int64_t;
   typedef double V __attribute__((vector_size(kVectorBytes)));
   typedef int64_t I __attribute__((vector_size(kVectorBytes)));
+  typedef double Anywhere __attribute__((vector_size(kVectorBytes), aligned(sizeof(double))));
 };
 template <typename T> using V = typename Simd<T>::V;
 template <typename T> using I = typename Simd<T>::I;
 template <typename T> constexpr int L = kVectorBytes / sizeof(T);  // lanes
 
-template <typename T> inline V<T> load(const T* p) {
-  V<T> v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-template <typename T> inline void store(T* p, V<T> v) { std::memcpy(p, &v, sizeof v); }
+// Not memcpy: what is written as bytes might be anything, and every address would be read again after each store.
+template <typename T> inline V<T> load(const T* p) { return *reinterpret_cast<const typename Simd<T>::Anywhere*>(p); }
+template <typename T> inline void store(T* p, V<T> v) { *reinterpret_cast<typename Simd<T>::Anywhere*>(p) = v; }
 template <typename T> inline V<T> load(const T* p, int count) {  // the rest is 0
   V<T> v{};
   std::memcpy(&v, p, count * sizeof(T));
@@ -44,31 +46,24 @@ template <typename T> inline V<T> load(const T* p, int count) {  // the rest is 
 template <typename T> inline void store(T* p, V<T> v, int count) { std::memcpy(p, &v, count * sizeof(T)); }
 template <typename T> inline V<T> splat(T x) { return V<T>{} + x; }
 // Halves are added until one lane is left: a chain of additions lane by lane would be slow.
-template <typename T, int Bytes> inline T sum_of(const T* lanes) {
-  if constexpr (Bytes == sizeof(T)) {
-    return *lanes;
-  } else {
-    constexpr int half = Bytes / 2;
-    typedef T Half __attribute__((vector_size(half)));
-    Half low, high;
-    std::memcpy(&low, lanes, half);
-    std::memcpy(&high, lanes + half / sizeof(T), half);
-    low += high;
-    T rest[half / sizeof(T)];
-    std::memcpy(rest, &low, half);
-    return sum_of<T, half>(rest);
+template <typename T, int Count> struct Half {
+  typedef T Type __attribute__((vector_size(Count / 2 * sizeof(T))));
+  template <typename From> static INLINE T sum(From v) {
+    Type low, high;
+    std::memcpy(&low, &v, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+    return Half<T, Count / 2>::sum(low + high);
   }
-}
-template <typename T> inline T sum(V<T> v) {
-  T lanes[L<T>];
-  std::memcpy(lanes, &v, sizeof v);
-  return sum_of<T, kVectorBytes>(lanes);
-}
+};
+template <typename T> struct Half<T, 2> {
+  template <typename From> static INLINE T sum(From v) { return v[0] + v[1]; }
+};
+template <typename T> INLINE T sum(V<T> v) { return Half<T, L<T>>::sum(v); }
 
 // e^x - 1 = 2^n (e^r - 1) + (2^n - 1) with |r| <= ln 2 / 2: accurate near 0, too. NaN stays NaN.
-template <typename T> inline V<T> expm1(V<T> x);
+template <typename T> INLINE V<T> expm1(V<T> x);
 
-template <> inline V<float> expm1<float>(V<float> x) {
+template <> INLINE V<float> expm1<float>(V<float> x) {
   x = x < -87.0f ? splat(-87.0f) : x;
   x = x > 88.0f ? splat(88.0f) : x;
   const float shift = 12582912.0f;  // 1.5 * 2^23 rounds to an integer and leaves it in the low bits
@@ -87,7 +82,7 @@ template <> inline V<float> expm1<float>(V<float> x) {
   return scale * p + (scale - 1.0f);
 }
 
-template <> inline V<double> expm1<double>(V<double> x) {
+template <> INLINE V<double> expm1<double>(V<double> x) {
   x = x < -708.0 ? splat(-708.0) : x;
   x = x > 709.0 ? splat(709.0) : x;
   const double shift = 6755399441055744.0;  // 1.5 * 2^52
@@ -112,8 +107,8 @@ template <> inline V<double> expm1<double>(V<double> x) {
   return scale * p + (scale - 1.0);
 }
 
-template <typename T> inline V<T> sigmoid(V<T> x) { return T(1) / (expm1<T>(-x) + T(2)); }
-template <typename T> inline V<T> tanh(V<T> x) {
+template <typename T> INLINE V<T> sigmoid(V<T> x) { return T(1) / (expm1<T>(-x) + T(2)); }
+template <typename T> INLINE V<T> tanh(V<T> x) {
   x = x > T(40) ? splat(T(40)) : x;
   V<T> e = expm1<T>(x + x);
   return e / (e + T(2));

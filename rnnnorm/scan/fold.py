@@ -1,0 +1,51 @@
+"""Sequence-wise batch normalization of W_ih x as another weight matrix and bias: then there is nothing to normalize."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..equations import Layer
+from ..norms.fusible import ColumnStatistics
+from .plan import Place
+
+
+def foldable(layer: Layer) -> bool:
+    """Whether the covariance of x is no more work than the products themselves; trivially where nothing is folded."""
+    place = layer.norms.input
+    statistics = None if place is None else place.fusible()
+    whole = isinstance(statistics, ColumnStatistics) and statistics.sequence
+    rows, columns = layer.weights.W_ih.shape
+    return not whole or columns <= rows
+
+
+def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The W' and b' with W' x + b' = g ⊙ (W x - μ) / √(σ² + ε) + b.
+
+    Over all rows μ = W m and σ²_j = w_j C w_jᵀ, where m and C are mean and covariance of the rows of x. So moments of
+    the N × 4H products need no products: C costs N·I² operations instead of several passes over N·4H numbers. Autograd
+    follows all of it; stored moments are told and recalled as the normalizer wants.
+
+    Args:
+        place: a place with `whole` statistics.
+        x: packed rows (N, I).
+        W: W_ih (4H, I).
+        bias: b (4H,), or None.
+    """
+    assert place.columns is not None
+    N = x.shape[0]
+    if place.columns.own_steps([N]):
+        m = x.mean(0)
+        centered = x - m
+        # σ² is a small difference of large products where features of x go together: 64 bits cost little here.
+        C, wide = (centered.t() @ centered / N).double(), W.double()
+        mean, var = W @ m, ((wide @ C) * wide).sum(1).clamp(min=0).to(x.dtype)
+        place.columns.observe(0, [N], mean.detach().unsqueeze(0), var.detach().unsqueeze(0))
+    else:
+        if place.columns.wants_moments():  # too few rows to be normalized by, but they count
+            rows = x.detach() @ W.detach().t()
+            place.columns.observe(0, [N], rows.mean(0, keepdim=True), rows.var(0, correction=0, keepdim=True))
+        mean, var = (moment[0].to(x.dtype) for moment in place.columns.recall(0, 1))
+    scale = place.gain * torch.rsqrt(var + place.statistics.eps)
+    shift = -mean * scale
+    return W * scale.unsqueeze(1), shift if bias is None else bias + shift
