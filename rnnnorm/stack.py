@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import opaque
 from .data_dependent import wants_data
 from .equations import NO_NORMS, Cell, CellNorms, Layer
 from .norms import Normalizer
@@ -71,9 +72,15 @@ class RecurrentStack(RecurrentWeights):
                 self.register_parameter(f"{name}_0", nn.Parameter(torch.zeros(self.num_states, size, **keys)))
         if wants_data(self.norm):
             self.register_buffer("initialized_from_data", torch.tensor(False, device=a["device"]))
+        self._number = opaque.register(self)
         self._initialize_all()
         for suffix in self._all_suffixes():
             self.normalize_weights(suffix)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy is another module to compiled graphs."""
+        super().__setstate__(state)
+        self._number = opaque.register(self)
 
     @property
     def num_directions(self) -> int:
@@ -145,6 +152,14 @@ class RecurrentStack(RecurrentWeights):
 
     def run(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders."""
+        if torch.compiler.is_compiling():
+            return opaque.run(self._number, data, batch_sizes, states, tuple(self.parameters()))
+        return self.run_layers(data, batch_sizes, states)
+
+    def run_layers(
+        self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, never as one operator."""
         D = self.num_directions
         each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
         last: list[tuple[Tensor, ...]] = []

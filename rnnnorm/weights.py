@@ -129,5 +129,5 @@ class RecurrentWeights(nn.Module):
 
 def _rebuild(cls: type[RecurrentWeights], arguments: dict[str, Any], state: dict[str, Any]) -> RecurrentWeights:
     module = cls(**arguments)
-    module.__dict__.update(state)
+    module.__setstate__({**module.__dict__, **state})
     return module
