@@ -17,7 +17,7 @@ from .norms import Normalizer
 from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
-from .scan import check_backend, resolve, scan
+from .scan import BACKENDS, check_backend, resolve
 from .weights import RecurrentWeights
 
 
@@ -210,7 +210,7 @@ class RecurrentStack(RecurrentWeights):
         weights = self.layer_weights(suffix, self.weight_dropout if random else 0.0)
         layer = Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(states[0]))
         self.ran = resolve(self.backend, layer, rows)
-        return scan(self.ran, layer, rows, batch_sizes, states)
+        return BACKENDS[self.ran].scan(layer, rows, batch_sizes, states)
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
         """Dropout with one mask per sequence, the same at all its steps."""
