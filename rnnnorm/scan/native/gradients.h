@@ -18,13 +18,14 @@ template <typename T> struct Gradients : Scan<T> {
     wide = s.pairs * kPanel<T>;
     d_h = arena.take<T>(s.B * wide);
     d_c = arena.take<T>(s.B * s.padded);
-    sums_size = 4 * s.width + 2 * s.padded;
+    sums_size = 4 * (s.width + kApart * L<T>) + 2 * s.padded;
     sums = arena.take<T>(this->threads * sums_size);
     scratch = arena.take<T>(this->threads * (this->by_column ? s.B * kKept * L<T> : s.blocks * kKept * L<T>));
     chunk_h = arena.take<T>(capacity * s.width + kTileRows);
     chunk_x = this->split ? arena.take<T>(capacity * s.width + kTileRows) : chunk_h;
   }
 
+  static constexpr int kApart = 6;  // vectors between sums, so that they do not begin at the same place of a page
   static constexpr int kKept = 6;  // vectors per block and row: i, f, g, o or their gradients; N_cell's output's; c's hat
 
   struct Sums {
@@ -32,7 +33,8 @@ template <typename T> struct Gradients : Scan<T> {
   };
   Sums sums_of(int thread) const {
     T* at = sums + thread * sums_size;
-    return {at, at + s.width, at + 2 * s.width, at + 3 * s.width, at + 4 * s.width, at + 4 * s.width + s.padded};
+    const long w = s.width + kApart * L<T>;
+    return {at, at + w, at + 2 * w, at + 3 * w, at + 4 * w, at + 4 * w + s.padded};
   }
   long in_chunk(long t, long r) const { return (this->offsets[t] + r - base) * s.width; }
 
@@ -88,12 +90,16 @@ template <typename T> struct Gradients : Scan<T> {
     T mean[4], mean_weighted[4];
     INLINE void add(int group, V<T> q, V<T> hat) { plain[group] += q, weighted[group] += q * hat; }
     void finish(const Seen<T>& seen, long features) {
+      if (!seen.per_gate) {
+        plain[0] += plain[1] + (plain[2] + plain[3]);
+        weighted[0] += weighted[1] + (weighted[2] + weighted[3]);
+      }
       const int groups = seen.per_gate ? 4 : 1;
-      if (groups == 1)
-        for (int k = 1; k < 4; k++) plain[0] += plain[k], weighted[0] += weighted[k];
+      const T share = T(groups) / T(features);
       for (int k = 0; k < 4; k++) {
-        mean[k] = !seen.centered ? T(0) : k < groups ? sum<T>(plain[k]) / (features / groups) : mean[0];
-        mean_weighted[k] = k < groups ? sum<T>(weighted[k]) / (features / groups) : mean_weighted[0];
+        const bool own = k < groups;
+        mean[k] = !seen.centered ? T(0) : own ? sum<T>(plain[k]) * share : mean[0];
+        mean_weighted[k] = own ? sum<T>(weighted[k]) * share : mean_weighted[0];
       }
     }
     INLINE V<T> back(V<T> q, V<T> hat, int group, V<T> scale) const {
