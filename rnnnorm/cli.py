@@ -1,4 +1,4 @@
-"""The command `rnnnorm`: compare, fit, validate, test, report, list."""
+"""The command `rnnnorm`: compare, fit, validate, test, report, bench, list."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ examples:
   rnnnorm compare                          eight presets on generated sequences: a table, curves and a report
   rnnnorm compare -c pos-tagging --norms none,ln,bn-vertical --seeds 3 --data-dir data
   rnnnorm fit --data TemporalOrder --model.norm ln --trainer.max_epochs 5
+  rnnnorm bench --quick                    how fast rnnnorm.LSTM is beside torch.nn.LSTM
   rnnnorm list norms
 `rnnnorm COMMAND --help` tells more.
 """
@@ -127,6 +128,13 @@ def _report(args: list[str]) -> int:
     return 0
 
 
+def _bench(args: list[str]) -> int:
+    """Measure how fast rnnnorm.LSTM is, as ratios to torch.nn.LSTM"""
+    from rnnnorm.bench.command import bench
+
+    return bench(args)
+
+
 def _list(args: list[str]) -> int:
     """Show what exists: norms, tasks, experiments"""
     from rnnnorm.compare.listing import LISTS
@@ -151,6 +159,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "validate": _lightning("validate"),
     "test": _lightning("test"),
     "report": _report,
+    "bench": _bench,
     "list": _list,
 }
 

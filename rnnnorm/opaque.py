@@ -22,7 +22,10 @@ from torch._C import DispatchKey
 class Runner(Protocol):
     """A module that can run packed rows through all of its layers."""
 
-    output_size: int
+    @property
+    def output_size(self) -> int:
+        """Features per output row."""
+        ...
 
     def run_layers(
         self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
@@ -40,9 +43,17 @@ _numbers = itertools.count(1)
 def _recording(save: bool) -> Iterator[None]:
     """Let autograd see what is done inside an operator, which lies below it."""
     keys = torch._C._dispatch_tls_local_exclude_set()
-    for key in (DispatchKey.AutogradCPU, DispatchKey.AutogradCUDA, DispatchKey.AutogradOther, DispatchKey.ADInplaceOrView):
+    for key in (
+        DispatchKey.AutogradCPU,
+        DispatchKey.AutogradCUDA,
+        DispatchKey.AutogradOther,
+        DispatchKey.ADInplaceOrView,
+    ):
         keys = keys.remove(key)
-    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), keys), torch.set_grad_enabled(save):
+    with (
+        torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), keys),
+        torch.set_grad_enabled(save),
+    ):
         yield
 
 
@@ -81,7 +92,9 @@ def _run(
 
 
 @_run.register_fake
-def _(number: int, save: bool, data: Tensor, batch_sizes: Tensor, states: list[Tensor], parameters: list[Tensor]) -> Any:
+def _(
+    number: int, save: bool, data: Tensor, batch_sizes: Tensor, states: list[Tensor], parameters: list[Tensor]
+) -> Any:
     output = data.new_empty(data.shape[0], _runners[number].output_size)
     return [output, *(torch.empty_like(s) for s in states), torch.empty(1, dtype=torch.int64)]
 

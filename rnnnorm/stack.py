@@ -79,7 +79,7 @@ class RecurrentStack(RecurrentWeights):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy is another module to compiled graphs."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._number = opaque.register(self)
 
     @property

@@ -129,5 +129,5 @@ class RecurrentWeights(nn.Module):
 
 def _rebuild(cls: type[RecurrentWeights], arguments: dict[str, Any], state: dict[str, Any]) -> RecurrentWeights:
     module = cls(**arguments)
-    module.__setstate__({**module.__dict__, **state})
+    module.__setstate__({**module.__dict__, **state})  # type: ignore[no-untyped-call]
     return module

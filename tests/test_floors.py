@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnnorm"
 FLOORS = [
     ["_version"],
-    ["norms", "ragged", "initialization", "residual"],
+    ["norms", "opaque", "ragged", "initialization", "residual"],
     ["placement", "borders"],
     ["table", "equations", "data_dependent"],
     ["weights", "options", "scan"],
@@ -18,6 +18,7 @@ FLOORS = [
     ["recurrent"],
     ["lstm", "gru", "rnn"],
     ["catalogue"],
+    ["bench"],
     ["data"],
     ["tasks"],
     ["probes"],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..plan import Place, Plan
@@ -83,10 +84,10 @@ class Run:
     def _recall(self, start: int, stop: int, inputs: Inputs) -> None:
         for name, place in self.plan.places.items():
             if place.by_column and place.columns is not None:
-                tables = tuple(inputs.x.new_empty(stop, place.gain.shape[0]) for _ in range(2))
-                for table, stored in zip(tables, place.columns.recall(start, stop), strict=True):
-                    table[start:] = stored
-                self.given[name] = (tables[0], tables[1])
+                stored = place.columns.recall(start, stop)
+                if start:  # the compiled code finds the moments of step t in row t
+                    stored = (F.pad(stored[0], (0, 0, start, 0)), F.pad(stored[1], (0, 0, start, 0)))
+                self.given[name] = (stored[0].to(inputs.x.dtype), stored[1].to(inputs.x.dtype))
 
     def _observe(self, start: int, stop: int, observe: bool) -> None:
         for name, place in self.plan.places.items():

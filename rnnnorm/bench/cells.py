@@ -1,0 +1,149 @@
+"""The plan of a benchmark: which cells are measured, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from .contenders import our_lstm
+from .measure import memory, race, stream
+from .records import Record
+from .shapes import SHAPES, Shape
+
+PARTS = ("dense", "ragged", "forward", "memory", "streaming", "growth")
+"""Training step; the same on ragged batches; forward pass alone; peak memory; single timesteps; growth with T, B, H."""
+
+PRESETS = ("none", "ln", "ln-carried", "rms", "gn", "bn-vertical", "bn-shared", "bn-timestep", "wn")
+"""Measured unless told otherwise: no norm, per row, by batch statistics in the three ways, weights."""
+
+GROWTH_PRESETS = ("none", "ln", "bn-timestep")
+
+GROWTH_BASE = Shape(100, 32, 64, 128)
+GROWTH: Mapping[str, tuple[int, ...]] = {
+    "T": (25, 50, 100, 200, 400),
+    "B": (1, 4, 16, 64, 256),
+    "H": (32, 64, 128, 256, 512, 1024),
+}
+
+_MEASURES: dict[str, Callable[[Cell, Settings], list[Record]]] = {
+    "dense": race,
+    "ragged": race,
+    "forward": race,
+    "growth": race,
+    "streaming": stream,
+    "memory": memory,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure, and how.
+
+    Args:
+        presets: norms, with overrides or without.
+        shapes: sizes.
+        parts: out of `PARTS`.
+        backend: of `rnnnorm.LSTM`.
+        device: "cpu", "cuda" or "cuda:1".
+        seconds: per cell, all contenders together; at least five rounds are run in any case.
+        seed: of data, lengths and the order of contenders.
+        growth_base: the shape around which T, B and H grow.
+        growth: their values.
+
+    Raises:
+        ValueError: something that cannot be measured; the message says what could.
+    """
+
+    presets: tuple[str, ...] = PRESETS
+    shapes: tuple[Shape, ...] = SHAPES
+    parts: tuple[str, ...] = PARTS
+    backend: str = "auto"
+    device: str = "cpu"
+    seconds: float = 3.0
+    seed: int = 0
+    growth_base: Shape = GROWTH_BASE
+    growth: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: GROWTH)
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if part not in PARTS:
+                raise ValueError(f"unknown part {part!r}; there are: {', '.join(PARTS)}")
+        for name in ("presets", "shapes", "parts"):
+            if not getattr(self, name):
+                raise ValueError(f"expected at least one of {name}")
+        if not self.seconds > 0:
+            raise ValueError(f"seconds per cell must be above 0, got {self.seconds:g}")
+        check_device(self.device)
+        for norm in self.presets:  # a name that does not exist must not end a run in its twentieth minute
+            our_lstm(Shape(2, 2, 2, 2), norm, self.backend, torch.device("cpu"))
+
+    @property
+    def growth_presets(self) -> tuple[str, ...]:
+        """Those that are followed over T, B and H: three usual ones, or the first three."""
+        return tuple(p for p in self.presets if p in GROWTH_PRESETS) or self.presets[:3]
+
+
+def check_device(name: str) -> None:
+    """Raise ValueError for a device that is not there, or neither a CPU nor a CUDA one."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; expected cpu, cuda or cuda:<number>") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"cannot time on device {name!r}; expected cpu, cuda or cuda:<number>")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device {name!r} is not there; torch finds {count} CUDA devices")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Contenders that are measured in turns.
+
+    Args:
+        part: out of `PARTS`.
+        shape: T, B, I, H.
+        lengths: out of `rnnnorm.bench.shapes.LENGTHS`.
+        norms: the presets.
+    """
+
+    part: str
+    shape: Shape
+    lengths: str = "dense"
+    norms: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lengths = "" if self.lengths == self.part or self.part in ("memory", "streaming") else self.lengths
+        return " ".join(filter(None, (self.part, lengths, str(self.shape))))
+
+    def measure(self, settings: Settings) -> list[Record]:
+        """The cell's records."""
+        return _MEASURES[self.part](self, settings)
+
+
+def plan(settings: Settings) -> list[Cell]:
+    """All cells, part by part."""
+    every = {"dense": ("dense",), "ragged": ("uniform", "heavy-tailed"), "forward": ("dense", "uniform")}
+    cells: list[Cell] = []
+    for part in settings.parts:
+        if part == "memory":
+            cells += [Cell(part, shape, norms=settings.presets) for shape in settings.shapes]
+        elif part == "streaming":
+            shapes = dict.fromkeys(Shape(1, 1, shape.I, shape.H) for shape in settings.shapes)
+            cells += [Cell(part, shape, norms=settings.presets) for shape in shapes]
+        elif part == "growth":
+            cells += [Cell(part, shape, norms=settings.growth_presets) for shape in grown(settings)]
+        else:
+            cells += [
+                Cell(part, shape, lengths, settings.presets) for lengths in every[part] for shape in settings.shapes
+            ]
+    return cells
+
+
+def grown(settings: Settings) -> list[Shape]:
+    """The base shape and those that differ from it in one of T, B, H."""
+    base = settings.growth_base
+    shapes = [base._replace(**{name: value}) for name, values in settings.growth.items() for value in values]
+    return list(dict.fromkeys([base, *shapes]))

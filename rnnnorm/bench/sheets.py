@@ -1,0 +1,129 @@
+"""The numbers as tables, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+from .records import (
+    EAGER,
+    OURS,
+    PADDED,
+    PEAK,
+    RATIO,
+    REFERENCE,
+    SCRIPT,
+    SCRIPTED,
+    Record,
+    geometric_mean,
+    pick,
+)
+from .shapes import LENGTHS
+from .summary import GOALS, summarize
+
+_TITLES = {
+    "dense": "Training step (forward + backward), dense",
+    "ragged": "Training step, {} lengths",
+    "forward": "Forward pass without a graph, {}",
+    "memory": "Peak memory of a training step",
+    "streaming": "One timestep of one sequence",
+    "growth": "Training step as T, B, H grow",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of text.
+
+    Args:
+        title: above it.
+        head: of the columns.
+        rows: as long as the head.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def rich(self) -> Table:
+        """For the terminal."""
+        table = Table(title=self.title, title_justify="left")
+        for number, name in enumerate(self.head):
+            table.add_column(escape(name), justify="right" if number else "left")
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        return table
+
+    def markdown(self) -> str:
+        """For a page, without the title."""
+        lines = ["| " + " | ".join(self.head) + " |", "|---|" + "---:|" * (len(self.head) - 1)]
+        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
+
+
+def sheets(records: Sequence[Record]) -> Iterator[Sheet]:
+    """All tables that the records fill: one per part, kind of lengths and metric, the summary last."""
+    for part, title in _TITLES.items():
+        found = pick(records, part=part)
+        for lengths in LENGTHS:
+            rows = pick(found, lengths=lengths)
+            for metric in (RATIO, PADDED, SCRIPT, EAGER, PEAK):
+                if numbers := pick(rows, metric=metric):
+                    yield _sheet(f"{title.format(lengths)}: {metric}", numbers)
+    if any(pick(records, part=goal.part) for goal in GOALS) and (summary := summary_sheet(records)).rows:
+        yield summary
+
+
+def _sheet(title: str, records: Sequence[Record]) -> Sheet:
+    shapes = list(dict.fromkeys(r.shape for r in records))
+    names = list(dict.fromkeys(_name(r) for r in records))
+    rows = []
+    for name in names:
+        mine = {r.shape: r for r in records if _name(r) == name}
+        mean = f"{geometric_mean(r.median for r in mine.values()):.2f}" if len(mine) == len(shapes) else "–"
+        cells = [_cell(mine[shape]) if shape in mine else "–" for shape in shapes]
+        rows.append((name, *cells, mean))
+    head = (title.rpartition(": ")[2], *(f"T,B,I,H = {shape}" for shape in shapes), "geometric mean")
+    return Sheet(title, head, tuple(rows))
+
+
+def _name(record: Record) -> str:
+    """A row's name: contender and norm, ours by its norm and what ran."""
+    if record.contender == OURS:
+        return f"{record.norm} ({record.backend})"
+    if record.contender == SCRIPTED or not record.norm:
+        return record.contender
+    return f"{record.norm}, {record.contender}"
+
+
+def _cell(record: Record) -> str:
+    """Median, quartiles if there are any, and the contender's own time."""
+    text = f"{record.median:.2f}" if record.metric != PEAK else f"{record.median:.1f}"
+    if record.rounds > 1:
+        text += f" ({record.q1:.2f}–{record.q3:.2f})"
+    if record.ms is None or record.metric in (SCRIPT, EAGER):
+        return text
+    return f"{text}, {1e3 * record.ms:.0f} µs" if record.part == "streaming" else f"{text}, {record.ms:.3g} ms"
+
+
+def summary_sheet(records: Sequence[Record]) -> Sheet:
+    """One row per question, one column per norm: geometric means over the shapes, against the goal."""
+    lines = summarize(records)
+    norms = list(dict.fromkeys(line.norm for line in lines))
+    rows = []
+    for goal in GOALS:
+        mine = {line.norm: line for line in lines if line.goal == goal.name}
+        if mine:
+            marks = {n: f"{line.value:.2f}{'' if line.met else ' ✗'}" for n, line in mine.items()}
+            bound = f"{'≤' if goal.at_most else '≥'} {goal.bound:g}"
+            rows.append((goal.name, bound, *(marks.get(norm, "–") for norm in norms)))
+    title = "Summary: geometric means over the shapes; ✗ where the goal is missed"
+    return Sheet(title, ("", "goal", *norms), tuple(rows))
+
+
+def headline(record: Record) -> str:
+    """One line about a cell while it is measured."""
+    note = f", {record.contender}" if record.contender not in (OURS, REFERENCE) else ""
+    return f"{record.metric} {_cell(record)}{note}"
