@@ -52,7 +52,9 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
         weight_dropout: on W_hh, one mask per forward pass (Merity et al. 2018).
         zoneout: probability that an entry of a state keeps its old value, one for both or (h, c) (Krueger et al. 2017;
             0.05 and 0.5 on character PTB). In evaluation the expectation takes its place; other dropout is off.
-        backend: "auto", or a name out of `rnnnorm.scan.BACKENDS`.
+        backend: "auto" takes the fastest that covers the layer: "native" (compiled at first use, on CPUs), "torch"
+            (its own operators, where nothing is normalized), "triton" (on GPUs), or "reference" (eager, covers everything). The
+            attribute `ran` says which it was.
 
     Shape:
         input: PackedSequence; (T, B, input_size), with `lengths` or dense; or (T, input_size).

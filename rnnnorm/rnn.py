@@ -43,7 +43,8 @@ class RNN(Recurrent[Tensor]):
         recurrent_dropout: must be 0: dropping h_t would be loss of memory (Semeniuta et al. 2016).
         weight_dropout: on W_hh, one mask per forward pass.
         zoneout: probability that an entry of h keeps its old value.
-        backend: "auto", or a name out of `rnnnorm.scan.BACKENDS`.
+        backend: "auto" takes the fastest that covers the layer: "torch" (its own operators, where nothing is
+            normalized) or "reference" (eager, covers everything). The attribute `ran` says which it was.
 
     Shape:
         input: PackedSequence; (T, B, input_size), with `lengths` or dense; or (T, input_size).

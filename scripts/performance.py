@@ -1,0 +1,68 @@
+"""Write docs/performance.md and its figure from what `rnnnorm bench --json` has measured.
+
+rnnnorm bench --json bench.json
+python scripts/performance.py bench.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rnnnorm.bench.figure import draw
+from rnnnorm.bench.machine import one_line
+from rnnnorm.bench.records import OURS, PRODUCTS, RATIO, Run, geometric_mean, load, pick
+from rnnnorm.bench.sheets import sheets, summary_sheet
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+PAGE = Path(__file__).with_name("performance_page.md")
+
+
+def limit(run: Run) -> str:
+    """What the bare products say."""
+    found = pick(run.records, part="dense", contender=PRODUCTS, metric=RATIO)
+    ours = pick(run.records, part="dense", contender=OURS, metric=RATIO, norm="none")
+    if not found or not ours:
+        return "Bare products were not measured in this run."
+    products = geometric_mean(r.median for r in found)
+    none = geometric_mean(r.median for r in ours)
+    return (
+        "*Bare products* are the matrix products of a training step and nothing else, by `torch.mm` into memory that\n"
+        f"was allocated beforehand. They take {products:.2f} of the time of `torch.nn.LSTM` (geometric mean, dense);\n"
+        f"the compiled scan without normalizers takes {none:.2f} for everything, since its own products, with weights\n"
+        "packed once per call, run faster than `torch.mm` at these sizes."
+    )
+
+
+def page(run: Run, figure: str) -> str:
+    """The page as Markdown."""
+    tables = [f"## {s.title}\n\n{s.markdown()}" for s in sheets(run.records) if not s.title.startswith("Summary")]
+    machine = run.machine
+    return PAGE.read_text(encoding="utf-8").format(
+        machine=one_line(machine),
+        date=machine["date"],
+        load=machine["load"],
+        command=run.command,
+        figure=figure,
+        summary=summary_sheet(run.records).markdown(),
+        limit=limit(run),
+        sheets="\n\n".join(tables),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the numbers, write page and figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("json", type=Path, help="written by `rnnnorm bench --json`")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page; default: docs")
+    given = parser.parse_args(argv)
+    run = load(given.json)
+    draw(run, given.docs / "performance.png")
+    (given.docs / "performance.md").write_text(page(run, "performance.png"), encoding="utf-8")
+    print(given.docs / "performance.md")
+
+
+if __name__ == "__main__":
+    main()
