@@ -53,8 +53,8 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
         zoneout: probability that an entry of a state keeps its old value, one for both or (h, c) (Krueger et al. 2017;
             0.05 and 0.5 on character PTB). In evaluation the expectation takes its place; other dropout is off.
         backend: "auto" takes the fastest that covers the layer: "native" (compiled at first use, on CPUs), "torch"
-            (its own operators, where nothing is normalized), "triton" (on GPUs), or "reference" (eager, covers everything). The
-            attribute `ran` says which it was.
+            (its own operators, where nothing is normalized), "triton" (on GPUs), or "reference" (eager, covers
+            everything). The attribute `ran` says which it was.
 
     Shape:
         input: PackedSequence; (T, B, input_size), with `lengths` or dense; or (T, input_size).
