@@ -45,7 +45,7 @@ def leave(
 ) -> Tensor | PackedSequence:
     """Output rows (N, F) in the form that the input had."""
     if isinstance(input, PackedSequence):
-        return PackedSequence(data, *packed[1:])
+        return PackedSequence(data, *packed[1:4])
     if lengths is not None:
         return unpack(packed._replace(data=data), batch_first, input.shape[1 if batch_first else 0])
     if input.dim() == 2:
@@ -62,7 +62,7 @@ def enter_states(
     Raises:
         ValueError: a shape that does not fit.
     """
-    B = int(packed.batch_sizes[0])
+    B = packed.sequences
     entered = []
     for name, state, size in zip(names, states, sizes, strict=True):
         expected = (count, size) if unbatched else (count, B, size)

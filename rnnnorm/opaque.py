@@ -57,20 +57,31 @@ def _recording(save: bool) -> Iterator[None]:
         yield
 
 
-def register(runner: Runner) -> int:
-    """A number under which the operator finds this module as long as it lives."""
-    number = next(_numbers)
-    _runners[number] = runner
-    return number
+class Handle:
+    """The number under which the operator finds a module as long as it lives; a copy of the module gets another one."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.number = next(_numbers)
+        self._runner = weakref.ref(runner)
+        _runners[self.number] = runner
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handle | None:
+        """The handle of the copy that is being made of the module."""
+        copy = memo.get(id(self._runner()))
+        return None if copy is None else Handle(copy)
+
+    def __reduce__(self) -> Any:
+        """Nothing: what is unpickled or copied must make its own."""
+        return type(None), ()
 
 
 def run(
-    number: int, data: Tensor, batch_sizes: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor]
+    handle: Handle, data: Tensor, batch_sizes: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What `Runner.run_layers` returns, as one operator."""
     tensors = [data, *states, *parameters]
     save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    output, *last, _ = _run(number, save, data, batch_sizes, list(states), list(parameters))
+    output, *last, _ = _run(handle.number, save, data, batch_sizes, list(states), list(parameters))
     return output, tuple(last)
 
 

@@ -21,18 +21,25 @@ class Packed(NamedTuple):
         batch_sizes: (T,) int64 on the CPU, not increasing: B_t, the active rows of each step.
         sorted_indices: (B,), the caller's number of each packed sequence; None if they are the same.
         unsorted_indices: its inverse.
+        batch: B where it is known without looking into `batch_sizes`, which a compiler cannot.
     """
 
     data: Tensor
     batch_sizes: Tensor
     sorted_indices: Tensor | None = None
     unsorted_indices: Tensor | None = None
+    batch: int | None = None
+
+    @property
+    def sequences(self) -> int:
+        """B."""
+        return int(self.batch_sizes[0]) if self.batch is None else self.batch
 
 
 def pack_dense(input: Tensor) -> Packed:
     """All sequences of one length: (T, B, F) → T·B rows."""
     T, B = input.shape[:2]
-    return Packed(input.reshape(T * B, *input.shape[2:]), torch.full((T,), B))
+    return Packed(input.reshape(T * B, *input.shape[2:]), torch.full((T,), B), batch=B)
 
 
 def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
@@ -56,7 +63,7 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
     """Packed rows → padded (T, B, F) (or batch first) in the caller's order, zeros in the padding."""
-    output, _ = pad_packed_sequence(PackedSequence(*packed), batch_first=batch_first, total_length=total_length)
+    output, _ = pad_packed_sequence(PackedSequence(*packed[:4]), batch_first=batch_first, total_length=total_length)
     return output
 
 

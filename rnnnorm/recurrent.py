@@ -112,7 +112,7 @@ class Recurrent(RecurrentStack, Generic[State]):
 
     def _omitted_states(self, packed: Packed) -> tuple[Tensor, ...]:
         """The states where the caller gives none, (layers·directions, B, ·)."""
-        B = int(packed.batch_sizes[0])
+        B = packed.sequences
         if self.initial_state == "learned":
             learned = (getattr(self, f"{name}_0") for name in self.cell.states)
             states = tuple(state.unsqueeze(1).expand(-1, B, -1) for state in learned)

@@ -72,7 +72,7 @@ class RecurrentStack(RecurrentWeights):
                 self.register_parameter(f"{name}_0", nn.Parameter(torch.zeros(self.num_states, size, **keys)))
         if wants_data(self.norm):
             self.register_buffer("initialized_from_data", torch.tensor(False, device=a["device"]))
-        self._number = opaque.register(self)
+        self._handle = opaque.Handle(self)
         self._initialize_all()
         for suffix in self._all_suffixes():
             self.normalize_weights(suffix)
@@ -80,7 +80,7 @@ class RecurrentStack(RecurrentWeights):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy is another module to compiled graphs."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._number = opaque.register(self)
+        self._handle = opaque.Handle(self)
 
     @property
     def num_directions(self) -> int:
@@ -153,7 +153,7 @@ class RecurrentStack(RecurrentWeights):
     def run(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders."""
         if torch.compiler.is_compiling():
-            return opaque.run(self._number, data, batch_sizes, states, tuple(self.parameters()))
+            return opaque.run(self._handle, data, batch_sizes, states, tuple(self.parameters()))
         return self.run_layers(data, batch_sizes, states)
 
     def run_layers(

@@ -63,15 +63,6 @@ class CellNorms(nn.Module):
         """Whether there is a normalizer at all."""
         return any(module is not None for module in self.children())
 
-    def without_input(self) -> CellNorms:
-        """The same normalizers but the one at `input`."""
-        rest = CellNorms(Norm(), {})
-        rest.carried = self.carried
-        for place, module in self.named_children():
-            if place != "input":
-                rest.register_module(place, module)
-        return rest
-
     def reset_sequence(self) -> None:
         """Tell all normalizers that other sequences come now."""
         for module in self.children():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from .base import Normalizer, at_least_float32
@@ -66,7 +66,7 @@ class GroupNorm(Normalizer):
         """Normalize each row of x (B_t, F) by itself; `t` does not matter."""
         rows = at_least_float32(x)
         bias = None if self.bias is None else self.bias.to(rows.dtype)
-        return F.group_norm(rows, self.groups, self.gain.to(rows.dtype), bias, self.eps).to(x.dtype)
+        return torch.group_norm(rows, self.groups, self.gain.to(rows.dtype), bias, self.eps).to(x.dtype)
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
         """All N rows at once: rows do not see each other."""

@@ -36,7 +36,7 @@ def _always(*_: object) -> bool:
 
 BACKENDS: dict[str, Backend] = {
     "native": Backend(scan_native, plan.supports, native_ready),
-    "torch": Backend(torch_operators.scan_torch, torch_operators.supports, _always),
+    "torch": Backend(torch_operators.scan_torch, torch_operators.supports, torch_operators.ready),
     "triton": Backend(scan_triton, plan.supports, triton_ready),
     "reference": Backend(scan_reference, _always, _always),
 }

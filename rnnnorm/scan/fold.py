@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from ..equations import Layer
 from ..norms.fusible import ColumnStatistics
@@ -17,6 +20,26 @@ def foldable(layer: Layer) -> bool:
     whole = isinstance(statistics, ColumnStatistics) and statistics.sequence
     rows, columns = layer.weights.W_ih.shape
     return not whole or columns <= rows
+
+
+class _Covariance(Function):
+    """C = cᵀ c / N of centered rows c (N, I), in 64 bits.
+
+    Where features go together, σ² is a small difference of large entries of C; its gradient is not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, centered: Tensor) -> Tensor:
+        ctx.save_for_backward(centered)
+        wide = centered.double()
+        return wide.t() @ wide / centered.shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, d_C: Tensor) -> Tensor:
+        (centered,) = ctx.saved_tensors
+        symmetric: Tensor = (d_C + d_C.t()) / centered.shape[0]
+        d_centered: Tensor = centered @ symmetric.to(centered.dtype)
+        return d_centered
 
 
 def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -36,9 +59,7 @@ def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tenso
     N = x.shape[0]
     if place.columns.own_steps([N]):
         m = x.mean(0)
-        centered = x - m
-        # σ² is a small difference of large products where features of x go together: 64 bits cost little here.
-        C, wide = (centered.t() @ centered / N).double(), W.double()
+        C, wide = _Covariance.apply(x - m), W.double()  # type: ignore[no-untyped-call]
         mean, var = W @ m, ((wide @ C) * wide).sum(1).clamp(min=0).to(x.dtype)
         place.columns.observe(0, [N], mean.detach().unsqueeze(0), var.detach().unsqueeze(0))
     else:

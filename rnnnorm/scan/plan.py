@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..equations import Cell, CellNorms, Layer, Noise
 from ..norms import Normalizer
@@ -119,6 +121,11 @@ def watched(norms: CellNorms) -> bool:
         or "forward" in vars(module)
         for module in norms.children()
     )
+
+
+def transformed() -> bool:
+    """Whether a function transform (`torch.func`) or forward-mode differentiation looks into every operator."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def applies(layer: Layer) -> bool:

@@ -7,11 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..equations import Cell, CellNorms, Layer, Noise
+from .plan import transformed
 
 
 def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
     """Only plain recurrences; weight normalization and weight dropout are composed before the scan."""
     return cell.torch_operator is not None and not norms.any() and not noise.any()
+
+
+def ready(layer: Layer, data: Tensor) -> bool:
+    """Anywhere but inside function transforms, for which these operators have no rules."""
+    return not transformed()
 
 
 def scan_torch(

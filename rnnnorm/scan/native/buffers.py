@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,14 @@ class Buffers:
         self.patience = patience
         self._lock = threading.Lock()
         self._idle: list[Block] = []
+        self._returned: deque[Block] = deque()  # filled by finalizers, which may run anywhere, so without the lock
         self._lent = self._peak = self._loans = 0
 
     def borrow(self, count: int) -> Block:
         """At least `count` bytes, aligned, of any content; they come back when the array is garbage."""
         size = _rounded(count)
         with self._lock:
+            self._take_back()
             fitting = [block for block in self._idle if size <= block.nbytes <= 4 * size]
             block = min(fitting, key=lambda b: b.nbytes) if fitting else np.empty(size, np.uint8)
             if fitting:
@@ -41,20 +44,30 @@ class Buffers:
             self._peak = max(self._peak, self._lent)
         start = -block.ctypes.data % ALIGNMENT
         loan = block[start : start + count]
-        weakref.finalize(loan, self._return, block).atexit = False
+        weakref.finalize(loan, self._returned.append, block).atexit = False
         return loan
 
-    def _return(self, block: Block) -> None:
-        with self._lock:
+    def _take_back(self) -> None:
+        while self._returned:
+            block = self._returned.popleft()
             self._lent -= block.nbytes
             self._idle.append(block)
-            while self._idle and sum(b.nbytes for b in self._idle) + self._lent > 2 * self._peak:
-                self._idle.pop(0)
+        while self._idle and sum(b.nbytes for b in self._idle) + self._lent > 2 * self._peak:
+            self._idle.pop(0)
+
+    @property
+    def lent(self) -> int:
+        """Bytes that somebody uses now."""
+        with self._lock:
+            self._take_back()
+            return self._lent
 
     @property
     def idle(self) -> int:
         """Bytes that nobody uses now."""
-        return sum(block.nbytes for block in self._idle)
+        with self._lock:
+            self._take_back()
+            return sum(block.nbytes for block in self._idle)
 
 
 def _rounded(count: int) -> int:

@@ -10,22 +10,27 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ...equations import Layer, LayerWeights
+from ...equations import Layer
 from ..fold import fold, foldable
-from ..plan import applies, make_plan
+from ..plan import applies, make_plan, transformed
 from ..reference import scan_reference
 from .library import library
+from .replay import replay
 from .run import DTYPES, Inputs, Run
 
 
 def ready(layer: Layer, data: Tensor) -> bool:
-    """Whether this call can be made: on a CPU, in 32 or 64 bits, with a compiler at hand."""
-    tensors = [data, layer.weights.W_ih, layer.weights.W_hh]
+    """Whether this call can be made: on a CPU, in 32 or 64 bits of one type, with a compiler at hand.
+
+    Function transforms and forward-mode differentiation look into every operator; nothing compiled can be looked into.
+    """
+    parameters = [layer.weights.W_ih, layer.weights.W_hh, *layer.weights.biases, *layer.norms.parameters()]
     return (
         data.device.type == "cpu"
         and data.dtype in DTYPES
-        and all(t.dtype == data.dtype for t in tensors)
+        and all(t.dtype == data.dtype and t.device.type == "cpu" for t in parameters)
         and not torch.is_autocast_enabled("cpu")
+        and not transformed()
         and applies(layer)
         and foldable(layer)
         and library() is not None
@@ -36,20 +41,22 @@ def scan_native(
     layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction; arguments as in `scan_reference`."""
+    if any(state.dtype != data.dtype or state.device != data.device for state in states):
+        return scan_reference(layer, data, batch_sizes, states)  # which says what is wrong
     plan = make_plan(layer)
     sizes: list[int] = batch_sizes.tolist()
     own = plan.own_steps(sizes)
     W_ih, bias = layer.weights.W_ih, layer.weights.bias
     if plan.input is not None and plan.input.whole:
         W_ih, bias = fold(plan.input, data, W_ih, bias)
-        plan, layer = replace(plan, input=None), replace(layer, norms=layer.norms.without_input())
+        plan = replace(plan, input=None)
     affine = [tensor for place in plan.places.values() for tensor in (place.gain, place.bias)]
     tensors = [data, *states, W_ih, layer.weights.W_hh, bias, *affine]
     if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
         run = Run(plan, batch_sizes, sizes, own, save=False)
         out, h_n, c_n = run.forward(_inputs(tensors))
     else:
-        out, h_n, c_n = _Scan.apply(layer, Run(plan, batch_sizes, sizes, own, save=True), *tensors)  # type: ignore[no-untyped-call]
+        out, h_n, c_n = _Scan.apply(Run(plan, batch_sizes, sizes, own, save=True), *tensors)  # type: ignore[no-untyped-call]
     return out, (h_n, c_n)
 
 
@@ -60,42 +67,39 @@ def _inputs(tensors: Sequence[Any]) -> Inputs:
 
 
 class _Scan(Function):
-    """Differentiable once in compiled code; derivatives of derivatives take the reference's way."""
+    """Differentiable once in compiled code; derivatives of derivatives are those of plain operators."""
 
     @staticmethod
-    def forward(ctx: Any, layer: Layer, run: Run, *tensors: Tensor | None) -> Any:
-        ctx.layer, ctx.run = layer, run
+    def forward(ctx: Any, run: Run, *tensors: Tensor | None) -> Any:
+        ctx.run = run
         ctx.set_materialize_grads(False)
-        results = ctx.run.forward(_inputs(tensors))
-        ctx.save_for_backward(*tensors, *results)
+        results = run.forward(_inputs(tensors))
+        # What was kept is saved like any tensor, so that it is free once backward has been, whoever holds the loss.
+        ctx.save_for_backward(*tensors, *results, run.give_kept())
         return results
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> Any:
-        *tensors, out, h_n, c_n = ctx.saved_tensors
+        *tensors, out, h_n, c_n, kept = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            gradients = _differentiable(ctx, tensors, given)
+            gradients = _differentiable(ctx.run, tensors, given, wanted)
         else:
             contiguous = [None if g is None else g.contiguous() for g in given]
-            gradients = ctx.run.backward(_inputs(tensors), (out, h_n, c_n), contiguous, ctx.needs_input_grad[2:])
-        return (None, None, *gradients)
+            gradients = ctx.run.backward(_inputs(tensors), (out, h_n, c_n), kept, contiguous, wanted)
+        return (None, *gradients)
 
 
-def _differentiable(ctx: Any, tensors: Sequence[Any], given: tuple[Tensor | None, ...]) -> list[Tensor | None]:
-    """The gradients as functions of the inputs, by the reference.
-
-    It is run again on the weights at hand and on the normalizers' own parameters; autograd being at work, they know
-    that this batch has been counted.
-    """
-    x, h_0, c_0, W_ih, W_hh, bias = tensors[:6]
-    weights = LayerWeights(W_ih, W_hh, () if bias is None else (bias,))
-    out, states = scan_reference(replace(ctx.layer, weights=weights), x, ctx.run.batch_sizes, (h_0, c_0))
-    pairs = [(r, g) for r, g in zip((out, *states), given, strict=True) if g is not None]
-    wanted = [t for t, need in zip(tensors, ctx.needs_input_grad[2:], strict=True) if need and t is not None]
-    found = iter(
-        torch.autograd.grad([r for r, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True)
-    )
-    return [
-        next(found) if need and t is not None else None
-        for t, need in zip(tensors, ctx.needs_input_grad[2:], strict=True)
-    ]
+def _differentiable(
+    run: Run, tensors: Sequence[Any], given: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients as functions of the inputs."""
+    # Some inputs may depend on others, as folded weights do on x: each is to have its own path only.
+    own: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
+    x, h_0, c_0, W_ih, W_hh, bias, *affine = own
+    results = replay(run, Inputs(x, h_0, c_0, W_ih, W_hh, bias, tuple(affine)))
+    pairs = [(r, g) for r, g in zip(results, given, strict=True) if g is not None]
+    sources = [t for t, want in zip(own, wanted, strict=True) if want and t is not None]
+    outputs, weights = [r for r, _ in pairs], [g for _, g in pairs]
+    found = iter(torch.autograd.grad(outputs, sources, weights, create_graph=True, allow_unused=True))
+    return [next(found) if want and t is not None else None for t, want in zip(own, wanted, strict=True)]

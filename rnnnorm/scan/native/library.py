@@ -57,7 +57,10 @@ def cache_folder() -> Path:
     chosen = os.environ.get("RNNNORM_CACHE")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise UnavailableError(f"there is no place to keep it ({error}); name one by RNNNORM_CACHE") from error
     return Path(base) / "rnnnorm"
 
 

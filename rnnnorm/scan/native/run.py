@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -17,6 +18,17 @@ from .problem import COLUMN, ROW, PlaceFields, Problem
 
 DTYPES = {torch.float32: ("f32", 4), torch.float64: ("f64", 8)}
 BUFFERS = Buffers()
+_forked = False
+
+
+def _after_fork() -> None:
+    """In a forked child the threads of the OpenMP runtime are gone, and whoever waits for them waits for ever."""
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass
@@ -58,7 +70,7 @@ class Run:
 
     def __init__(self, plan: Plan, batch_sizes: Tensor, sizes: list[int], own: int, save: bool) -> None:
         self.plan, self.batch_sizes, self.sizes, self.own, self.save = plan, batch_sizes.contiguous(), sizes, own, save
-        self.threads = torch.get_num_threads()
+        self.threads = 1 if _forked else torch.get_num_threads()
         self.given: dict[str, tuple[Tensor, Tensor]] = {}
         self.moments: dict[str, tuple[Tensor, Tensor]] = {}
         self.kept: Block | None = None
@@ -101,10 +113,12 @@ class Run:
         self,
         inputs: Inputs,
         results: tuple[Tensor, Tensor, Tensor],
+        kept: Tensor,
         given: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
         """Gradients of the inputs, in the order of `Inputs`, from those of the results."""
+        self.address = kept.data_ptr()  # of a second forward pass, where activations are computed again
         problem = self._problem(inputs, results, 0, len(self.sizes), False)
         problem.d_out, problem.d_h_n, problem.d_c_n = (_address(g) for g in given)
         tensors = [getattr(inputs, f.name) for f in fields(Inputs)[:-1]] + list(inputs.affine)
@@ -119,6 +133,12 @@ class Run:
             target.d_gain, target.d_bias = (_address(g) for g in gradients[6 + 2 * k : 8 + 2 * k])
         self._call("backward", problem)
         return gradients
+
+    def give_kept(self) -> Tensor:
+        """What `backward` needs, as one tensor of bytes that somebody else now holds."""
+        assert self.kept is not None
+        kept, self.kept = torch.from_numpy(self.kept), None
+        return kept
 
     def _allocate(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """The results, and memory for what is kept."""
