@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
 class Packed(NamedTuple):
@@ -22,6 +21,7 @@ class Packed(NamedTuple):
         sorted_indices: (B,), the caller's number of each packed sequence; None if they are the same.
         unsorted_indices: its inverse.
         batch: B where it is known without looking into `batch_sizes`, which a compiler cannot.
+        cells: (N,), where the rows stood among the T·B cells of a padded batch, if they come from one.
     """
 
     data: Tensor
@@ -29,6 +29,7 @@ class Packed(NamedTuple):
     sorted_indices: Tensor | None = None
     unsorted_indices: Tensor | None = None
     batch: int | None = None
+    cells: Tensor | None = None
 
     @property
     def sequences(self) -> int:
@@ -58,13 +59,20 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     for b, length in enumerate(lengths.tolist()):
         if not 1 <= length <= T:
             raise ValueError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
-    return Packed(*pack_padded_sequence(input, lengths, enforce_sorted=False))
+    ordered, order = lengths.sort(descending=True)
+    active = torch.arange(int(ordered[0])).unsqueeze(1) < ordered
+    # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
+    cells = (torch.arange(active.shape[0]).unsqueeze(1) * B + order)[active].to(input.device)
+    rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
+    return Packed(rows, active.sum(1), order.to(input.device), order.argsort().to(input.device), B, cells)
 
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
-    """Packed rows → padded (T, B, F) (or batch first) in the caller's order, zeros in the padding."""
-    output, _ = pad_packed_sequence(PackedSequence(*packed[:4]), batch_first=batch_first, total_length=total_length)
-    return output
+    """What `pack_padded` packed → padded (T, B, F) (or batch first) in the caller's order, zeros in the padding."""
+    assert packed.cells is not None
+    size = (total_length, packed.sequences, *packed.data.shape[1:])
+    padded = packed.data.new_zeros(size[0] * size[1], *size[2:]).index_copy(0, packed.cells, packed.data).view(size)
+    return padded.transpose(0, 1) if batch_first else padded
 
 
 def reversal(batch_sizes: Tensor) -> Tensor:

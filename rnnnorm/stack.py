@@ -209,7 +209,7 @@ class RecurrentStack(RecurrentWeights):
         noise = self.noise if random else self.noise.evaluating()
         weights = self.layer_weights(suffix, self.weight_dropout if random else 0.0)
         layer = Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(states[0]))
-        self.ran = resolve(self.backend, layer, rows)
+        self.ran = resolve(self.backend, layer, rows, batch_sizes.shape[0])
         return BACKENDS[self.ran].scan(layer, rows, batch_sizes, states)
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def draw(run: Run, path: Path) -> None:
             right=0.985,
             top=1 - 0.95 / height,
             bottom=0.5 / height,
-            hspace=0.42,
+            hspace=0.26,
             wspace=0.28,
         )
         shapes = list(dict.fromkeys(r.shape for r in records if r.part not in ("growth", "streaming")))
@@ -164,7 +164,7 @@ def _ratio_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=2)
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
     target.set_major_locator(LogLocator(base=2, numticks=12))
-    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}"))
     target.set_minor_locator(NullLocator())
     target.set_minor_formatter(NullFormatter())
 

@@ -58,8 +58,10 @@ def check_backend(backend: str, cell: Cell, norms: CellNorms, noise: Noise) -> N
         )
 
 
-def resolve(backend: str, layer: Layer, data: Tensor) -> str:
+def resolve(backend: str, layer: Layer, data: Tensor, steps: int = 2) -> str:
     """The backend that will run: for "auto" the first that covers the layer and can run this data here.
+
+    A single step is not worth the preparations of a compiled scan, such as packing the weights.
 
     Raises:
         ValueError: unknown backend, or one that does not cover this layer.
@@ -67,7 +69,8 @@ def resolve(backend: str, layer: Layer, data: Tensor) -> str:
     """
     cell, norms, noise = layer.cell, layer.norms, layer.noise
     if backend == "auto":
-        return next(name for name, b in BACKENDS.items() if b.supports(cell, norms, noise) and b.ready(layer, data))
+        names = [name for name in BACKENDS if steps > 1 or name != "native"]
+        return next(n for n in names if BACKENDS[n].supports(cell, norms, noise) and BACKENDS[n].ready(layer, data))
     check_backend(backend, cell, norms, noise)
     if not BACKENDS[backend].ready(layer, data):
         raise RuntimeError(
@@ -80,7 +83,7 @@ def scan(
     backend: str, layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction; arguments and results as in `scan_reference`."""
-    return BACKENDS[resolve(backend, layer, data)].scan(layer, data, batch_sizes, states)
+    return BACKENDS[resolve(backend, layer, data, batch_sizes.shape[0])].scan(layer, data, batch_sizes, states)
 
 
 __all__ = ["BACKENDS", "Backend", "check_backend", "resolve", "scan"]

@@ -243,3 +243,17 @@ def test_padding(hidden: int, dtype: torch.dtype) -> None:
     assert vector * dtype.itemsize in (16, 32, 64)
     assert padded % vector == 0
     assert hidden <= padded < hidden + vector
+
+
+@compiles
+def test_a_compiler_without_openmp_makes_a_scan_for_one_thread(compiler: Path, tmp_path: Path) -> None:
+    strict = tmp_path / "no-openmp"
+    strict.write_text(
+        f'#!/bin/sh\ncase " $* " in *" -fopenmp "*) echo what is that >&2; exit 1;; esac\nexec "{compiler}" "$@"\n'
+    )
+    strict.chmod(strict.stat().st_mode | stat.S_IXUSR)
+    out, err = finish(start(TRAIN, tmp_path / "cache", CXX=str(strict)))
+    assert out.split("\n")[0] == "native native"
+    assert "warned" not in out
+    assert err.count("compiling its scan") == 1
+    assert count(tmp_path) == 1

@@ -15,7 +15,8 @@ import rnnnorm
 from rnnnorm.equations import Layer
 from rnnnorm.norms.statistics import step_statistics
 from rnnnorm.scan.reference import scan_reference
-from rnnnorm.scan.triton import launches, ready, scan_triton, supports
+from rnnnorm.scan.triton import check, launches, ready, scan_triton, supports
+from rnnnorm.scan.triton import run as triton_run
 from rnnnorm.scan.triton.graphs import Recorder
 from rnnnorm.scan.triton.launches import Tiling
 
@@ -358,3 +359,49 @@ def test_tanh_is_accurate_near_zero_too() -> None:
     data = torch.zeros(1, 1, dtype=torch.float64, device=DEVICE)
     rows, _ = scan_triton(layer, data, torch.tensor([1]), (torch.zeros_like(c_0), c_0))
     assert ((rows - c_0.tanh()).abs() <= 1e-14 * c_0.tanh().abs()).all()
+
+
+class TestTrust:
+    """Kernels are used on a device after they have agreed there with the reference."""
+
+    @staticmethod
+    def trusted(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor] | None = None) -> bool:
+        """Ask anew, with what the kernels return changed."""
+        if change is not None:
+            real = triton_run.scan
+
+            def scan(*arguments: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+                rows, states = real(*arguments)
+                return change(rows), states
+
+            monkeypatch.setattr(triton_run, "scan", scan)
+        return check.trusted.__wrapped__(torch.device(DEVICE))
+
+    def test_right_kernels(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.trusted(monkeypatch)
+
+    def test_wrong_values(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.warns(UserWarning, match="does not use its Triton kernels on .*differ from the reference by 1"):
+            assert not self.trusted(monkeypatch, lambda rows: rows * 1.01)
+
+    def test_wrong_gradients(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.warns(UserWarning, match="differ"):
+            assert not self.trusted(monkeypatch, lambda rows: rows + 0.1 * (rows - rows.detach()))
+
+    def test_nan(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.warns(UserWarning, match="nan"):
+            assert not self.trusted(monkeypatch, lambda rows: rows * float("nan"))
+
+    def test_a_compiler_that_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(rows: Tensor) -> Tensor:
+            raise OSError("no ptxas")
+
+        with pytest.warns(UserWarning, match="OSError: no ptxas"):
+            assert not self.trusted(monkeypatch, fail)
+
+    def test_it_asks_in_any_mode_and_leaves_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = torch.get_float32_matmul_precision(), torch.random.get_rng_state()
+        with torch.inference_mode():
+            assert self.trusted(monkeypatch)
+        assert torch.get_float32_matmul_precision() == before[0]
+        assert torch.equal(torch.random.get_rng_state(), before[1])

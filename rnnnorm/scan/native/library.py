@@ -46,7 +46,10 @@ def library() -> ctypes.CDLL | None:
 @cache
 def _library() -> ctypes.CDLL | None:
     try:
-        return _load(_compiled())
+        try:
+            return _load(_compiled(("-fopenmp",)))
+        except UnavailableError:  # a compiler without OpenMP, or with a runtime other than torch's
+            return _load(_compiled(()))
     except UnavailableError as error:
         warnings.warn(f"rnnnorm runs without its compiled scan, correctly but slower: {error}", stacklevel=2)
         return None
@@ -71,23 +74,27 @@ def _compiler() -> list[str]:
     return command
 
 
-def _compiled() -> Path:
-    """The shared library for this source, compiler and processor; built if it is not there yet."""
+def _compiled(openmp: tuple[str, ...]) -> Path:
+    """The shared library for this source, compiler and processor; built if it is not there yet.
+
+    Without the flag for OpenMP it uses one thread.
+    """
     compiler = _compiler()
     target = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     command = [*compiler, *FLAGS, target]
     version = _run([*compiler, "--version"])
-    key = hashlib.sha256("\0".join([*command, version, _processor()]).encode())
+    key = hashlib.sha256("\0".join([*command, *openmp, version, _processor()]).encode())
     for name in SOURCES:
         key.update((HERE / name).read_bytes())
     result = cache_folder() / f"scan-{key.hexdigest()[:16]}.so"
     if not result.exists():
-        print("rnnnorm: compiling its scan for this machine (once, some seconds) …", file=sys.stderr, flush=True)
-        _build(command, result)
+        if openmp:  # otherwise it has been said
+            print("rnnnorm: compiling its scan for this machine (once, some seconds) …", file=sys.stderr, flush=True)
+        _build(command, openmp, result)
     return result
 
 
-def _build(command: list[str], result: Path) -> None:
+def _build(command: list[str], openmp: tuple[str, ...], result: Path) -> None:
     try:
         result.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=result.parent)
@@ -97,7 +104,7 @@ def _build(command: list[str], result: Path) -> None:
         part, whole = Path(place) / "scan.o", Path(place) / "scan.so"
         # Torch has loaded an OpenMP runtime already. Linking one would load a second, and two pools of threads halve
         # the speed of both: its symbols are left open and found in the one that is there.
-        _run([*command, "-fopenmp", "-c", str(HERE / "scan.cpp"), "-o", str(part)])
+        _run([*command, *openmp, "-c", str(HERE / "scan.cpp"), "-o", str(part)])
         _run([*command, "-shared", str(part), "-o", str(whole)])
         whole.replace(result)  # atomic: other processes see all of it or nothing
 

@@ -28,7 +28,11 @@ def ready(layer: Layer, data: Tensor) -> bool:
         return False
     if not data.is_cuda:
         return data.device.type == "cpu" and _interpreting()
-    return _installed() and torch.cuda.get_device_capability(data.device) >= (8, 0)
+    if not _installed() or torch.cuda.get_device_capability(data.device) < (8, 0):
+        return False
+    from .check import trusted
+
+    return trusted(data.device)
 
 
 def scan_triton(
