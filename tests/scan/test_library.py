@@ -94,7 +94,7 @@ def test_without_a_compiler(tmp_path: Path) -> None:
 
 def _garbage(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
     """A cached file that is no library, as a full disk may have left it."""
-    patch.setattr(module, "_compiled", lambda: tmp_path / "scan.so")
+    patch.setattr(module, "_compiled", lambda *_: tmp_path / "scan.so")
     (tmp_path / "scan.so").write_bytes(b"\x7fELF and nothing else")
 
 
@@ -190,7 +190,7 @@ def test_another_compiler_or_source_is_another_file(
     compiler: Path, fresh: Callable[[], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     built: list[Path] = []
-    monkeypatch.setattr(module, "_build", lambda command, result: built.append(result))
+    monkeypatch.setattr(module, "_build", lambda command, openmp, result: built.append(result))
     module._compiled()
     monkeypatch.setenv("CXX", str(compiler))
     module._compiled()

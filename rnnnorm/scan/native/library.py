@@ -29,6 +29,7 @@ SOURCES = (
     "scan.cpp",
 )
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
+OPENMP = ("-fopenmp",)
 HERE = Path(__file__).parent
 _lock = threading.Lock()
 
@@ -47,7 +48,7 @@ def library() -> ctypes.CDLL | None:
 def _library() -> ctypes.CDLL | None:
     try:
         try:
-            return _load(_compiled(("-fopenmp",)))
+            return _load(_compiled())
         except UnavailableError:  # a compiler without OpenMP, or with a runtime other than torch's
             return _load(_compiled(()))
     except UnavailableError as error:
@@ -74,7 +75,7 @@ def _compiler() -> list[str]:
     return command
 
 
-def _compiled(openmp: tuple[str, ...]) -> Path:
+def _compiled(openmp: tuple[str, ...] = OPENMP) -> Path:
     """The shared library for this source, compiler and processor; built if it is not there yet.
 
     Without the flag for OpenMP it uses one thread.
