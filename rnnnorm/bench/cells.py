@@ -77,7 +77,12 @@ class Settings:
             raise ValueError(f"seconds per cell must be above 0, got {self.seconds:g}")
         check_device(self.device)
         for norm in self.presets:  # a name that does not exist must not end a run in its twentieth minute
-            our_lstm(Shape(2, 2, 2, 2), norm, self.backend, torch.device("cpu"))
+            device = torch.device(self.device)
+            lstm = our_lstm(Shape(2, 2, 2, 2), norm, self.backend, device)
+            try:
+                lstm(torch.zeros(2, 2, 2, device=device))
+            except RuntimeError as error:  # a backend that covers the norm and cannot run here
+                raise ValueError(str(error)) from error
 
     @property
     def growth_presets(self) -> tuple[str, ...]:

@@ -95,6 +95,8 @@ def bench(argv: Sequence[str]) -> int:
     for path in filter(None, (given.json, given.figure)):
         if not path.parent.is_dir():
             raise ValueError(f"cannot write {path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise ValueError(f"cannot write {path}: it is a folder; expected the name of a file")
     if given.figure:
         check_figure_path(given.figure)
     console = Console()

@@ -51,11 +51,18 @@ class Entry(NamedTuple):
     norm: str = ""
 
 
+def warm(step: Step) -> None:
+    """TorchScript compiles and specializes during its first calls, longer than the common warm-up lasts."""
+    for _ in range(5):
+        step.run()
+        step.reset()
+
+
 def race(cell: Cell, settings: Settings) -> list[Record]:
     """Training steps or forward passes of all norms, torch's own, and the bare products.
 
     Ragged batches are given to both sides packed, and beside it padded: to torch's module without lengths, as most
-    people do, and to ours with them.
+    people do, and to ours with them. The TorchScript peer knows no lengths; it runs on padding, too.
     """
     device = torch.device(settings.device)
     training, ragged = cell.part != "forward", cell.lengths != "dense"
@@ -68,6 +75,7 @@ def race(cell: Cell, settings: Settings) -> list[Record]:
         steps[Entry(PRODUCTS)] = Products(batch, backward=training)
         scripted = build(SCRIPTED, cell.shape, "ln", settings.backend, device)
         steps[Entry(SCRIPTED)] = make_step(scripted, batch, "padded", training)
+        warm(steps[Entry(SCRIPTED)])
     ours = {norm: our_lstm(cell.shape, norm, settings.backend, device) for norm in cell.norms}
     for norm, module in ours.items():
         steps[Entry(OURS, norm)] = make_step(module, batch, form, training)

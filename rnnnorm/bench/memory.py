@@ -90,8 +90,9 @@ def rise(step: Step, device: torch.device, repeats: int = 2, proc: Path = PROC) 
 def measure(contender: str, shape: Shape, norm: str, backend: str, device: torch.device) -> dict[str, int | str]:
     """Peak of a training step above what module and batch take, after the libraries have been woken by a tiny one."""
     tiny = make_step(build(contender, TINY, norm, backend, device), Batch(TINY, "dense", device), "padded", True)
-    tiny.run()
-    tiny.reset()
+    for _ in range(5):  # TorchScript compiles during its first calls
+        tiny.run()
+        tiny.reset()
     module = build(contender, shape, norm, backend, device)
     bytes_, method = rise(make_step(module, Batch(shape, "dense", device), "padded", True), device)
     return {"bytes": bytes_, "method": method, "backend": module.ran if isinstance(module, LSTM) else ""}

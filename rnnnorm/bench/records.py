@@ -117,5 +117,5 @@ def load(path: Path) -> Run:
         rows = [{name: row[name] for name in names} for row in document["records"]]
         records = [Record(**row | {"shape": Shape(*row["shape"])}) for row in rows]
         return Run(str(document["command"]), dict(document["machine"]), records)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # what JSON and decoding raise are ValueErrors
         raise ValueError(f"{path} is no file that `rnnnorm bench --json` wrote: {error!r}") from error
