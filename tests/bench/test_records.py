@@ -65,7 +65,20 @@ def test_fields_that_a_later_version_adds_are_passed_over(tmp_path: Path) -> Non
         b'{"command": "c", "machine": 3, "records": []}',
         b"\x89PNG\r\n\x1a\n\x00\xff",
     ],
-    ids=["empty", "csv", "cut off", "list", "word", "null", "other", "number", "fields", "command", "machine", "binary"],
+    ids=[
+        "empty",
+        "csv",
+        "cut off",
+        "list",
+        "word",
+        "null",
+        "other",
+        "number",
+        "fields",
+        "command",
+        "machine",
+        "binary",
+    ],
 )
 def test_a_foreign_file_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "foreign.json"
