@@ -28,11 +28,7 @@ template <typename T> struct Backward : Gradients<T> {
     this->prepare();
 #pragma omp parallel num_threads(this->threads)
     {
-#ifdef _OPENMP
-      const Part<T> part(s, this->by_column, this->products_by_column, omp_get_thread_num(), omp_get_num_threads());
-#else
-      const Part<T> part(s, this->by_column, this->products_by_column, 0, 1);
-#endif
+      const Part<T> part = this->part();
       const int me = part.me, n = part.threads;
       Span mine = share(this->wide / kPanel<T>, me, n);
       pack_columns(s, static_cast<const T*>(p.W_hh), s.H, this->packed_h, mine.first, mine.last);

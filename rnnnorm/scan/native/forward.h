@@ -18,11 +18,7 @@ template <typename T> struct Forward : Scan<T> {
     this->prepare();
 #pragma omp parallel num_threads(this->threads)
     {
-#ifdef _OPENMP
-      const Part<T> part(s, this->by_column, this->products_by_column, omp_get_thread_num(), omp_get_num_threads());
-#else
-      const Part<T> part(s, this->by_column, this->products_by_column, 0, 1);
-#endif
+      const Part<T> part = this->part();
       const Span mine = share(s.width / kPanel<T>, part.me, part.threads);
       pack_gates(s, static_cast<const T*>(p.W_ih), s.I, this->packed_x, mine.first, mine.last);
       pack_gates(s, static_cast<const T*>(p.W_hh), s.H, this->packed_h, mine.first, mine.last);

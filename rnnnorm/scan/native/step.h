@@ -181,6 +181,13 @@ template <typename T> struct Scan {
       regroup(s, n->place->bias, n == &cell ? 1 : 4, const_cast<T*>(n->bias));
     }
   }
+  Part<T> part() const {  // of the thread that asks
+#ifdef _OPENMP
+    return {s, by_column, products_by_column, omp_get_thread_num(), omp_get_num_threads()};
+#else
+    return {s, by_column, products_by_column, 0, 1};
+#endif
+  }
   long begin(long t) const { return p.save ? offsets[t] : (t & 1) * s.B; }
   T* gates_x(long t) const { return static_cast<T*>(p.gates_x) + begin(t) * s.width; }
   T* gates_h(long t) const { return static_cast<T*>(p.gates_h) + begin(t) * s.width; }
