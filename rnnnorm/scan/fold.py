@@ -8,18 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..equations import Layer
-from ..norms.fusible import ColumnStatistics
 from .plan import Place
-
-
-def foldable(layer: Layer) -> bool:
-    """Whether the covariance of x is no more work than the products themselves; trivially where nothing is folded."""
-    place = layer.norms.input
-    statistics = None if place is None else place.fusible()
-    whole = isinstance(statistics, ColumnStatistics) and statistics.sequence
-    rows, columns = layer.weights.W_ih.shape
-    return not whole or columns <= rows
 
 
 class _Covariance(Function):
@@ -42,6 +31,16 @@ class _Covariance(Function):
         return d_centered
 
 
+def _variance(centered: Tensor, W: Tensor) -> Tensor:
+    """σ² (4H,) of W x, the cheaper way: by covariance or, where rows are few and features many, by the products."""
+    (N, I), F = centered.shape, W.shape[0]  # noqa: E741
+    if N * F <= 2 * I * (N + F):  # 64 bits take twice as long
+        return (centered @ W.t()).square().mean(0)
+    C, wide = _Covariance.apply(centered), W.double()  # type: ignore[no-untyped-call]
+    var: Tensor = ((wide @ C) * wide).sum(1).clamp(min=0)
+    return var.to(W.dtype)
+
+
 def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """The W' and b' with W' x + b' = g ⊙ (W x - μ) / √(σ² + ε) + b.
 
@@ -59,8 +58,7 @@ def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tenso
     N = x.shape[0]
     if place.columns.own_steps([N]):
         m = x.mean(0)
-        C, wide = _Covariance.apply(x - m), W.double()  # type: ignore[no-untyped-call]
-        mean, var = W @ m, ((wide @ C) * wide).sum(1).clamp(min=0).to(x.dtype)
+        mean, var = W @ m, _variance(x - m, W)
         place.columns.observe(0, [N], mean.detach().unsqueeze(0), var.detach().unsqueeze(0))
     else:
         if place.columns.wants_moments():  # too few rows to be normalized by, but they count

@@ -9,12 +9,11 @@ import torch
 from scan.native_cases import Poison, assert_near, data, distance
 from torch import Tensor
 
-import rnnnorm
-from rnnnorm.equations import Layer, LSTMEquations
 from rnnnorm.norms.batch import BatchNorm
 from rnnnorm.norms.fusible import ColumnStatistics
 from rnnnorm.norms.statistics import Accumulator
-from rnnnorm.scan.fold import fold, foldable
+from rnnnorm.scan import fold as module
+from rnnnorm.scan.fold import fold
 from rnnnorm.scan.plan import Place
 
 FEATURES, INPUT = 12, 5
@@ -131,15 +130,22 @@ def test_a_feature_that_does_not_vary() -> None:
     assert (norm.stats.running_var >= 0).all()
 
 
-@pytest.mark.parametrize(("features", "expected"), [(19, True), (20, True), (21, False)])
-def test_when_it_is_worth_it(features: int, expected: bool) -> None:
-    def layer(norm: str) -> Layer:
-        lstm = rnnnorm.LSTM(features, 5, norm=norm)
-        return Layer(LSTMEquations(), lstm.layer_weights("_l0"), lstm.norms("_l0"))
-
-    assert foldable(layer("bn-vertical")) is expected
-    assert foldable(layer("bn-timestep"))
-    assert foldable(layer("none"))
+@pytest.mark.parametrize(("rows", "by_covariance"), [(20, False), (60, False), (61, True), (500, True)])
+def test_the_cheaper_way_to_a_variance(rows: int, by_covariance: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows are multiplied; of many, the covariance is taken. Both are right, with all derivatives."""
+    taken = []
+    real = module._Covariance.apply
+    monkeypatch.setattr(module._Covariance, "apply", lambda x: taken.append(x) or real(x))
+    norm, x, W = (
+        make(),
+        torch.randn(rows, INPUT, dtype=torch.float64),
+        torch.randn(FEATURES, INPUT, dtype=torch.float64),
+    )
+    actual = results(folded, copy.deepcopy(norm), x, W, None)
+    assert bool(taken) is by_covariance
+    expected = results(normalized, copy.deepcopy(norm), x, W, None)
+    for name, value in expected.items():
+        assert distance(actual[name], value) < 1e-10, name
 
 
 def test_it_does_not_change_its_inputs() -> None:

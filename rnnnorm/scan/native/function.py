@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ...equations import Layer
-from ..fold import fold, foldable
+from ..fold import fold
 from ..plan import applies, make_plan, transformed
 from ..reference import scan_reference
 from .library import library
@@ -32,7 +32,6 @@ def ready(layer: Layer, data: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not transformed()
         and applies(layer)
-        and foldable(layer)
         and library() is not None
     )
 
