@@ -44,7 +44,7 @@ def page(run: Run, figure: str) -> str:
         machine=one_line(machine),
         date=machine["date"],
         load=machine["load"],
-        command=run.command,
+        command=run.command if "`" in run.command else f"`{run.command}`",
         figure=figure,
         summary=summary_sheet(run.records).markdown(),
         limit=limit(run),
