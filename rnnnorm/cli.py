@@ -1,17 +1,23 @@
-"""The command `rnnnorm`: compare, fit, validate, test, report, bench, list."""
+"""The command `rnnnorm`: compare, study, fit, validate, test, report, bench, list."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rnnnorm._version import __version__
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 EXAMPLES = """\
 examples:
   rnnnorm compare                          eight presets on generated sequences: a table, curves and a report
   rnnnorm compare -c pos-tagging --norms none,ln,bn-vertical --seeds 3 --data-dir data
+  rnnnorm study gradient-flow --quick      one question, an experiment, a figure, verdicts on what papers claim
   rnnnorm fit --data TemporalOrder --model.norm ln --trainer.max_epochs 5
   rnnnorm bench --quick                    how fast rnnnorm.LSTM is beside torch.nn.LSTM
   rnnnorm list norms
@@ -23,11 +29,13 @@ examples:
   rnnnorm list norms            the presets and where they come from
   rnnnorm list tasks            the data modules, their tasks, and what they read
   rnnnorm list experiments      what `rnnnorm compare -c` knows by name
+  rnnnorm list studies          the questions that `rnnnorm study` answers
 """
 
 REPORT_EXAMPLES = """\
-example:
+examples:
   rnnnorm report runs/default   write results.csv, summary.md and report.html again from the run folders
+  rnnnorm report runs/studies   write verdicts, figures and report.html again from the studies' measurements
 """
 
 RUN_EXAMPLES = {
@@ -93,6 +101,13 @@ def _compare(args: list[str]) -> int:
     return compare(args)
 
 
+def _study(args: list[str]) -> int:
+    """Answer a question about normalization by an experiment, with a figure and verdicts"""
+    from rnnnorm.studies.core.command import study
+
+    return study(args)
+
+
 def _lightning(command: str) -> Callable[[list[str]], int]:
     def run(args: list[str]) -> int:
         from rnnnorm.compare.configuration import TaskCLI
@@ -117,8 +132,14 @@ def _report(args: list[str]) -> int:
         epilog=REPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", help="the output folder of `rnnnorm compare`")
+    parser.add_argument("folder", help="the output folder of `rnnnorm compare` or `rnnnorm study`")
     folder = parser.parse_args(args).folder
+    if any(Path(folder).glob("*/measurements.csv")):
+        from rnnnorm.studies.core import page as studies
+
+        studies.conclude_again(Path(folder))
+        print(f"report: {studies.build(Path(folder))}")
+        return 0
     from rnnnorm.compare.progress import make_console
     from rnnnorm.report import build, summary_table
 
@@ -135,8 +156,14 @@ def _bench(args: list[str]) -> int:
     return bench(args)
 
 
+def _list_studies() -> Table:
+    from rnnnorm.studies.core.listing import list_studies
+
+    return list_studies()
+
+
 def _list(args: list[str]) -> int:
-    """Show what exists: norms, tasks, experiments"""
+    """Show what exists: norms, tasks, experiments, studies"""
     from rnnnorm.compare.listing import LISTS
 
     parser = argparse.ArgumentParser(
@@ -145,8 +172,8 @@ def _list(args: list[str]) -> int:
         epilog=LIST_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=LISTS)
-    table = LISTS[parser.parse_args(args).what]()
+    parser.add_argument("what", choices=(*LISTS, "studies"))
+    table = _list_studies() if (what := parser.parse_args(args).what) == "studies" else LISTS[what]()
     from rnnnorm.compare.progress import make_console
 
     make_console().print(table)
@@ -155,6 +182,7 @@ def _list(args: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": _compare,
+    "study": _study,
     "fit": _lightning("fit"),
     "validate": _lightning("validate"),
     "test": _lightning("test"),

@@ -34,7 +34,7 @@ LIGHT = Theme()
 THEMED = Theme("#010101", "#020202", "#030303", "#040404")
 """Stand-ins that `inline` turns into the page's CSS variables, so that one drawing serves light and dark."""
 
-_VARIABLES = {"#010101": "var(--ink)", "#020202": "var(--muted)", "#030303": "var(--grid)", "#040404": "var(--paper)"}
+VARIABLES = {"#010101": "var(--ink)", "#020202": "var(--muted)", "#030303": "var(--grid)", "#040404": "var(--paper)"}
 
 # 72 dots per inch make a point a pixel of the SVG. Text stays text, in the reader's font; the salt keeps ids stable,
 # so that the same runs give the same file.
@@ -166,7 +166,7 @@ def inline(figure: Figure, key: str, label: str) -> str:
     svg = svg[svg.index("<svg") :]
     # The embedded style sheet would reach beyond the figure: the page has these rules for its figures.
     svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)
-    for stand_in, variable in _VARIABLES.items():
+    for stand_in, variable in VARIABLES.items():
         svg = svg.replace(stand_in, variable)
     svg = re.sub(r'id="norm:(\d+)"', r'class="n\1"', svg)
     svg = re.sub(

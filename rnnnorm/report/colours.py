@@ -38,15 +38,15 @@ def colour(norm: str) -> str:
         return _hex(draw, 0.5, 0.55)
     red, green, blue = (int(_COLOURS[base][k : k + 2], 16) / 255 for k in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
-    # Away from the preset's own lightness by at least a visible step, and never near black or white.
-    shift = 0.1 + 0.12 * draw
-    lightness += -shift if lightness > 0.5 else shift
-    return _hex(hue, lightness, saturation)
+    # Away from the preset's own lightness by a visible step, up or down, and never near black or white.
+    steps = [step for step in (-0.24, -0.13, 0.13, 0.24) if 0.2 < lightness + step < 0.78]
+    return _hex(hue, lightness + steps[int(draw * len(steps))], saturation)
 
 
 def dashes(norm: str) -> str:
-    """The line style of a norm: presets solid, presets with overrides dash-dotted, so that colour is not all."""
-    return "-." if ":" in norm else "-"
+    """The line style of a norm: presets solid, presets with overrides dashed in some way, so that colour is not all."""
+    _, _, overrides = norm.partition(":")
+    return ("-.", "--", ":")[zlib.crc32(overrides.encode()) % 3] if overrides else "-"
 
 
 def _hex(hue: float, lightness: float, saturation: float) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from rnnnorm._version import __version__
 from rnnnorm.report.colours import colour
 from rnnnorm.report.figures import Figures
+from rnnnorm.report.markup import code
 from rnnnorm.report.runs import MODES
 from rnnnorm.report.sentences import findings
 from rnnnorm.report.summary import Row, Summary, number
@@ -45,7 +45,7 @@ def render(out: Path, figures: Figures) -> str:
         (f"val/{figures.metric}", f"validation {figures.metric}"),
     ]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["code"] = _code
+    environment.filters["code"] = code
     environment.filters["number"] = number
     environment.filters["times"] = times
     return environment.from_string(PAGE).render(
@@ -149,8 +149,3 @@ def _command(out: Path, summary: Summary, config: bool) -> str:
     given = f"-c {shlex.quote(str(out / 'compare.yaml'))} " if config else ""
     again = shlex.quote(f"{out}-again")
     return f"rnnnorm compare {given}--norms {shlex.quote(norms)} --seeds {shlex.quote(seeds)} --out {again}"
-
-
-def _code(text: str) -> Markup:
-    """Backticks to `<code>`."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

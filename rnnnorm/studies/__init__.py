@@ -1,0 +1,40 @@
+"""`rnnnorm study`: one file per question; each is a grid of trials, a measurement, a figure, a verdict.
+
+`core` holds what they share. A study enters `core.study.STUDIES` by being defined in a file of this package; its full
+configuration, and the quick one in it, is `experiments/studies/<name>.yaml`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from rnnnorm.studies.core.study import STUDIES, Study
+
+ORDER = (
+    "gradient-flow",
+    "zero-variance",
+    "step-statistics",
+    "raggedness",
+    "longer-than-trained",
+    "batch-size",
+    "inference-gap",
+    "online",
+    "cost",
+    "learning-rate",
+    "depth",
+    "initialization",
+    "regularization",
+    "vertical",
+    "input-scaling",
+)
+"""The order of the report; a study that is not named comes last."""
+
+for _module in iter_modules(__path__):
+    if not _module.ispkg:
+        import_module(f"{__name__}.{_module.name}")
+
+for _name in sorted(STUDIES, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+    STUDIES[_name] = STUDIES.pop(_name)
+
+__all__ = ["ORDER", "STUDIES", "Study"]

@@ -1,0 +1,1 @@
+"""What all studies share: settings, trials, measurements, estimates, verdicts, figures, the page."""

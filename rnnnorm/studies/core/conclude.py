@@ -1,0 +1,101 @@
+"""From the measurements of a study to its table, figure and verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rnnnorm._version import __version__
+from rnnnorm.compare.record import write, write_json
+from rnnnorm.studies.core.measurements import collect, save
+from rnnnorm.studies.core.plots import save_figure
+from rnnnorm.studies.core.study import Study
+from rnnnorm.studies.core.verdict import Verdict
+
+VERDICT = "verdict.json"
+
+
+def conclude(study: Study, out: Path, command: str = "") -> list[Verdict]:
+    """Write `measurements.csv`, `figure.png`, `figure.svg` and `verdict.json`.
+
+    Args:
+        study: which.
+        out: its folder; trials that have not been measured are left out.
+        command: what reproduces it.
+
+    Returns:
+        The verdicts; none if nothing has been measured.
+    """
+    table = collect(study.trials(), out)
+    if table.empty:
+        return []
+    save(table, out)
+    verdicts = study.judge(table)
+    write_json(out / VERDICT, describe(study, verdicts, table, command))
+    panels = study.panels(table)
+    if panels:
+        save_figure(panels, out, study.question)
+    return verdicts
+
+
+def describe(study: Study, verdicts: Sequence[Verdict], table: pd.DataFrame, command: str) -> dict[str, Any]:
+    """What stands in `verdict.json`."""
+    trials = study.trials()
+    measured = table.groupby([*(c for c in _conditions(study) if c in table), "norm", "seed"], dropna=False).ngroups
+    return {
+        "study": study.name,
+        "question": study.question,
+        "scale": "quick" if study.settings.quick else "full",
+        "trials": len(trials),
+        "measured": measured,
+        "seeds": len(study.settings.seeds),
+        "command": command,
+        "version": __version__,
+        "verdicts": [verdict.as_dict() for verdict in verdicts],
+        "findings": study.findings(table),
+    }
+
+
+def _conditions(study: Study) -> list[str]:
+    return list(dict.fromkeys(key for trial in study.trials() for key in trial.conditions))
+
+
+def read_verdict(out: Path) -> dict[str, Any] | None:
+    """What a study has concluded, or None if it has not."""
+    try:
+        content = json.loads((out / VERDICT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def note_settings(study: Study, out: Path, overwrite: bool) -> None:
+    """Make sure that the folder holds this study and no other, and write `study.yaml`.
+
+    Raises:
+        ValueError: it holds measurements of another configuration.
+    """
+    import shutil
+
+    import yaml
+
+    from rnnnorm.compare.comparison import differences
+
+    described = yaml.safe_load(yaml.safe_dump(study.settings.describe()))
+    path = out / "study.yaml"
+    if path.is_file() and any(out.glob("*/*/seed=*/*.json")):
+        other = yaml.safe_load(path.read_text(encoding="utf-8"))
+        lines = differences(other, described)
+        if lines and not overwrite:
+            raise ValueError(
+                f"{out} holds measurements of another configuration:\n  " + "\n  ".join(lines) + "\n"
+                "choose another folder with --out, or --overwrite to delete them"
+            )
+        if lines:
+            for folder in out.glob("*/*/seed=*"):
+                shutil.rmtree(folder)
+    write(path, yaml.safe_dump(described, sort_keys=False))

@@ -1,0 +1,81 @@
+"""The tidy table of everything a study has measured: one number per row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rnnnorm.compare.record import write
+from rnnnorm.studies.core.trial import Row, Trial
+
+FILE = "measurements.csv"
+
+
+def collect(trials: Iterable[Trial], out: Path) -> pd.DataFrame:
+    """The measurements of all trials that have been measured."""
+    rows = []
+    for trial in trials:
+        for row in trial.read(out) or ():
+            rows.append({**trial.conditions, "norm": trial.norm, "seed": trial.seed, **_infinite(row)})
+    table = pd.DataFrame(rows)
+    if "value" in table:
+        table["value"] = table["value"].astype(float)
+        table = table[[*(column for column in table if column != "value"), "value"]]
+    return table
+
+
+def _infinite(row: Row) -> dict[str, Any]:
+    """JSON has no infinity: it is kept as a word."""
+    value = row["value"]
+    words: Mapping[str, float] = {"inf": np.inf, "-inf": -np.inf}
+    return {**row, "value": words.get(value, np.nan) if isinstance(value, str) else value}
+
+
+def save(table: pd.DataFrame, folder: Path) -> Path:
+    """Write `measurements.csv`."""
+    path = folder / FILE
+    write(path, table.to_csv(index=False))
+    return path
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Read `measurements.csv`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: run the study first")
+    # A norm may be called "none", which pandas would take for a missing value.
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def where(m: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows with these values in these columns; a column that does not exist has no rows.
+
+    A list of values means any of them.
+    """
+    for column, value in values.items():
+        if column not in m:
+            return m.iloc[:0]
+        m = m[m[column].isin(value) if isinstance(value, list | tuple | set) else m[column] == value]
+    return m
+
+
+def per_seed(m: pd.DataFrame, **values: Any) -> pd.Series:
+    """The value of each seed, index seed, averaged where several rows match."""
+    chosen = where(m, **values)
+    if chosen.empty:
+        return pd.Series(dtype=float)
+    return chosen.groupby("seed")["value"].mean()
+
+
+def difference(a: pd.Series, b: pd.Series) -> list[float]:
+    """A - b, seed by seed: seeds share weights and batches, so differences are paired."""
+    both = a.index.intersection(b.index)
+    return [float(a[seed] - b[seed]) for seed in both]

@@ -1,0 +1,171 @@
+"""`report.html` of the studies: a table of claims first, then a page per study."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment
+from markupsafe import Markup
+
+from rnnnorm._version import __version__
+from rnnnorm.compare.record import write, write_json
+from rnnnorm.report.markup import code
+from rnnnorm.studies.core.conclude import VERDICT, describe, read_verdict
+from rnnnorm.studies.core.measurements import read
+from rnnnorm.studies.core.plots import Drawn, Entry, inline_panels, save_figure
+from rnnnorm.studies.core.settings import from_description, study_file
+from rnnnorm.studies.core.study import STUDIES, Study
+from rnnnorm.studies.core.template import PAGE
+
+MARKS = {"supported": "✓", "contradicted": "✗", "depends": "±"}
+STANDINGS = {"holds": "✓ holds", "fails": "✗ fails", "open": "? undecided"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One study on the page.
+
+    Args:
+        study: which.
+        content: its `verdict.json`.
+        panels: its plots.
+        legend: what serves all of them.
+        settings: its `study.yaml`.
+    """
+
+    study: Study
+    content: Mapping[str, Any]
+    panels: list[Drawn]
+    legend: list[Entry]
+    settings: str
+
+
+def build(out: Path) -> Path:
+    """Write `report.html` from everything that studies have left in a folder.
+
+    Args:
+        out: the folder with one folder per study.
+
+    Returns:
+        The path of `report.html`.
+    """
+    sections = [section for name in STUDIES if (section := _section(name, out)) is not None]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"code": code, "effect": effect, "interval": interval}
+    page = environment.from_string(PAGE).render(
+        sections=sections,
+        marks=MARKS,
+        standings=STANDINGS,
+        counts=count_verdicts(section.content for section in sections),
+        strip=strip,
+        markup=Markup,
+        seconds=_spent(sections, out),
+        tensorboard=f"tensorboard --logdir {shlex.quote(str(out))}",
+        version=__version__,
+    )
+    path = out / "report.html"
+    write(path, page)
+    return path
+
+
+def conclude_again(out: Path) -> None:
+    """Verdicts and figures of every study in a folder, from its `measurements.csv` alone.
+
+    Raises:
+        ValueError: there is no study in the folder.
+    """
+    found = [name for name in STUDIES if (out / name / "measurements.csv").is_file()]
+    if not found:
+        raise ValueError(f"{out} holds no study: expected folders <study>/ with measurements.csv")
+    for name in found:
+        study, table = _study(name, out / name), read(out / name)
+        old = read_verdict(out / name) or {}
+        new = describe(study, study.judge(table), table, str(old.get("command", "")))
+        # How many trials there were to be is not in the measurements.
+        new |= {key: old[key] for key in ("trials", "measured", "scale", "version") if key in old}
+        write_json(out / name / VERDICT, new)
+        panels = study.panels(table)
+        if panels:
+            save_figure(panels, out / name, study.question)
+
+
+def _study(name: str, folder: Path) -> Study:
+    path = folder / "study.yaml"
+    if not path.is_file():
+        path = study_file(name)
+    return STUDIES[name](from_description(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def _section(name: str, out: Path) -> Section | None:
+    folder = out / name
+    content = read_verdict(folder)
+    if content is None or not (folder / "measurements.csv").is_file():
+        return None
+    study = _study(name, folder)
+    panels, legend = inline_panels(study.panels(read(folder)), name)
+    path = folder / "study.yaml"
+    return Section(study, content, panels, legend, path.read_text(encoding="utf-8") if path.is_file() else "")
+
+
+def _spent(sections: Sequence[Section], out: Path) -> float:
+    """Seconds of training in all trials."""
+    total = 0.0
+    for section in sections:
+        for path in (out / section.study.name).glob("*/*/seed=*/result.json"):
+            total += float(json.loads(path.read_text(encoding="utf-8")).get("seconds") or 0)
+    return total
+
+
+def count_verdicts(contents: Any) -> dict[str, int]:
+    """How many claims are supported, contradicted, or depend."""
+    counts = dict.fromkeys(MARKS, 0)
+    for content in contents:
+        for verdict in content["verdicts"]:
+            counts[verdict["verdict"]] += 1
+    return counts
+
+
+def effect(value: float | None) -> str:
+    """A number with three digits; what is not finite as a dash."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.4g}"
+    return text.replace("-", "−")
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """A confidence interval, or nothing where one seed cannot have one."""
+    low, high = ends
+    return "" if low is None or high is None else f"[{effect(low)}, {effect(high)}]"
+
+
+def strip(cases: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """For each case a drawing of its effect and interval, all on one scale, with a line at what the claim needs."""
+    needed = [float(str(case["needed"]).split()[-1]) for case in cases]
+    ends = [[v for v in (case["effect"], *case["interval"]) if v is not None] for case in cases]
+    every = [v for values in ends for v in values] + needed
+    low, high = min(every), max(every)
+    span = (high - low) or 1.0
+
+    def x(value: float) -> str:
+        return format(8 + 184 * (value - low) / span, ".1f")
+
+    drawn = []
+    for case, limit, values in zip(cases, needed, ends, strict=True):
+        parts = [f'<line x1="{x(limit)}" x2="{x(limit)}" y1="0" y2="18" class="limit"/>']
+        if values:
+            parts.append(f'<line x1="{x(min(values))}" x2="{x(max(values))}" y1="9" y2="9" class="range"/>')
+            parts.append(f'<circle cx="{x(case["effect"])}" cy="9" r="4"/>')
+        drawn.append(
+            Markup(
+                f'<svg class="strip {case["standing"]}" viewBox="0 0 200 18" aria-hidden="true">{"".join(parts)}</svg>'
+            )
+        )
+    return drawn

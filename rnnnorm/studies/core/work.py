@@ -1,0 +1,97 @@
+"""One trial: train it as `rnnnorm compare` does, measure it, keep the measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from rnnnorm.compare.comparison import Comparison
+from rnnnorm.compare.control import Interrupt
+from rnnnorm.compare.progress import Display
+from rnnnorm.compare.record import is_result, write
+from rnnnorm.compare.run import execute
+from rnnnorm.compare.runner import quiet
+from rnnnorm.studies.core.study import Study
+from rnnnorm.studies.core.trained import Trained
+from rnnnorm.studies.core.trial import Row, Trial
+
+
+def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:
+    """Train and measure one trial; what has been done before is not done again.
+
+    Args:
+        study: whose trial it is.
+        trial: which.
+        out: the folder of the study.
+        interrupt: whether the user wants to stop.
+
+    Raises:
+        InterruptedRunError: the user stopped it; training goes on from there the next time.
+    """
+    if trial.read(out) is not None:
+        return
+    trained = None
+    run = trial.run(out)
+    if trial.config is not None:
+        with quiet():
+            comparison = _comparison(trial, out)
+            if is_result(run.result):
+                result = json.loads(run.result.read_text(encoding="utf-8"))
+            else:
+                with Path(os.devnull).open("w") as nowhere, Display(Console(file=nowhere), 1) as display:
+                    result = execute(comparison, run, interrupt, display)
+            trained = Trained(run, result, comparison)
+            rows = list(study.measure(trial, trained))
+    else:
+        rows = list(study.measure(trial, None))
+    interrupt.check()
+    _log(rows, run.folder)
+    keep(rows, trial, out)
+
+
+def keep(rows: Iterable[Row], trial: Trial, out: Path) -> None:
+    """Write the measurements of a trial; infinities are kept as words, which JSON has no numbers for."""
+    plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
+    write(trial.measured(out), json.dumps(plain, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _comparison(trial: Trial, out: Path) -> Comparison:
+    run = trial.run(out)
+    path = run.out / "config.yaml"
+    text = yaml.safe_dump(dict(trial.config or {}), sort_keys=False)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write(path, text)
+    return _parsed(str(path), str(run.out), run.norm, text)
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: str, out: str, norm: str, text: str) -> Comparison:
+    """One comparison per arm and norm; `text` is there so that a changed file is not taken for the old one."""
+    return Comparison(["-c", path, "--norms", norm, "--seeds", "1", "--out", out])
+
+
+def _log(rows: Iterable[Row], folder: Path) -> None:
+    """What was measured, to TensorBoard: against its `t` where it has one, else a single point."""
+    rows = [row for row in rows if isinstance(row["value"], int | float) and math.isfinite(row["value"])]
+    if not rows:
+        return
+    with SummaryWriter(str(folder)) as writer:
+        for row in rows:
+            where = [str(v) for k, v in row.items() if k not in ("quantity", "value", "t") and v is not None]
+            writer.add_scalar("/".join(["measured", str(row["quantity"]), *where]), row["value"], int(row.get("t", 0)))
