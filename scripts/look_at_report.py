@@ -1,13 +1,16 @@
 """Look at a report as readers do: wide, dark, and on a phone.
 
     python scripts/look_at_report.py runs/default --screenshots shots
+    python scripts/look_at_report.py runs/studies --screenshots shots
 
+Of a report on studies the page as a whole comes first, then each study by itself.
 Needs Chromium on the path (Debian: apt-get install chromium).
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from browser import screenshot
@@ -17,7 +20,7 @@ VIEWS = {"light": (1200, 3000, False), "dark": (1200, 3000, True), "phone": (500
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder of a comparison, with report.html in it")
+    parser.add_argument("out", type=Path, help="folder of a comparison or of studies, with report.html in it")
     parser.add_argument("--screenshots", type=Path, default=Path("screenshots"), help="where the pictures go")
     given = parser.parse_args()
     page = (given.out / "report.html").resolve()
@@ -26,6 +29,15 @@ def main() -> None:
     given.screenshots.mkdir(parents=True, exist_ok=True)
     for view, (width, height, dark) in VIEWS.items():
         screenshot(page.as_uri(), given.screenshots / f"report-{view}.png", width, height, dark=dark)
+    text = page.read_text(encoding="utf-8")
+    for study in re.findall(r'<article id="([\w-]+)">', text):
+        for view, (width, height, dark) in VIEWS.items():
+            alone = given.screenshots / f"{study}-{view}.html"
+            # A screenshot starts at the top of a page: hide what stands above the study.
+            hidden = f"<style>body > header, main > :not(#{study}) {{ display: none }}</style></head>"
+            alone.write_text(text.replace("</head>", hidden, 1), encoding="utf-8")
+            screenshot(alone.resolve().as_uri(), alone.with_suffix(".png"), width, height, dark=dark)
+            alone.unlink()
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from rnnnorm.compare.progress import count, make_console
+from rnnnorm.compare.progress import count, duration, make_console
 from rnnnorm.studies.core.conclude import conclude, note_settings
 from rnnnorm.studies.core.pool import DONE, FAILED, Ended, Pool, Task, default_jobs
 from rnnnorm.studies.core.progress import StudyDisplay
@@ -105,6 +106,7 @@ def _run(studies: Sequence[Study], out: Path, jobs: int, args: list[str], consol
     if len(todo) < len(tasks):
         console.print(f"{len(tasks) - len(todo)} of {count(len(tasks), 'trial')} done before: skipped", highlight=False)
     failed: list[Ended] = []
+    began = time.monotonic()
     open_trials = {one.name: sum(task.study is one for task in todo) for one in ordered}
     with (
         StudyDisplay(console, [task.trial.weight for task in todo]) as display,
@@ -126,6 +128,8 @@ def _run(studies: Sequence[Study], out: Path, jobs: int, args: list[str], consol
                 if open_trials[task.study.name] == 0:
                     _say(display, task.study, conclude(task.study, out / task.study.name, command))
         interrupted = pool.interrupted
+    if todo:
+        console.print(f"{count(len(todo), 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
     return _conclude(out, failed, interrupted, command, console)
 
 

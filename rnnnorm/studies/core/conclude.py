@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from rnnnorm._version import __version__
+from rnnnorm.bench.machine import describe as machine
+from rnnnorm.bench.machine import one_line
 from rnnnorm.compare.record import write, write_json
 from rnnnorm.studies.core.measurements import collect, save
 from rnnnorm.studies.core.plots import save_figure
@@ -55,6 +58,7 @@ def describe(study: Study, verdicts: Sequence[Verdict], table: pd.DataFrame, com
         "seeds": len(study.settings.seeds),
         "command": command,
         "version": __version__,
+        "machine": one_line(machine(torch.device("cpu"))),
         "verdicts": [verdict.as_dict() for verdict in verdicts],
         "findings": study.findings(table),
     }

@@ -89,7 +89,7 @@ def conclude_again(out: Path) -> None:
         old = read_verdict(out / name) or {}
         new = describe(study, study.judge(table), table, str(old.get("command", "")))
         # How many trials there were to be is not in the measurements.
-        new |= {key: old[key] for key in ("trials", "measured", "scale", "version") if key in old}
+        new |= {key: old[key] for key in ("trials", "measured", "scale", "version", "machine") if key in old}
         write_json(out / name / VERDICT, new)
         panels = study.panels(table)
         if panels:

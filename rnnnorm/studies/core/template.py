@@ -161,7 +161,9 @@ PAGE = (
 </article>
 {% endfor %}
 </main>
-<footer>Made by rnnnorm {{ version }}; {{ "%.0f"|format(seconds / 60) }} minutes of training.
+<footer>Made by rnnnorm {{ version }}
+{% if sections %}on {{ sections[0].content.machine }}; {% endif %}
+{{ "%.0f"|format(seconds / 60) }} minutes of training.
 Curves of every trial: <code>{{ tensorboard }}</code></footer>
 </body>
 </html>
