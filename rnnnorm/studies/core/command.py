@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import yaml
 from rich.console import Console
 
 from rnnnorm.compare.progress import count, duration, make_console
-from rnnnorm.studies.core.conclude import conclude, note_settings
+from rnnnorm.compare.record import write
+from rnnnorm.compare.runner import quiet
+from rnnnorm.studies.core.conclude import check_settings, conclude, note_settings
 from rnnnorm.studies.core.pool import DONE, FAILED, Ended, Pool, Task, default_jobs
 from rnnnorm.studies.core.progress import StudyDisplay
 from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.study import STUDIES, Study
-from rnnnorm.studies.core.verdict import Verdict
+from rnnnorm.studies.core.work import parse
 
 OK, FAILURE, STOPPED = 0, 1, 130
 
@@ -46,19 +51,22 @@ def study(args: list[str], console: Console | None = None) -> int:
     """
     console = console or make_console()
     given = _parse(args)
-    names = list(STUDIES) if given.name == "all" else given.name.split(",")
+    names = list(dict.fromkeys(STUDIES if given.name == "all" else filter(None, given.name.split(","))))
     unknown = [name for name in names if name not in STUDIES]
-    if unknown:
-        raise ValueError(f"unknown study {', '.join(unknown)}; there are: {', '.join(STUDIES)}, or all")
+    if unknown or not names:
+        raise ValueError(f"unknown study {', '.join(unknown) or given.name}; there are: {', '.join(STUDIES)}, or all")
     if given.config is not None and len(names) > 1:
         raise ValueError("-c belongs to one study; name it instead of all")
     out = Path(given.out or "runs/studies")
     chosen = [
         STUDIES[name](load(name, given.quick, given.config, given.norms, given.seeds, given.data_dir)) for name in names
     ]
+    for one in chosen:  # what cannot be run is refused before the first trial, and before anything is deleted
+        check_settings(one, out / one.name, given.overwrite)
+        if given.config is not None:
+            _check_configuration(one)
     for one in chosen:
-        one.trials()  # what cannot be run is refused before the first trial
-        note_settings(one, out / one.name, given.overwrite)
+        note_settings(one, out / one.name)
     return _run(chosen, out, given.jobs or default_jobs(), args, console)
 
 
@@ -91,6 +99,21 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(args))
 
 
+def _check_configuration(one: Study) -> None:
+    """Whether the user's configuration is one that the first trained trial could be built from.
+
+    Raises:
+        ValueError: it is not.
+    """
+    trial = next((trial for trial in one.trials() if trial.config is not None), None)
+    if trial is None:
+        return
+    with TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(dict(trial.config or {}), sort_keys=False), encoding="utf-8")
+        parse(str(path), trial.norm, folder)
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
@@ -106,6 +129,7 @@ def _run(studies: Sequence[Study], out: Path, jobs: int, args: list[str], consol
     if len(todo) < len(tasks):
         console.print(f"{len(tasks) - len(todo)} of {count(len(tasks), 'trial')} done before: skipped", highlight=False)
     failed: list[Ended] = []
+    broken: list[str] = []
     began = time.monotonic()
     open_trials = {one.name: sum(task.study is one for task in todo) for one in ordered}
     with (
@@ -114,7 +138,7 @@ def _run(studies: Sequence[Study], out: Path, jobs: int, args: list[str], consol
     ):
         for one in ordered:
             if open_trials[one.name] == 0:
-                _say(display, one, conclude(one, out / one.name, command))
+                broken += _conclude_one(display, one, out, command)
         for alone in (False, True):
             for ended in pool.run([task for task in todo if task.study.alone is alone], alone):
                 task = ended.task
@@ -126,26 +150,38 @@ def _run(studies: Sequence[Study], out: Path, jobs: int, args: list[str], consol
                     display.end(name + note, task.trial.weight, loud=bool(note))
                 open_trials[task.study.name] -= 1
                 if open_trials[task.study.name] == 0:
-                    _say(display, task.study, conclude(task.study, out / task.study.name, command))
+                    broken += _conclude_one(display, task.study, out, command)
         interrupted = pool.interrupted
     if todo:
         console.print(f"{count(len(todo), 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
-    return _conclude(out, failed, interrupted, command, console)
+    return _conclude(out, failed, broken, interrupted, command, console)
 
 
 STOPPING = "stopping after this step (Ctrl-C again: at once) …"
 
 
-def _say(display: StudyDisplay, one: Study, verdicts: Sequence[Verdict]) -> None:
+def _conclude_one(display: StudyDisplay, one: Study, out: Path, command: str) -> list[str]:
+    """Table, figure and verdicts of one study; what is wrong with it, if anything, so that the others go on."""
+    try:
+        verdicts = conclude(one, out / one.name, command)
+    except Exception as error:
+        write(out / one.name / "error.txt", traceback.format_exc())
+        return [
+            f"{one.name} could not be concluded, {type(error).__name__}: {error}, see {out / one.name / 'error.txt'}"
+        ]
+    (out / one.name / "error.txt").unlink(missing_ok=True)
     for verdict in verdicts:
         head = verdict.headline
         effect = f"{head.effect.mean:.3g} [{head.effect.low:.3g}, {head.effect.high:.3g}] {verdict.unit}"
         display.say(
             f"{one.name}: {verdict.verdict}: {verdict.claim.text} ({effect}, n = {head.effect.n}, {head.condition})"
         )
+    return []
 
 
-def _conclude(out: Path, failed: Sequence[Ended], interrupted: bool, command: str, console: Console) -> int:
+def _conclude(
+    out: Path, failed: Sequence[Ended], broken: Sequence[str], interrupted: bool, command: str, console: Console
+) -> int:
     from rnnnorm.studies.core.page import build
 
     def say(text: str) -> None:
@@ -155,7 +191,9 @@ def _conclude(out: Path, failed: Sequence[Ended], interrupted: bool, command: st
     say(f"curves:      tensorboard --logdir {out}")
     for ended in failed:
         say(f"failed:      {ended.task.study.name}: {ended.task.trial.name()}, see {ended.task.error}")
+    for text in broken:
+        say(f"failed:      {text}")
     if interrupted:
         say(f"interrupted; to go on: {command}")
         return STOPPED
-    return FAILURE if failed else OK
+    return FAILURE if failed or broken else OK

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+import yaml
 
 from rnnnorm._version import __version__
 from rnnnorm.bench.machine import describe as machine
 from rnnnorm.bench.machine import one_line
+from rnnnorm.compare.comparison import differences
 from rnnnorm.compare.record import write, write_json
-from rnnnorm.studies.core.measurements import collect, save
+from rnnnorm.studies.core.measurements import FILE, collect, save
 from rnnnorm.studies.core.plots import save_figure
 from rnnnorm.studies.core.study import Study
+from rnnnorm.studies.core.trial import Trial
 from rnnnorm.studies.core.verdict import Verdict
 
 VERDICT = "verdict.json"
@@ -37,7 +41,7 @@ def conclude(study: Study, out: Path, command: str = "") -> list[Verdict]:
     if table.empty:
         return []
     save(table, out)
-    verdicts = study.judge(table)
+    verdicts = study.verdicts(table)
     write_json(out / VERDICT, describe(study, verdicts, table, command))
     panels = study.panels(table)
     if panels:
@@ -77,29 +81,49 @@ def read_verdict(out: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def note_settings(study: Study, out: Path, overwrite: bool) -> None:
-    """Make sure that the folder holds this study and no other, and write `study.yaml`.
+def check_settings(study: Study, out: Path, overwrite: bool) -> None:
+    """Make sure that a folder can take this study, with these settings; more seeds or norms than before are welcome.
 
     Raises:
-        ValueError: it holds measurements of another configuration.
+        ValueError: it holds trials of another configuration, or two trials would share a folder.
     """
-    import shutil
-
-    import yaml
-
-    from rnnnorm.compare.comparison import differences
-
-    described = yaml.safe_load(yaml.safe_dump(study.settings.describe()))
-    path = out / "study.yaml"
-    if path.is_file() and any(out.glob("*/*/seed=*/*.json")):
-        other = yaml.safe_load(path.read_text(encoding="utf-8"))
-        lines = differences(other, described)
-        if lines and not overwrite:
+    folders: dict[Path, Trial] = {}
+    for trial in study.trials():
+        other = folders.setdefault(trial.run(out).folder, trial)
+        if other is not trial:
             raise ValueError(
-                f"{out} holds measurements of another configuration:\n  " + "\n  ".join(lines) + "\n"
-                "choose another folder with --out, or --overwrite to delete them"
+                f"study {study.name!r} has two trials {trial.name()}: {other.conditions}, {trial.conditions}"
             )
-        if lines:
-            for folder in out.glob("*/*/seed=*"):
-                shutil.rmtree(folder)
-    write(path, yaml.safe_dump(described, sort_keys=False))
+    lines = _changes(study, out)
+    if lines and not overwrite:
+        raise ValueError(
+            f"{out} holds measurements of another configuration:\n  " + "\n  ".join(lines) + "\n"
+            "choose another folder with --out, or --overwrite to delete them"
+        )
+
+
+def note_settings(study: Study, out: Path) -> None:
+    """Write `study.yaml`, having deleted what another configuration left there."""
+    if _changes(study, out):
+        for folder in out.glob("*/*/seed=*"):
+            shutil.rmtree(folder)
+        for name in (FILE, VERDICT, "figure.png", "figure.svg"):
+            (out / name).unlink(missing_ok=True)
+    write(out / "study.yaml", yaml.safe_dump(_described(study), sort_keys=False))
+
+
+def _described(study: Study) -> dict[str, Any]:
+    described: dict[str, Any] = yaml.safe_load(yaml.safe_dump(study.settings.describe()))
+    return described
+
+
+def _changes(study: Study, out: Path) -> list[str]:
+    """Where the settings differ from those of the trials in a folder, one line per key."""
+    path = out / "study.yaml"
+    if not path.is_file() or not any(out.glob("*/*/seed=*")):
+        return []
+    there, now = yaml.safe_load(path.read_text(encoding="utf-8")), _described(study)
+    for key in ("seeds", "norms", "quick"):  # what a trial is, its folder says
+        there.pop(key, None)
+        now.pop(key, None)
+    return differences(there, now)

@@ -44,5 +44,7 @@ def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     mean = float(finite.mean())
     if n == 1:
         return Estimate(mean, math.nan, math.nan, 1)
+    if finite.min() == finite.max():  # the mean of equal numbers need not be that number
+        return Estimate(float(finite[0]), float(finite[0]), float(finite[0]), n)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * finite.std(ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)

@@ -30,9 +30,8 @@ def collect(trials: Iterable[Trial], out: Path) -> pd.DataFrame:
 
 def _infinite(row: Row) -> dict[str, Any]:
     """JSON has no infinity: it is kept as a word."""
-    value = row["value"]
-    words: Mapping[str, float] = {"inf": np.inf, "-inf": -np.inf}
-    return {**row, "value": words.get(value, np.nan) if isinstance(value, str) else value}
+    words: Mapping[Any, float] = {"inf": np.inf, "-inf": -np.inf}
+    return {key: words.get(value, value) for key, value in row.items()}
 
 
 def save(table: pd.DataFrame, folder: Path) -> Path:
@@ -52,27 +51,32 @@ def read(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: run the study first")
     # A norm may be called "none", which pandas would take for a missing value.
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
 
 
-def where(m: pd.DataFrame, **values: Any) -> pd.DataFrame:
+def where(m: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     """The rows with these values in these columns; a column that does not exist has no rows.
 
     A list of values means any of them.
     """
-    for column, value in values.items():
+    for column, value in chosen.items():
         if column not in m:
             return m.iloc[:0]
         m = m[m[column].isin(value) if isinstance(value, list | tuple | set) else m[column] == value]
     return m
 
 
-def per_seed(m: pd.DataFrame, **values: Any) -> pd.Series:
+def values(m: pd.DataFrame, column: str) -> list[Any]:
+    """The values that occur in a column, in order; none if there is no such column."""
+    return sorted(m[column].dropna().unique().tolist()) if column in m else []
+
+
+def per_seed(m: pd.DataFrame, **chosen: Any) -> pd.Series:
     """The value of each seed, index seed, averaged where several rows match."""
-    chosen = where(m, **values)
-    if chosen.empty:
+    rows = where(m, **chosen)
+    if rows.empty:
         return pd.Series(dtype=float)
-    return chosen.groupby("seed")["value"].mean()
+    return rows.groupby("seed")["value"].mean()
 
 
 def difference(a: pd.Series, b: pd.Series) -> list[float]:

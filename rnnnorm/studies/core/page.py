@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,11 @@ from rnnnorm.report.markup import code
 from rnnnorm.studies.core.conclude import VERDICT, describe, read_verdict
 from rnnnorm.studies.core.measurements import read
 from rnnnorm.studies.core.plots import Drawn, Entry, inline_panels, save_figure
-from rnnnorm.studies.core.settings import from_description, study_file
+from rnnnorm.studies.core.settings import from_description, load
 from rnnnorm.studies.core.study import STUDIES, Study
 from rnnnorm.studies.core.template import PAGE
+
+log = logging.getLogger(__name__)
 
 MARKS = {"supported": "✓", "contradicted": "✗", "depends": "±"}
 STANDINGS = {"holds": "✓ holds", "fails": "✗ fails", "open": "? undecided"}
@@ -87,7 +90,7 @@ def conclude_again(out: Path) -> None:
     for name in found:
         study, table = _study(name, out / name), read(out / name)
         old = read_verdict(out / name) or {}
-        new = describe(study, study.judge(table), table, str(old.get("command", "")))
+        new = describe(study, study.verdicts(table), table, str(old.get("command", "")))
         # How many trials there were to be is not in the measurements.
         new |= {key: old[key] for key in ("trials", "measured", "scale", "version", "machine") if key in old}
         write_json(out / name / VERDICT, new)
@@ -99,7 +102,7 @@ def conclude_again(out: Path) -> None:
 def _study(name: str, folder: Path) -> Study:
     path = folder / "study.yaml"
     if not path.is_file():
-        path = study_file(name)
+        return STUDIES[name](load(name))
     return STUDIES[name](from_description(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
 
@@ -109,7 +112,11 @@ def _section(name: str, out: Path) -> Section | None:
     if content is None or not (folder / "measurements.csv").is_file():
         return None
     study = _study(name, folder)
-    panels, legend = inline_panels(study.panels(read(folder)), name)
+    try:
+        panels, legend = inline_panels(study.panels(read(folder)), name)
+    except Exception as error:  # one study must not take the page with it
+        log.warning("the figure of %s could not be drawn: %s: %s", name, type(error).__name__, error)
+        panels, legend = [], []
     path = folder / "study.yaml"
     return Section(study, content, panels, legend, path.read_text(encoding="utf-8") if path.is_file() else "")
 

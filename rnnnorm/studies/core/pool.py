@@ -8,9 +8,9 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -53,32 +53,33 @@ class SharedInterrupt(Interrupt):
     """A request to stop that all processes see.
 
     Args:
-        event: set when the user asks.
+        flag: a byte in shared memory, 1 when the user asks. It has no lock: the signal handler sets it between any two
+            instructions, and a process that is killed must not keep the others waiting.
     """
 
-    def __init__(self, event: Event) -> None:
-        super().__init__(lambda: None)
-        self._event = event
+    def __init__(self, flag: Any) -> None:
+        self._flag = flag
+        self._notify = lambda: None
+        self._before = None
 
     @property
     def requested(self) -> bool:
         """Whether the user has asked to stop."""
-        return self._event.is_set()
+        return bool(self._flag.value)
 
     @requested.setter
     def requested(self, value: bool) -> None:
-        if value:
-            self._event.set()
+        self._flag.value = int(value)
 
 
 _interrupt: Interrupt | None = None  # of a worker process
 
 
-def _start_worker(event: Event) -> None:
+def _start_worker(flag: Any) -> None:
     global _interrupt
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     torch.set_num_threads(1)
-    _interrupt = SharedInterrupt(event)
+    _interrupt = SharedInterrupt(flag)
 
 
 def _in_worker(task: Task) -> Ended:
@@ -96,7 +97,7 @@ def attempt(task: Task, interrupt: Interrupt) -> Ended:
         work(task.study, task.trial, task.out, interrupt)
     except (InterruptedRunError, KeyboardInterrupt):
         return Ended(task, INTERRUPTED)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a parser's answer to what it refuses is SystemExit
         write(task.error, traceback.format_exc())
         reason = cause(error)
         first = (str(reason).strip().splitlines() or [""])[0]
@@ -116,7 +117,8 @@ class Pool:
     def __init__(self, jobs: int, stopping: Any) -> None:
         self.jobs = jobs
         self._context = multiprocessing.get_context("spawn")
-        self._interrupt = SharedInterrupt(self._context.Event())
+        self._flag = RawValue("b", 0)
+        self._interrupt = SharedInterrupt(self._flag)
         self._stopping = stopping
         self._executor: ProcessPoolExecutor | None = None
         self._before: Any = None
@@ -148,6 +150,11 @@ class Pool:
         for process in list((self._executor._processes if self._executor else {}).values()):
             process.terminate()
 
+    def _workers(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(self.jobs, self._context, _start_worker, (self._flag,))
+        return self._executor
+
     def run(self, tasks: Sequence[Task], alone: bool = False) -> Iterator[Ended]:
         """Do the tasks and hand each out as it ends; interrupted ones end as such.
 
@@ -164,16 +171,13 @@ class Pool:
             finally:
                 torch.set_num_threads(threads)
             return
-        if self._executor is None:
-            arguments = (self._interrupt._event,)
-            self._executor = ProcessPoolExecutor(self.jobs, self._context, _start_worker, arguments)
         todo = list(reversed(tasks))
         running: dict[Future[Ended], Task] = {}
         while todo or running:
             # Only as many as there are workers: what is not submitted need not be cancelled.
             while todo and len(running) < self.jobs and not self.interrupted:
                 task = todo.pop()
-                running[self._executor.submit(_in_worker, task)] = task
+                running[self._workers().submit(_in_worker, task)] = task
             if self.interrupted and todo:
                 yield from (Ended(task, INTERRUPTED) for task in reversed(todo))
                 todo.clear()
@@ -181,7 +185,13 @@ class Pool:
             for future in ended:
                 task = running.pop(future)
                 error = future.exception()
-                yield future.result() if error is None else Ended(task, FAILED, f"{type(error).__name__}: {error}")
+                if error is None:
+                    yield future.result()
+                    continue
+                write(task.error, "".join(traceback.format_exception(error)))
+                yield Ended(task, FAILED, f"{type(error).__name__}: {error}")
+                if isinstance(error, BrokenExecutor):  # a worker was killed: the next trials get new ones
+                    self._executor = None
 
 
 def default_jobs() -> int:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rnnnorm.compare.configuration import parameters_of
 from rnnnorm.compare.experiments import find_experiment, folder
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 
@@ -75,7 +77,7 @@ class Settings:
         for key in MACHINE:
             config.get("data", {}).get("init_args", {}).pop(key, None)
         own = {"seeds": list(self.seeds), "norms": list(self.norms), "options": dict(self.options)}
-        return {**own, **config, "quick": self.quick, "real_data": self.data_dir is not None}
+        return {**own, **config, "quick": self.quick, "own": self.own, "real_data": self.data_dir is not None}
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,21 +127,30 @@ def load(
     user: dict[str, Any] = {}
     if own is not None:
         user = _read(find_experiment(own))
-        unknown = set(user.get("options") or {}) - options
+        small = user.pop("quick", {})
+        unknown = {str(key) for part in (user, small) for key in part.get("options", {})} - options
         if unknown:
             raise ValueError(
                 f"{own}: options {', '.join(sorted(unknown))} do not exist in study {name!r}; "
                 f"there are: {', '.join(sorted(options)) or 'none'}"
             )
-        small = user.pop("quick", {})
         for key in ("threads", "out"):  # an experiment file of `rnnnorm compare` is welcome
             user.pop(key, None)
         if "data" in user and "class_path" not in user["data"]:
             raise ValueError(f"{own}: data has no class_path, so it does not say which data")
         if "data" in user and "model" in content and "model" not in user:
             content["model"] = {"init_args": dict(content["model"].get("init_args", {}))}
+        if "data" in user:  # all of it: what it leaves out is not for the study to say
+            content.pop("data", None)
         content = merged(merged(content, user), small if quick else {})
+    data_dir = data_dir or os.environ.get("RNNNORM_DATA") or None
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise ValueError(f"--data-dir {data_dir}: there is no such folder")
+    if "data" in user and data_dir is not None and _reads_files(content["data"]["class_path"]):
+        content["data"].setdefault("init_args", {}).setdefault("data_dir", data_dir)
     chosen = content.get("norms", ["none"]) if norms is None else norms
+    if isinstance(seeds, str) and seeds.strip().isdigit():
+        seeds = int(seeds)
     config: dict[str, Any] = {key: content[key] for key in ("data", "model", "trainer") if key in content}
     return Settings(
         tuple(parse_seeds(content.get("seeds", 1) if seeds is None else seeds)),
@@ -148,7 +159,7 @@ def load(
         config,
         quick,
         "data" in user,
-        data_dir or os.environ.get("RNNNORM_DATA"),
+        data_dir,
     )
 
 
@@ -161,6 +172,7 @@ def from_description(described: Mapping[str, Any]) -> Settings:
         described["options"],
         config,
         bool(described.get("quick")),
+        bool(described.get("own")),
         data_dir="" if described.get("real_data") else None,
     )
 
@@ -170,11 +182,43 @@ def with_seeds(settings: Settings, number: int) -> Settings:
     return replace(settings, seeds=settings.seeds[:number])
 
 
+def _reads_files(class_path: str) -> bool:
+    """Whether a data module has the key `data_dir`; one that cannot be imported is complained about later."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        cls = getattr(import_module(module or "rnnnorm.data"), name)
+    except (ImportError, AttributeError):
+        return False
+    return "data_dir" in parameters_of(cls)
+
+
 def _read(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected keys and values, got {type(content).__name__}")
-    unknown = set(content) - {*KEYS, "threads", "out"}
+    """A settings file; empty keys are as if they were not there.
+
+    Raises:
+        ValueError: no YAML, a key that does not exist, or a value of another kind.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    return _checked(content, str(path))
+
+
+def _checked(given: Any, where: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ValueError(f"{where}: expected keys and values, got {type(given).__name__}")
+    unknown = {str(key) for key in given} - {*KEYS, "threads", "out"}
     if unknown:
-        raise ValueError(f"{path}: unknown keys {', '.join(sorted(map(str, unknown)))}; there are: {', '.join(KEYS)}")
+        raise ValueError(f"{where}: unknown keys {', '.join(sorted(unknown))}; there are: {', '.join(KEYS)}")
+    content: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    for key in ("options", "data", "model", "trainer"):
+        if not isinstance(content.get(key, {}), dict):
+            raise ValueError(f"{where}: {key} must be keys and values, got {content[key]!r}")
+    if not isinstance(content.get("seeds", 1), int | list | str):
+        raise ValueError(f"{where}: seeds must be a number of seeds or a list of them, got {content['seeds']!r}")
+    if not isinstance(content.get("norms", ""), list | str):
+        raise ValueError(f"{where}: norms must be a list of normalizers, got {content['norms']!r}")
+    if "quick" in content:
+        content["quick"] = _checked(content["quick"], f"{where}: quick")
     return content

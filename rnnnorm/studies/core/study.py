@@ -76,6 +76,10 @@ class Study(ABC):
         """Sentences made from the measurements that belong beside the figure; advice, above all."""
         return []
 
+    def verdicts(self, m: pd.DataFrame) -> list[Verdict]:
+        """The verdicts on what has been measured: a claim without any effect has none."""
+        return [verdict for verdict in self.judge(m) if verdict.headline.effect.n > 0]
+
     def claim(self, key: str) -> Claim:
         """One of the claims by its key."""
         return next(claim for claim in self.claims if claim.key == key)

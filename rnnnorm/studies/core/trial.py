@@ -39,10 +39,10 @@ class Trial:
     @property
     def arm(self) -> str:
         """The folder of its conditions, `batch_size=4,lr=0.1`; "all" if there are none."""
-        parts = [f"{key}={_word(value)}" for key, value in self.conditions.items()]
-        name = re.sub(r"[^\w=.,+-]", "_", ",".join(parts)) or "all"
-        # File systems take 255 bytes; what is cut off must not make two arms one.
-        return name if len(name) <= 120 else f"{name[:110]}-{zlib.crc32(name.encode()):08x}"
+        whole = ",".join(f"{key}={value}" for key, value in self.conditions.items()) or "all"
+        name = re.sub(r"[^A-Za-z0-9_=.,+-]", "_", whole)
+        # File systems take 255 bytes; what is replaced or cut off must not make two arms one.
+        return name if name == whole and len(name) <= 120 else f"{name[:110]}-{zlib.crc32(whole.encode()):08x}"
 
     def run(self, out: Path) -> Run:
         """Its place below the folder of a study: `<arm>/<norm>/seed=<k>/`."""
@@ -62,8 +62,7 @@ class Trial:
             rows = json.loads(self.measured(out).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return rows if isinstance(rows, list) else None
-
-
-def _word(value: Condition) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        complete = isinstance(rows, list) and all(
+            isinstance(row, dict) and {"quantity", "value"} <= {*row} for row in rows
+        )
+        return rows if complete else None

@@ -120,10 +120,12 @@ def judge(claim: Claim, unit: str, cases: Sequence[Case], says: str = "", headli
         headline: index of the case that stands in the table of claims.
 
     Raises:
-        ValueError: no case was given.
+        ValueError: no case was given, or there is no case `headline`.
     """
     if not cases:
         raise ValueError(f"claim {claim.key!r}: no case to judge it by")
+    if not 0 <= headline < len(cases):
+        raise ValueError(f"claim {claim.key!r}: there is no case {headline} among {len(cases)} to stand in the table")
     ordered = [cases[headline], *(case for k, case in enumerate(cases) if k != headline)]
     measured = [case for case in ordered if case.effect.n > 0]
     standings = {case.standing for case in measured}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 from collections.abc import Iterable
+from contextlib import redirect_stderr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,22 @@ def _comparison(trial: Trial, out: Path) -> Comparison:
 @lru_cache(maxsize=4)
 def _parsed(path: str, out: str, norm: str, text: str) -> Comparison:
     """One comparison per arm and norm; `text` is there so that a changed file is not taken for the old one."""
-    return Comparison(["-c", path, "--norms", norm, "--seeds", "1", "--out", out])
+    return parse(path, norm, out)
+
+
+def parse(path: str, norm: str, out: str) -> Comparison:
+    """The configuration of an arm.
+
+    Raises:
+        ValueError: with what the parser has to say about it.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return Comparison(["-c", path, "--norms", norm, "--seeds", "1", "--out", out])
+    except SystemExit as error:
+        lines = [line.strip() for line in said.getvalue().splitlines() if line.strip()]
+        raise ValueError("; ".join(line for line in lines if not line.startswith(("usage:", "tip:")))) from error
 
 
 def _log(rows: Iterable[Row], folder: Path) -> None:
