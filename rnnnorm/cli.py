@@ -137,9 +137,11 @@ def _report(args: list[str]) -> int:
     if any(Path(folder).glob("*/measurements.csv")):
         from rnnnorm.studies.core import page as studies
 
-        studies.conclude_again(Path(folder))
+        problems = studies.conclude_again(Path(folder))
         print(f"report: {studies.build(Path(folder))}")
-        return 0
+        for problem in problems:
+            print(f"rnnnorm report: {problem}", file=sys.stderr)
+        return 1 if problems else 0
     from rnnnorm.compare.progress import make_console
     from rnnnorm.report import build, summary_table
 

@@ -123,6 +123,8 @@ def _changes(study: Study, out: Path) -> list[str]:
     if not path.is_file() or not any(out.glob("*/*/seed=*")):
         return []
     there, now = yaml.safe_load(path.read_text(encoding="utf-8")), _described(study)
+    if not isinstance(there, dict):
+        return [f"{path} cannot be read"]
     for key in ("seeds", "norms", "quick"):  # what a trial is, its folder says
         there.pop(key, None)
         now.pop(key, None)

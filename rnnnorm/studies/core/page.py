@@ -19,7 +19,7 @@ from rnnnorm._version import __version__
 from rnnnorm.compare.record import write, write_json
 from rnnnorm.report.markup import code
 from rnnnorm.studies.core.conclude import VERDICT, describe, read_verdict
-from rnnnorm.studies.core.measurements import read
+from rnnnorm.studies.core.measurements import FILE, read
 from rnnnorm.studies.core.plots import Drawn, Entry, inline_panels, save_figure
 from rnnnorm.studies.core.settings import from_description, load
 from rnnnorm.studies.core.study import STUDIES, Study
@@ -78,32 +78,43 @@ def build(out: Path) -> Path:
     return path
 
 
-def conclude_again(out: Path) -> None:
+def conclude_again(out: Path) -> list[str]:
     """Verdicts and figures of every study in a folder, from its `measurements.csv` alone.
+
+    Returns:
+        What went wrong, a line for each study that could not be concluded.
 
     Raises:
         ValueError: there is no study in the folder.
     """
-    found = [name for name in STUDIES if (out / name / "measurements.csv").is_file()]
+    found = [name for name in STUDIES if (out / name / FILE).is_file()]
     if not found:
-        raise ValueError(f"{out} holds no study: expected folders <study>/ with measurements.csv")
+        raise ValueError(f"{out} holds no study: expected folders <study>/ with {FILE}")
+    problems = []
     for name in found:
-        study, table = _study(name, out / name), read(out / name)
-        old = read_verdict(out / name) or {}
-        new = describe(study, study.verdicts(table), table, str(old.get("command", "")))
-        # How many trials there were to be is not in the measurements.
-        new |= {key: old[key] for key in ("trials", "measured", "scale", "version", "machine") if key in old}
-        write_json(out / name / VERDICT, new)
-        panels = study.panels(table)
-        if panels:
-            save_figure(panels, out / name, study.question)
+        try:
+            _conclude_again(name, out / name)
+        except Exception as error:  # one study must not take the others with it
+            problems.append(f"{name} could not be concluded, {type(error).__name__}: {error}")
+    return problems
+
+
+def _conclude_again(name: str, folder: Path) -> None:
+    study, table = _study(name, folder), read(folder)
+    old = read_verdict(folder) or {}
+    new = describe(study, study.verdicts(table), table, str(old.get("command", "")))
+    # How many trials there were to be is not in the measurements.
+    new |= {key: old[key] for key in ("trials", "measured", "scale", "version", "machine") if key in old}
+    write_json(folder / VERDICT, new)
+    panels = study.panels(table)
+    if panels:
+        save_figure(panels, folder, study.question)
 
 
 def _study(name: str, folder: Path) -> Study:
     path = folder / "study.yaml"
-    if not path.is_file():
-        return STUDIES[name](load(name))
-    return STUDIES[name](from_description(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    described = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return STUDIES[name](from_description(described) if isinstance(described, dict) else load(name))
 
 
 def _section(name: str, out: Path) -> Section | None:

@@ -176,8 +176,12 @@ class Pool:
         while todo or running:
             # Only as many as there are workers: what is not submitted need not be cancelled.
             while todo and len(running) < self.jobs and not self.interrupted:
-                task = todo.pop()
-                running[self._workers().submit(_in_worker, task)] = task
+                try:
+                    running[self._workers().submit(_in_worker, todo[-1])] = todo[-1]
+                except BrokenExecutor:  # a worker was killed while nobody was waiting for it
+                    self._executor = None
+                    break
+                todo.pop()
             if self.interrupted and todo:
                 yield from (Ended(task, INTERRUPTED) for task in reversed(todo))
                 todo.clear()

@@ -145,7 +145,7 @@ def load(
         content = merged(merged(content, user), small if quick else {})
     data_dir = data_dir or os.environ.get("RNNNORM_DATA") or None
     if data_dir is not None and not Path(data_dir).is_dir():
-        raise ValueError(f"--data-dir {data_dir}: there is no such folder")
+        raise ValueError(f"no folder {data_dir}, where --data-dir or RNNNORM_DATA says that data lie")
     if "data" in user and data_dir is not None and _reads_files(content["data"]["class_path"]):
         content["data"].setdefault("init_args", {}).setdefault("data_dir", data_dir)
     chosen = content.get("norms", ["none"]) if norms is None else norms
@@ -184,7 +184,7 @@ def with_seeds(settings: Settings, number: int) -> Settings:
 
 def _reads_files(class_path: str) -> bool:
     """Whether a data module has the key `data_dir`; one that cannot be imported is complained about later."""
-    module, _, name = class_path.rpartition(".")
+    module, _, name = str(class_path).rpartition(".")
     try:
         cls = getattr(import_module(module or "rnnnorm.data"), name)
     except (ImportError, AttributeError):

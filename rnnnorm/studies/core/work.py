@@ -6,13 +6,14 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning import seed_everything
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
@@ -52,18 +53,19 @@ def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:
                 with Path(os.devnull).open("w") as nowhere, Display(Console(file=nowhere), 1) as display:
                     result = execute(comparison, run, interrupt, display)
             trained = Trained(run, result, comparison)
-            rows = list(study.measure(trial, trained))
+            interrupt.check()
+            rows = _measured(study, trial, trained)
     else:
-        rows = list(study.measure(trial, None))
-    interrupt.check()
+        rows = _measured(study, trial, None)
     _log(rows, run.folder)
-    keep(rows, trial, out)
+    write(trial.measured(out), json.dumps(rows, allow_nan=False) + "\n")
 
 
-def keep(rows: Iterable[Row], trial: Trial, out: Path) -> None:
-    """Write the measurements of a trial; infinities are kept as words, which JSON has no numbers for."""
-    plain = [{key: _plain(value) for key, value in row.items()} for row in rows]
-    write(trial.measured(out), json.dumps(plain, allow_nan=False) + "\n")
+def _measured(study: Study, trial: Trial, trained: Trained | None) -> list[dict[str, Any]]:
+    """The rows of a trial as JSON has them: infinities as words, NaN as null."""
+    # A study that draws without saying from which seed must not depend on the trials before.
+    seed_everything(trial.seed, workers=True, verbose=False)
+    return [{key: _plain(value) for key, value in row.items()} for row in study.measure(trial, trained)]
 
 
 def _plain(value: Any) -> Any:
@@ -103,7 +105,7 @@ def parse(path: str, norm: str, out: str) -> Comparison:
         raise ValueError("; ".join(line for line in lines if not line.startswith(("usage:", "tip:")))) from error
 
 
-def _log(rows: Iterable[Row], folder: Path) -> None:
+def _log(rows: Sequence[Row], folder: Path) -> None:
     """What was measured, to TensorBoard: against its `t` where it has one, else a single point."""
     rows = [row for row in rows if isinstance(row["value"], int | float) and math.isfinite(row["value"])]
     if not rows:
@@ -111,4 +113,6 @@ def _log(rows: Iterable[Row], folder: Path) -> None:
     with SummaryWriter(str(folder)) as writer:
         for row in rows:
             where = [str(v) for k, v in row.items() if k not in ("quantity", "value", "t") and v is not None]
-            writer.add_scalar("/".join(["measured", str(row["quantity"]), *where]), row["value"], int(row.get("t", 0)))
+            writer.add_scalar(
+                "/".join(["measured", str(row["quantity"]), *where]), row["value"], int(row.get("t") or 0)
+            )
