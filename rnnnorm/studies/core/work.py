@@ -90,6 +90,10 @@ def _parsed(path: str, out: str, norm: str, text: str) -> Comparison:
     return parse(path, norm, out)
 
 
+_UNIONS = ("usage:", "tip:", "Does not validate", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
+"""How the lines begin in which a parser talks about union types."""
+
+
 def parse(path: str, norm: str, out: str) -> Comparison:
     """The configuration of an arm.
 
@@ -100,9 +104,9 @@ def parse(path: str, norm: str, out: str) -> Comparison:
     try:
         with redirect_stderr(said):
             return Comparison(["-c", path, "--norms", norm, "--seeds", "1", "--out", out])
-    except SystemExit as error:
-        lines = [line.strip() for line in said.getvalue().splitlines() if line.strip()]
-        raise ValueError("; ".join(line for line in lines if not line.startswith(("usage:", "tip:")))) from error
+    except SystemExit:
+        lines = [line.strip().removeprefix("- ").removeprefix("error: ") for line in said.getvalue().splitlines()]
+        raise ValueError(" ".join(line for line in lines if line and not line.startswith(_UNIONS))) from None
 
 
 def _log(rows: Sequence[Row], folder: Path) -> None:
