@@ -90,7 +90,15 @@ def _parsed(path: str, out: str, norm: str, text: str) -> Comparison:
     return parse(path, norm, out)
 
 
-_UNIONS = ("usage:", "tip:", "Does not validate", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
+_UNIONS = (
+    "usage:",
+    "tip:",
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Given value",
+)
 """How the lines begin in which a parser talks about union types."""
 
 
