@@ -1,0 +1,199 @@
+"""What all probes have in common: when to measure, where to write, what to keep."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rnnnorm.probes.heat_maps import HeatMap
+from rnnnorm.probes.recording import networks, record
+from rnnnorm.probes.table import Table
+
+FIRST_DRAWING = 32
+"""Measurements before the first heat map; each further one comes after twice as many."""
+
+
+@dataclass
+class Measurement:
+    """What a probe found at one training step.
+
+    Args:
+        scalars: single numbers, by the end of their tag.
+        rows: quantities against t, (T,), by the name of their series.
+        histograms: values whose distribution matters, by the end of their tag.
+    """
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    histograms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Probe(L.Callback):
+    """A callback that measures, from time to time, in an ordinary training step, and leaves the training as it is.
+
+    It works in any Trainer with any LightningModule that contains `rnnnorm.LSTM`, `GRU` or `RNN`. Numbers go to every
+    logger under `probe/<name>/…` (those that are finite); histograms and heat maps (t × training step) to
+    TensorBoard. A heat map is drawn after 32, 64, 128, … measurements and at the end. The step on the axis is
+    `trainer.global_step` before the training step: 0 is the network as it was initialized.
+
+    Everything is part of the checkpoint: a resumed run goes on with its tables. In distributed training every process
+    takes part, and rank zero measures its own batches and writes.
+
+    Args:
+        every: training batches from one measurement to the next.
+
+    Raises:
+        ValueError: `every` below 1; at the start of training, a model without a recurrent network.
+    """
+
+    name: ClassVar[str]
+    heat_maps: ClassVar[tuple[HeatMap, ...]] = ()
+
+    def __init__(self, every: int = 100) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1 training step, got {every}")
+        self.every = every
+        self.tables: dict[str, Table] = {}
+        """By series, such as "gradient/l0/h"."""
+        self._batches = self._due = self._measured = self._drawn = self._step = 0
+        self._block = ExitStack()
+        self._watched: Any = None
+        self._watching = False
+
+    @abstractmethod
+    def measure(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> Measurement:
+        """Look at what happened in a training step, which is over; `watched` is what `watch` gave."""
+
+    def watch(self, pl_module: L.LightningModule) -> AbstractContextManager[Any]:
+        """A block around the training step to be measured; by default a `record` of rows and active rows only."""
+        return record(pl_module, states=False)
+
+    @property
+    def table(self) -> NDArray[Any]:
+        """The first series of the first heat map, (measurements, T), nan where there was no step t.
+
+        `tables` has all series, at the end of training as at any time before.
+        """
+        return self._first().array()
+
+    @property
+    def steps(self) -> list[int]:
+        """Training step of each row of `table`."""
+        return self._first().steps
+
+    def _first(self) -> Table:
+        shown = (table for heat_map in self.heat_maps for table in heat_map.panels(self.tables).values())
+        return next(shown, Table())
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse models in which there is nothing to measure; begin anew where training does."""
+        networks(pl_module)
+        if trainer.global_step == 0:
+            self.tables = {}
+            self._batches = self._due = self._measured = self._drawn = self._step = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Begin to watch if it is time to."""
+        self._stop_watching()
+        due = self._batches >= self._due
+        # A network that starts from data is about to be initialized by a copy of itself: the next batch, then.
+        if due and not any(network.needs_data for network in networks(pl_module).values()):
+            self._due = self._batches + self.every
+            self._step = trainer.global_step
+            self._watched = self._block.enter_context(self.watch(pl_module))
+            self._watching = True
+        self._batches += 1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure what was watched."""
+        if not self._watching:
+            return
+        watched = self._watched
+        self._stop_watching()
+        if trainer.is_global_zero:
+            self._take(trainer, pl_module, watched)
+
+    @torch.no_grad()
+    def _take(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> None:
+        found = self.measure(trainer, pl_module, watched)
+        for name, row in found.rows.items():
+            self.tables.setdefault(name, Table()).add(self._step, row)
+        self._measured += 1
+        self._write(trainer, found)
+        if self._measured >= FIRST_DRAWING and self._measured & (self._measured - 1) == 0:
+            self._draw(trainer)
+
+    def _write(self, trainer: L.Trainer, found: Measurement) -> None:
+        # TensorBoard draws nothing for nan, other loggers refuse it.
+        scalars = {f"probe/{self.name}/{tag}": value for tag, value in found.scalars.items() if math.isfinite(value)}
+        for logger in trainer.loggers:
+            if scalars:
+                logger.log_metrics(scalars, step=self._step)
+        for writer in _tensorboards(trainer):
+            for tag, values in found.histograms.items():
+                finite = values[torch.isfinite(values)]
+                if len(finite):
+                    writer.add_histogram(f"probe/{self.name}/{tag}", finite.float().cpu(), self._step)
+
+    def _draw(self, trainer: L.Trainer) -> None:
+        self._drawn = self._measured
+        for writer in _tensorboards(trainer):
+            for heat_map in self.heat_maps:
+                figure = heat_map.draw(self.tables)
+                if figure is not None:
+                    writer.add_figure(f"probe/{self.name}/{heat_map.series}", figure, self._step)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last heat maps."""
+        self._stop_watching()
+        if trainer.is_global_zero and self._measured > self._drawn:
+            self._draw(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop watching a step that did not end, such as one that a hook skipped."""
+        self._stop_watching()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Put everything back."""
+        self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        self._watched, self._watching = None, False
+        self._block.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        counts = {name: getattr(self, name) for name in ("_batches", "_due", "_measured", "_drawn", "_step")}
+        return {"counts": counts, "tables": {name: table.state_dict() for name, table in self.tables.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what the checkpoint kept."""
+        vars(self).update(state_dict["counts"])
+        self.tables = {}
+        for name, state in state_dict["tables"].items():
+            self.tables[name] = Table()
+            self.tables[name].load_state_dict(state)
+
+
+def _tensorboards(trainer: L.Trainer) -> list[Any]:
+    """The writers of all TensorBoard loggers."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def finite_mean(row: Tensor) -> float:
+    """Mean of the finite entries; nan if there are none."""
+    found = row[torch.isfinite(row)]
+    return float(found.double().mean()) if len(found) else math.nan

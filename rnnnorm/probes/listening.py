@@ -1,0 +1,170 @@
+"""Stand between a recurrent network and its cell, and pass on everything as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
+
+from rnnnorm.equations import Cell, CellNorms, Layer, Noise
+from rnnnorm.probes.pre_activations import pre_activations
+from rnnnorm.stack import RecurrentStack
+
+if TYPE_CHECKING:
+    from rnnnorm.probes.recording import LayerRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Listener:
+    """Somebody who wants records of a network's layers.
+
+    Args:
+        layers: where they go.
+        prefix: what their names begin with.
+        states: whether the states are wanted.
+        gates: whether the pre-activations are wanted.
+    """
+
+    layers: dict[str, LayerRecord]
+    prefix: str
+    states: bool
+    gates: bool
+
+
+class Tap:
+    """Takes the place of a network's `run_direction` and records each call for all listeners.
+
+    Only for the time of a call the network gets another backend, cell and noise; an exception puts them back, too.
+
+    Args:
+        network: the network.
+        new_record: makes the record of a run.
+    """
+
+    def __init__(self, network: RecurrentStack, new_record: Callable[..., LayerRecord]) -> None:
+        self.network, self.new_record = network, new_record
+        self.listeners: list[Listener] = []
+
+    def __call__(
+        self, rows: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], suffix: str, quiet: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`RecurrentStack.run_direction`, and a record."""
+        network = self.network
+        initial = dict(zip(network.cell.states, (state.detach() for state in states), strict=True))
+        record = self.new_record(active=batch_sizes.tolist(), inputs=rows.detach(), initial=initial)
+        before = network.backend, network.cell, network.noise
+        if any(listener.states for listener in self.listeners):
+            network.backend = "reference"
+            options = {f.name: getattr(network.noise, f.name) for f in fields(Noise)}
+            network.noise = _HeardNoise(**options, record=record)
+            if any(listener.gates for listener in self.listeners):
+                network.cell = cast(Cell, _HeardCell(network.cell, record))
+        try:
+            result = type(network).run_direction(network, rows, batch_sizes, states, suffix, quiet)
+        finally:
+            network.backend, network.cell, network.noise = before
+        for listener in self.listeners:
+            listener.layers[listener.prefix + suffix.removeprefix("_")] = record
+        return result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the network, which is being made, is an ordinary one.
+
+        Raises:
+            TypeError: no copy of the network is being made.
+        """
+        made = memo.get(id(self.network))
+        if made is None:
+            raise TypeError(f"a {type(self.network).__name__} cannot be copied while it is recorded")
+        return MethodType(type(made).run_direction, made)
+
+    def __reduce__(self) -> Any:
+        """Nothing that could be kept."""
+        raise TypeError(f"a {type(self.network).__name__} cannot be pickled while it is recorded")
+
+
+def listen(network: RecurrentStack, listener: Listener, new_record: Callable[..., LayerRecord]) -> Callable[[], None]:
+    """Begin to record a network for a listener; returns what ends it again."""
+    # In the instance's dictionary: the class keeps its method, and other networks do not notice.
+    tap = vars(network).get("run_direction")
+    if not isinstance(tap, Tap):
+        tap = vars(network)["run_direction"] = Tap(network, new_record)
+    tap.listeners.append(listener)
+
+    def remove() -> None:
+        tap.listeners.remove(listener)
+        if not tap.listeners:
+            del vars(network)["run_direction"]
+
+    return remove
+
+
+@dataclass(frozen=True)
+class _HeardNoise(Noise):
+    """The same noise; every step ends with `zone`, which returns the states as the network has them."""
+
+    record: LayerRecord | None = None
+
+    def zone(self, old: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        states = super().zone(old, new)
+        if self.record is not None:
+            self.record.add_states(states)
+        return states
+
+
+class _HeardCell:
+    """A cell that also notes the pre-activations of each step."""
+
+    def __init__(self, cell: Cell, record: LayerRecord) -> None:
+        self._cell, self._record = cell, record
+        self._layers: tuple[Layer, _HeardLayer] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cell, name)
+
+    def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
+        if self._layers is None or self._layers[0] is not layer:
+            options = {f.name: getattr(layer, f.name) for f in fields(Layer)}
+            last: dict[str, Tensor] = {}
+            norms = cast(CellNorms, _HeardNorms(layer.norms, last))
+            self._layers = layer, _HeardLayer(**{**options, "cell": self._cell, "norms": norms}, last=last)
+        heard = self._layers[1]
+        after = self._cell.step(heard, gates_x, states, t)
+        self._record.gates.append(pre_activations(heard, heard.last, gates_x, states, after).detach())
+        return after
+
+
+@dataclass(frozen=True)
+class _HeardLayer(Layer):
+    """A layer that remembers the products of its last step: "hidden", "sum", and what its normalizers returned."""
+
+    last: dict[str, Tensor] = field(default_factory=dict)
+
+    def gates_h(self, h: Tensor, t: int) -> Tensor:
+        self.last["hidden"] = super().gates_h(h, t)
+        return self.last["hidden"]
+
+    def gates(self, gates_x: Tensor, h: Tensor, t: int) -> Tensor:
+        self.last["sum"] = super().gates(gates_x, h, t)
+        return self.last["sum"]
+
+
+class _HeardNorms:
+    """The normalizers of a layer, of which those at `joint` and `candidate` leave what they returned in `last`."""
+
+    def __init__(self, norms: CellNorms, last: dict[str, Tensor]) -> None:
+        self._norms, self._last = norms, last
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._norms, name)
+        if name not in ("joint", "candidate") or found is None:
+            return found
+
+        def call(x: Tensor, t: int = 0) -> Tensor:
+            self._last[name] = found(x, t)
+            return self._last[name]
+
+        return call

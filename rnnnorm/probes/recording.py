@@ -1,0 +1,171 @@
+"""Keep every state of a recurrent network while it runs, so that gradients can be read off per timestep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnnorm.norms import Normalizer
+from rnnnorm.probes.listening import Listener, listen
+from rnnnorm.recurrent import Recurrent
+
+
+@dataclass
+class LayerRecord:
+    """One layer and direction in one run over a batch of sequences; in the reverse direction t counts from the end.
+
+    Args:
+        active: B_t, active rows of each step.
+        inputs: the packed rows (N, I) that entered the layer, detached.
+        initial: h_0, and c_0 if the cell has one, (B, H), detached.
+        states: per state ("h", "c") its value after each step, (B_t, H) (h (B_t, proj_size) with a projection); part of
+            the graph, and with a `.grad` after the backward pass where one was recorded. Zoneout is applied.
+        gates: the pre-activations a_t of each step, (B_t, G·H) in torch's order of gates, detached: what σ and tanh
+            (or φ) see, normalizers, bias and peepholes included. Empty unless asked for.
+    """
+
+    active: list[int]
+    inputs: Tensor
+    initial: dict[str, Tensor]
+    states: dict[str, list[Tensor]] = field(default_factory=dict)
+    gates: list[Tensor] = field(default_factory=list)
+
+    def add_states(self, states: tuple[Tensor, ...]) -> None:
+        """Take in the states after the next step."""
+        for name, state in zip(self.initial, states, strict=True):
+            if state.requires_grad:
+                state.retain_grad()
+            self.states.setdefault(name, []).append(state)
+
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """‖∂L/∂h_t‖ (and ‖∂L/∂c_t‖) per step, (T,) float64.
+
+        Frobenius norms over the B_t active rows of the total derivative: all that h_t does to the loss L of the last
+        backward pass, by later steps, too. A step that had no influence on the loss has norm 0.
+        """
+        return {name: _norms(states) for name, states in self.states.items()}
+
+
+def _norms(states: list[Tensor]) -> Tensor:
+    squares = []
+    for state in states:
+        gradient = state.grad if state.is_leaf or state.retains_grad else None
+        squares.append(
+            state.new_zeros((), dtype=torch.float64) if gradient is None else gradient.double().square().sum()
+        )
+    return torch.stack(squares).sqrt()
+
+
+class Recording:
+    """What the networks inside a module did when they ran last.
+
+    Attributes:
+        layers: the record of each layer and direction, "l0", "l0_reverse", "l1", …; where a module contains several
+            recurrent networks, after the path of the network, as in "encoder.l0".
+    """
+
+    def __init__(self) -> None:
+        self.layers: dict[str, LayerRecord] = {}
+
+
+def networks(module: nn.Module) -> dict[str, Recurrent[Any]]:
+    """The recurrent networks inside a module by the prefix of their layers' names: "" for a single one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = {path: network for path, network in module.named_modules() if isinstance(network, Recurrent)}
+    if not found:
+        raise ValueError(f"{type(module).__name__} contains no recurrent network: no rnnnorm.LSTM, GRU or RNN")
+    if len(found) == 1:
+        return {"": next(iter(found.values()))}
+    return {path + "." if path else "": network for path, network in found.items()}
+
+
+def directions(module: nn.Module) -> Iterator[tuple[str, Recurrent[Any], str]]:
+    """Every layer and direction: its name in a recording, its network, and what the names of its weights end in."""
+    for prefix, network in networks(module).items():
+        for layer in range(network.num_layers):
+            for suffix in network.suffixes(layer):
+                yield prefix + suffix.removeprefix("_"), network, suffix
+
+
+def normalizers(module: nn.Module) -> dict[str, Normalizer]:
+    """The normalizers of activations inside recurrent networks, by layer and place: "l0/hidden", "l0/between", …."""
+    found = {}
+    for prefix, network in networks(module).items():
+        for path, normalizer in network.named_modules():
+            if isinstance(normalizer, Normalizer):
+                between = path.startswith("between_")
+                name = path.removeprefix("between_") + "/between" if between else path.removeprefix("norms_")
+                found[prefix + name.replace(".", "/")] = normalizer
+    return found
+
+
+@contextmanager
+def record(module: nn.Module, gates: bool = False, states: bool = True) -> Iterator[Recording]:
+    """Record the recurrent networks inside a module for the time of a `with` block.
+
+    Each network runs step by step on the eager reference, which every other backend agrees with; parameters,
+    statistics, state dict and hooks are those of an ordinary run. A network that runs more than once leaves the record
+    of its last run. Blocks can be nested and overlap; a network then still runs once.
+
+    Args:
+        module: any module that contains `rnnnorm.LSTM`, `GRU` or `RNN`.
+        gates: keep the pre-activations, too.
+        states: keep the states; without them and without gates, only `active`, `inputs` and `initial` are recorded, and
+            the network runs on its own backend.
+
+    Raises:
+        ValueError: the module contains no recurrent network.
+
+    Example:
+        >>> with record(model) as recording:
+        ...     model(x)[0].sum().backward()
+        >>> recording.layers["l0"].gradient_norms()["h"]  # (T,)
+    """
+    found = networks(module)
+    recording = Recording()
+    listeners = {prefix: Listener(recording.layers, prefix, states or gates, gates) for prefix in found}
+    removals = []
+    try:
+        for prefix, network in found.items():
+            removals.append(listen(network, listeners[prefix], LayerRecord))
+        yield recording
+    finally:
+        for remove in removals:
+            remove()
+
+
+def growth(norms: Tensor, start: int, stop: int) -> float:
+    """The factor by which a gradient's norm grows per step back in time.
+
+        log ‖∂L/∂h_t‖ ≈ α - t · log(growth),  t = start … stop - 1,  by least squares
+
+    Above 1 gradients explode on their way back, below 1 they vanish.
+
+    Args:
+        norms: (T,), such as one of `LayerRecord.gradient_norms`.
+        start: first step.
+        stop: step after the last one.
+
+    Returns:
+        the factor; nan if a norm in the range is 0 or not finite.
+
+    Raises:
+        ValueError: fewer than two steps, or steps that do not exist.
+    """
+    if not 0 <= start <= stop - 2 or stop > len(norms):
+        raise ValueError(f"growth needs two steps or more of 0 … {len(norms) - 1}, got start={start}, stop={stop}")
+    y = norms[start:stop].detach().double().log()
+    if not bool(torch.isfinite(y).all()):
+        return math.nan
+    t = torch.arange(stop - start, dtype=torch.float64, device=y.device)
+    t = t - t.mean()
+    return math.exp(-float((t * (y - y.mean())).sum() / t.square().sum()))

@@ -1,0 +1,239 @@
+"""Probes inside a Trainer: they measure when they should, write where they should, and disturb nothing."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from tasks.tiny import Batches, batches_of, model_of, trainer_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+import rnnnorm
+from rnnnorm.probes import ALL, EvaluationGap, GradientFlow, Probe, Saturation, all_probes
+from rnnnorm.tasks.divergence import StopOnDivergence
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+STEPS = 3  # training batches of one epoch
+
+
+class Memory(Logger):
+    """A logger that TensorBoard has nothing to do with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, dict[int, float]] = {}
+
+    name = version = "memory"
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            self.seen.setdefault(name, {})[int(step or 0)] = value
+
+
+class Foreign(L.LightningModule):
+    """Somebody's own model, around a GRU of ours, with padded batches."""
+
+    def __init__(self, norm: str = "bn-timestep", returns: bool = True) -> None:
+        super().__init__()
+        self.encoder = rnnnorm.GRU(3, 5, norm=norm, batch_first=True)
+        self.returns = returns
+
+    def loss(self, batch: Tensor) -> Tensor:
+        return self.encoder(batch)[0].square().mean()
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return self.loss(batch)
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor] | None:
+        loss = self.loss(batch)
+        self.log("val_loss", loss)
+        return {"loss": loss} if self.returns else None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(
+    probes: list[Probe], task: str = "tagging", epochs: int = 2, model: L.LightningModule | None = None, **keys: Any
+) -> tuple[L.LightningModule, L.Trainer]:
+    torch.manual_seed(3)
+    trainer_keys = {k: keys.pop(k) for k in list(keys) if k in ("logger", "fast_dev_run", "callbacks")}
+    model = model or model_of(task, num_layers=2, **keys)
+    callbacks = [*trainer_keys.pop("callbacks", []), *probes]
+    trainer = trainer_of(max_epochs=epochs, callbacks=callbacks, **trainer_keys)
+    trainer.fit(model, batches_of(task), batches_of(task, 7))
+    return model, trainer
+
+
+def foreign_batches() -> Batches:
+    return Batches(torch.randn(4, 6, 3) for _ in range(STEPS))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("norm", "task", "keys"),
+    [
+        ("bn-timestep", "tagging", {"dropout": 0.3}),
+        ("bn-shared", "classification", {"cell": "gru"}),
+        ("ln", "classification", {"bidirectional": True, "cell_options": {"zoneout": 0.2}}),
+        ("wn:init=data", "tagging", {}),
+        ("wn-mobn", "tagging", {}),
+        ("none", "regression", {"cell": "rnn-identity", "initial_state_noise": 0.1}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_training_ends_where_it_would_have_ended(norm: str, task: str, keys: dict[str, Any]) -> None:
+    plain, trainer = fit([], task, norm=norm, **keys)
+    after = torch.rand(1)
+    probes = all_probes(every=2)
+    probed, other = fit(probes, task, norm=norm, **keys)
+    assert torch.equal(torch.rand(1), after), "the random stream has moved"
+    assert trainer.global_step == other.global_step == 2 * STEPS
+    expected = plain.state_dict()
+    for name, value in probed.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+    for name, value in trainer.callback_metrics.items():
+        torch.testing.assert_close(other.callback_metrics[name], value, rtol=1e-4, atol=1e-6)
+    first = 1 if "data" in norm else 0  # a network that starts from data has nothing to show before
+    assert probes[0].steps == list(range(first, 2 * STEPS, 2))
+    assert "run_direction" not in vars(probed.recurrent)
+
+
+def test_every_probe_measures_and_tells_every_logger(tmp_path: Path) -> None:
+    memory = Memory()
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    probes = all_probes(every=1)
+    fit(probes, norm="bn-timestep", logger=[logger, memory])
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()
+    for probe in probes:
+        own = {tag: points for tag, points in memory.seen.items() if tag.startswith(f"probe/{probe.name}/")}
+        assert own, probe.name
+        for tag, points in own.items():
+            assert points == pytest.approx({p.step: p.value for p in events.Scalars(tag)})
+        for heat_map in probe.heat_maps:
+            shown = f"probe/{probe.name}/{heat_map.series}" in tags["images"]
+            assert shown == bool(heat_map.panels(probe.tables)), heat_map.series
+    assert "probe/saturation/gain/l0/hidden" in tags["histograms"]
+    assert len(events.Images("probe/gradient_flow/gradient")) == 1
+
+
+def test_tables_are_measurements_by_timesteps() -> None:
+    probe = GradientFlow(every=2)
+    fit([probe])
+    assert probe.steps == [0, 2, 4]
+    assert probe.table.shape == (3, 9)
+    assert set(probe.tables) == {f"gradient/l{layer}/{state}" for layer in (0, 1) for state in "hc"}
+    lengths = [9, 3, 7]  # of the batches 0, 2 and 1
+    assert [int(np.isfinite(row).sum()) for row in probe.table] == lengths
+    assert bool((probe.table[np.isfinite(probe.table)] > 0).all())
+
+
+def test_gradient_flow_shows_the_gradients_of_the_training_step() -> None:
+    probe, task = GradientFlow(), model_of("tagging")
+    before, batch = copy.deepcopy(task), batches_of("tagging")[0]
+    for keys in ({}, {"accumulate_grad_batches": 2}):
+        trainer_of(callbacks=[probe], max_steps=1, **keys).fit(copy.deepcopy(before), Batches([batch, batch]))
+        with rnnnorm.probes.record(before) as recording:
+            before.losses(before(batch.input)[0], batch.target).mean().backward()
+        expected = recording.layers["l0"].gradient_norms()["c"]
+        np.testing.assert_allclose(probe.tables["gradient/l0/c"].array()[0], expected, rtol=1e-5)
+
+
+def test_a_resumed_run_has_the_tables_of_one_that_was_never_interrupted(tmp_path: Path) -> None:
+    whole, first, resumed = (all_probes(every=2) for _ in range(3))
+    fit(whole, epochs=4, norm="bn-timestep")
+    _, trainer = fit(first, epochs=1, norm="bn-timestep")
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    model = model_of("tagging", num_layers=2, norm="bn-timestep")
+    trainer = trainer_of(max_epochs=4, callbacks=resumed)
+    trainer.fit(model, batches_of("tagging"), batches_of("tagging", 7), ckpt_path=tmp_path / "last.ckpt")
+    for a, b in zip(whole, resumed, strict=True):
+        assert a.steps == b.steps, a.name
+        assert list(a.tables) == list(b.tables)
+        for name, table in a.tables.items():
+            np.testing.assert_allclose(b.tables[name].array(), table.array(), rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_a_second_training_from_scratch_begins_anew() -> None:
+    probe = GradientFlow(every=1)
+    fit([probe], epochs=1)
+    fit([probe], epochs=1)
+    assert probe.steps == [0, 1, 2]
+
+
+@pytest.mark.parametrize("keys", [{"logger": False}, {"fast_dev_run": True}], ids=["no-logger", "fast-dev-run"])
+def test_nobody_needs_to_listen(keys: dict[str, Any]) -> None:
+    probes = all_probes(every=1)
+    fit(probes, norm="bn-timestep", **keys)
+    assert all(probe.table.size for probe in probes)
+
+
+def test_a_run_that_diverges_ends_as_it_does_without_probes(tmp_path: Path) -> None:
+    stop, model = StopOnDivergence(), model_of("tagging", norm="bn-timestep")
+    with torch.no_grad():
+        model.recurrent.weight_hh_l0[0, 0] = torch.nan
+    probes = all_probes(every=1)
+    memory = Memory()
+    fit(probes, model=model, callbacks=[stop], logger=[memory, TensorBoardLogger(tmp_path)])
+    assert stop.diverged_at == 0
+    assert np.isnan(probes[0].table).any()
+    own = [points for name, points in memory.seen.items() if name.startswith("probe/")]
+    assert own
+    assert all(np.isfinite(list(points.values())).all() for points in own)
+
+
+def test_what_breaks_in_training_leaves_the_model_as_it_was() -> None:
+    class Breaks(L.Callback):
+        def on_before_backward(self, *_: Any) -> None:
+            raise RuntimeError("broken")
+
+    model = model_of("tagging", norm="bn-timestep")
+    with pytest.raises(RuntimeError, match="broken"):
+        fit(all_probes(every=1), model=model, callbacks=[Breaks()])
+    assert "run_direction" not in vars(model.recurrent)
+    assert model.recurrent.backend == "auto"
+    assert all(stats.accumulator is None for stats in rnnnorm.norms.step_statistics(model))
+
+
+def test_somebody_elses_model_is_measured_too() -> None:
+    memory, model = Memory(), Foreign()
+    probes = all_probes(every=1)
+    trainer_of(callbacks=probes, logger=memory, max_epochs=2).fit(model, foreign_batches(), foreign_batches())
+    assert probes[0].table.shape == (2 * STEPS, 6)
+    assert {"probe/evaluation_gap/gap/running", "probe/gradient_flow/growth/l0/h"} <= memory.seen.keys()
+    assert not {"log", "log_dict"} & vars(model).keys()
+
+
+def test_a_model_without_a_validation_loss_is_left_out_with_one_warning() -> None:
+    memory = Memory()
+    trainer = trainer_of(callbacks=[EvaluationGap(every=1)], logger=memory, max_epochs=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(Foreign(returns=False), foreign_batches(), foreign_batches())
+    assert len([w for w in caught if "EvaluationGap measures nothing: Foreign has no scores" in str(w.message)]) == 1
+    assert not any(name.startswith("probe/") for name in memory.seen)
+
+
+def test_models_without_networks_and_intervals_below_one_are_refused() -> None:
+    class Plain(Foreign):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = torch.nn.GRU(3, 5, batch_first=True)
+
+    with pytest.raises(ValueError, match="Plain contains no recurrent network"):
+        trainer_of(callbacks=[Saturation()]).fit(Plain(), foreign_batches())
+    for probe in ALL:
+        with pytest.raises(ValueError, match="every must be at least 1 training step, got 0"):
+            probe(every=0)
