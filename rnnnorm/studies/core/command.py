@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import time
 import traceback
@@ -152,8 +153,8 @@ def _run(studies: Sequence[Study], out: Path, jobs: int, args: list[str], consol
                 if open_trials[task.study.name] == 0:
                     broken += _conclude_one(display, task.study, out, command)
         interrupted = pool.interrupted
-    if todo:
-        console.print(f"{count(len(todo), 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
+    if display.done:
+        console.print(f"{count(display.done, 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
     return _conclude(out, failed, broken, interrupted, command, console)
 
 
@@ -172,7 +173,8 @@ def _conclude_one(display: StudyDisplay, one: Study, out: Path, command: str) ->
     (out / one.name / "error.txt").unlink(missing_ok=True)
     for verdict in verdicts:
         head = verdict.headline
-        effect = f"{head.effect.mean:.3g} [{head.effect.low:.3g}, {head.effect.high:.3g}] {verdict.unit}"
+        ends = "" if math.isnan(head.effect.low) else f"[{head.effect.low:.3g}, {head.effect.high:.3g}] "
+        effect = f"{head.effect.mean:.3g} {ends}{verdict.unit}"
         display.say(
             f"{one.name}: {verdict.verdict}: {verdict.claim.text} ({effect}, n = {head.effect.n}, {head.condition})"
         )

@@ -16,16 +16,22 @@ FILE = "measurements.csv"
 
 
 def collect(trials: Iterable[Trial], out: Path) -> pd.DataFrame:
-    """The measurements of all trials that have been measured."""
+    """The measurements of all trials that have been measured.
+
+    Every condition of the grid is a column, also where none of its trials has been measured yet.
+    """
     rows = []
+    trials = list(trials)
+    conditions = dict.fromkeys(key for trial in trials for key in trial.conditions)
     for trial in trials:
         for row in trial.read(out) or ():
             rows.append({**trial.conditions, "norm": trial.norm, "seed": trial.seed, **_infinite(row)})
     table = pd.DataFrame(rows)
-    if "value" in table:
-        table["value"] = table["value"].astype(float)
-        table = table[[*(column for column in table if column != "value"), "value"]]
-    return table
+    if table.empty:
+        return table
+    table["value"] = table["value"].astype(float)
+    others = [column for column in table if column not in (*conditions, "value")]
+    return table.reindex(columns=[*conditions, *others, "value"])
 
 
 def _infinite(row: Row) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -77,9 +78,18 @@ _interrupt: Interrupt | None = None  # of a worker process
 
 def _start_worker(flag: Any) -> None:
     global _interrupt
+    threading.Thread(target=_follow_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     torch.set_num_threads(1)
     _interrupt = SharedInterrupt(flag)
+
+
+def _follow_parent() -> None:
+    """End with the parent, however it ends: nobody would take the results, nor stop what is running."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _in_worker(task: Task) -> Ended:

@@ -22,7 +22,8 @@ class StudyDisplay:
     def __init__(self, console: Console, weights: list[float]) -> None:
         self.console = console
         self.total, self._weight = len(weights), sum(weights)
-        self._done, self._spent, self._began = 0, 0.0, time.monotonic()
+        self.done = 0
+        self._spent, self._began = 0.0, time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bars = Progress(
             *columns, TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal
@@ -47,9 +48,9 @@ class StudyDisplay:
 
     def end(self, text: str, weight: float, loud: bool = False) -> None:
         """A trial has ended; without a terminal every one is a line, in it only what the user must know."""
-        self._done += 1
+        self.done += 1
         self._spent += weight
-        left = "" if self._done == self.total else f"about {duration(self.left())} left"
-        self._bars.update(self._bar, completed=self._done, left=left)
+        left = "" if self.done == self.total else f"about {duration(self.left())} left"
+        self._bars.update(self._bar, completed=self.done, left=left)
         if loud or not self.console.is_terminal:
-            self.say(f"[{self._done}/{self.total}] {text}" + (f", {left}" if left else ""))
+            self.say(f"[{self.done}/{self.total}] {text}" + (f", {left}" if left else ""))

@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +76,11 @@ def _plain(value: Any) -> Any:
 
 def _comparison(trial: Trial, out: Path) -> Comparison:
     run = trial.run(out)
-    path = run.out / "config.yaml"
+    path = run.folder / "trial.yaml"  # not the arm's: two processes may begin the same arm
     text = yaml.safe_dump(dict(trial.config or {}), sort_keys=False)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write(path, text)
-    return _parsed(str(path), str(run.out), run.norm, text)
-
-
-@lru_cache(maxsize=4)
-def _parsed(path: str, out: str, norm: str, text: str) -> Comparison:
-    """One comparison per arm and norm; `text` is there so that a changed file is not taken for the old one."""
-    return parse(path, norm, out)
+    return parse(str(path), run.norm, str(run.out))
 
 
 _UNIONS = (
