@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
@@ -74,6 +75,19 @@ class SharedInterrupt(Interrupt):
 
 
 _interrupt: Interrupt | None = None  # of a worker process
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that begin here do not hear Ctrl-C before they can say so themselves; this one hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(flag: Any) -> None:
@@ -187,7 +201,9 @@ class Pool:
             # Only as many as there are workers: what is not submitted need not be cancelled.
             while todo and len(running) < self.jobs and not self.interrupted:
                 try:
-                    running[self._workers().submit(_in_worker, todo[-1])] = todo[-1]
+                    with _deaf_to_interrupts():
+                        future = self._workers().submit(_in_worker, todo[-1])
+                    running[future] = todo[-1]
                 except BrokenExecutor:  # a worker was killed while nobody was waiting for it
                     self._executor = None
                     break

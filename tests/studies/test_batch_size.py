@@ -1,0 +1,176 @@
+"""The study of batch sizes: verdicts on made tables, the noise of σ̂, a tiny real run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from studies.tables import made, reread, verdicts
+
+from rnnnorm.studies.batch_noise import gaussian_noise, hidden_products, noise, relative_spread
+from rnnnorm.studies.batch_panels import best
+from rnnnorm.studies.batch_size import BatchSize
+from rnnnorm.studies.core.plots import save_figure
+from rnnnorm.studies.core.settings import Settings, load
+from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.plain_training import build_data, build_task
+
+CLAIMS = {"small", "degrades", "flat", "cmbn", "noise"}
+
+
+def study(quick: bool = True) -> BatchSize:
+    return BatchSize(load("batch-size", quick=quick))
+
+
+def table(agrees: bool, only: str = "") -> pd.DataFrame:
+    """A world in which the claims hold, or do not."""
+
+    def rows(trial: Trial) -> Iterator[dict[str, Any]]:
+        if "batch" not in trial.conditions:
+            for size in (2, 4, 16):
+                value = gaussian_noise(size) * (1 if agrees else 1.5) + 1e-4 * trial.seed
+                yield {"quantity": "noise", "size": size, "value": value}
+            return
+        size = int(trial.conditions["batch"])
+        suffers = (trial.norm == "bn-timestep") is agrees
+        loss = 0.1 + (1 / size if suffers else 0.0) + 1e-4 * trial.seed
+        for mode in ("population", "running", "batch"):
+            yield {"quantity": "loss", "mode": mode, "learning_rate": 0.01, "value": loss}
+        for quantity in ("test_loss", "val_loss"):
+            yield {"quantity": quantity, "learning_rate": 0.01, "value": loss}
+        yield {"quantity": "diverged", "learning_rate": 0.01, "value": float(trial.norm == only)}
+
+    return made(study().trials(), rows)
+
+
+@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
+def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
+    made_up = table(agrees)
+    found = verdicts(study(), made_up)
+    assert found == dict.fromkeys(CLAIMS, expected)
+    assert verdicts(study(), reread(made_up, tmp_path)) == found
+
+
+def test_verdicts_depend_where_batch_sizes_disagree() -> None:
+    made_up = table(True)
+    lucky = (made_up["norm"] == "bn-timestep") & (made_up["batch"] == 8) & (made_up["quantity"] == "test_loss")
+    made_up.loc[lucky, "value"] = 0.1 + 1e-4 * made_up.loc[lucky, "seed"]
+    assert verdicts(study(), made_up)["small"] == "depends"
+
+
+def test_divergence_is_an_infinite_loss_and_is_told() -> None:
+    made_up = table(True, only="bn-timestep")
+    here = (made_up["norm"] == "bn-timestep") & made_up["quantity"].isin(["test_loss", "loss", "val_loss"])
+    made_up.loc[here, "value"] = math.inf
+    assert "18 of 96 trainings diverged: bn-timestep." in study().findings(made_up)
+
+
+@pytest.mark.parametrize(
+    ("agrees", "sentence"), [(True, "as good as ln, within 0.02 nats, from B = 64 on"), (False, "at every batch size")]
+)
+def test_findings_name_the_crossover(agrees: bool, sentence: str) -> None:
+    assert sentence in " ".join(study().findings(table(agrees)))
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_panels_draw(agrees: bool, tmp_path: Path) -> None:
+    save_figure(study().panels(reread(table(agrees), tmp_path)), tmp_path, study().question)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_without_ln_there_is_still_a_figure(tmp_path: Path) -> None:
+    made_up = table(True)
+    save_figure(study().panels(made_up[made_up["norm"] != "ln"]), tmp_path, "?")
+    assert (tmp_path / "figure.png").is_file()
+
+
+def test_the_learning_rate_with_the_lowest_validation_loss_counts() -> None:
+    rows = [
+        {"norm": "ln", "batch": 4, "seed": seed, "quantity": quantity, "learning_rate": rate, "value": value}
+        for seed in (0, 1)
+        for rate, values in ((0.1, (1.0, 5.0)), (0.2, (0.5, 6.0)))
+        for quantity, value in zip(("val_loss", "test_loss"), values, strict=True)
+    ]
+    chosen = best(pd.DataFrame(rows))
+    assert set(chosen["learning_rate"]) == {0.2}
+    assert len(chosen) == 4
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_trials_are_unique_and_have_seeds(quick: bool) -> None:
+    trials = study(quick).trials()
+    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
+    assert len({t.seed for t in trials}) >= 3
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_gaussian_rows_follow_the_formula(size: int) -> None:
+    rows = torch.randn(20_000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    measured = relative_spread(rows, size, 500, torch.Generator().manual_seed(1))
+    assert measured == pytest.approx(gaussian_noise(size), rel=0.08)
+
+
+def test_two_valued_rows_do_not() -> None:
+    rows = torch.arange(1000).remainder(2).double()[:, None]
+    assert relative_spread(rows, 64, 300, torch.Generator().manual_seed(0)) < 0.5 * gaussian_noise(64)
+
+
+def test_units_that_never_vary_are_left_out() -> None:
+    rows = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    still = torch.cat([rows, torch.ones(500, 1)], 1)
+    alone, both = (relative_spread(r, 4, 50, torch.Generator().manual_seed(0)) for r in (rows, still))
+    assert both == pytest.approx(alone)
+
+
+def test_noise_leaves_out_batches_without_a_variance() -> None:
+    assert [size for size, _ in noise([torch.randn(10, 3)], (1, 2, 4), 5, 0)] == [2, 4]
+    with pytest.raises(ValueError, match="at least 2"):
+        relative_spread(torch.ones(1, 3), 2, 5, torch.Generator())
+
+
+TINY = {
+    "data": {
+        "class_path": "rnnnorm.studies.running_order.RunningOrder",
+        "init_args": {"num_train": 48, "num_val": 8, "num_test": 16, "length_distribution": "fixed", "max_length": 8},
+    },
+    "model": {"init_args": {"hidden_size": 4}},
+    "trainer": {"max_epochs": 1, "gradient_clip_val": 1.0},
+}
+
+
+def test_hidden_products_are_of_the_states() -> None:
+    data = build_data(TINY, 0)
+    task = build_task(TINY, data, "none", 0)
+    products = hidden_products(task, data.test_dataloader())
+    assert [tuple(p.shape) for p in products] == [(16, 16)] * 3
+    batch = next(iter(data.test_dataloader()))
+    output, _ = task.recurrent(task._embedded(batch.input))
+    expected = output.data.view(8, 16, 4)[4] @ task.recurrent.weight_hh_l0.T
+    torch.testing.assert_close(products[1], expected.double())
+
+
+def test_a_tiny_run() -> None:
+    options = {
+        "batch_sizes": [4, 16],
+        "slow_norms": ["cmbn"],
+        "slow_batch_sizes": [16],
+        "learning_rates": [0.01, 0.02],
+        "noise_draws": 10,
+    }
+    tiny = BatchSize(Settings((0,), ("ln", "bn-timestep", "cmbn"), options, TINY))
+    trials = tiny.trials()
+    assert [(t.norm, t.conditions.get("batch")) for t in trials] == [
+        ("ln", 4), ("bn-timestep", 4), ("ln", 16), ("bn-timestep", 16), ("cmbn", 16), ("none", None),
+    ]  # fmt: skip
+    measured = made(trials, lambda trial: list(tiny.measure(trial, None)))
+    losses = measured[measured["quantity"] == "test_loss"]
+    assert len(losses) == 10
+    assert losses["value"].map(math.isfinite).all()
+    assert set(measured[measured["quantity"] == "noise"]["size"]) == {4, 16}
+    ln = measured[(measured["norm"] == "ln") & (measured["batch"] == 4) & (measured["quantity"] == "loss")]
+    assert ln.groupby("learning_rate")["value"].nunique().eq(1).all()  # one way to evaluate
