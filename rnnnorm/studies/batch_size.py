@@ -19,7 +19,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.plain_training import build_data, build_task, evaluate, final, train
+from rnnnorm.studies.plain_training import build_data, build_task, curve, evaluate, final, train
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # nats
@@ -103,16 +103,17 @@ class BatchSize(Study):
                 yield {"quantity": "noise", "size": size, "value": value}
             return
         for rate in rates:
-            task, data, train_loss = self._trained(trial, int(trial.conditions["batch"]), rate)
-            yield from ({**row, "learning_rate": rate} for row in _evaluated(task, data, train_loss))
+            task, data, losses = self._trained(trial, int(trial.conditions["batch"]), rate)
+            yield from ({**row, "learning_rate": rate} for row in _evaluated(task, data, final(losses)))
+            yield from curve(losses, learning_rate=rate)
 
-    def _trained(self, trial: Trial, size: int, rate: float) -> tuple[SequenceTask, SequenceDataModule, float]:
+    def _trained(self, trial: Trial, size: int, rate: float) -> tuple[SequenceTask, SequenceDataModule, list[float]]:
         scaled = rate * math.sqrt(size / REFERENCE)
         config = self.settings.configured(data={"batch_size": size}, model={"learning_rate": scaled})
         data = build_data(config, trial.seed)
         task = build_task(config, data, trial.norm, trial.seed)
         trainer = config["trainer"]
-        return task, data, final(train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val")))
+        return task, data, train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"))
 
     def judge(self, m: pd.DataFrame) -> list[Verdict]:
         """Losses against those of LN, across batch sizes, of CmBN; the noise against the formula."""

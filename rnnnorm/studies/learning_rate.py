@@ -17,7 +17,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.plain_training import build_data, build_task, final, train
+from rnnnorm.studies.plain_training import build_data, build_task, curve, final, train
 from rnnnorm.studies.rates import apart, chosen, exponents, sizes_of
 
 OCTAVE = 0.5
@@ -95,6 +95,7 @@ class LearningRate(Study):
             losses = train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"), patience=PATIENCE)
             yield {"quantity": "first_loss", "learning_rate": rate, "value": losses[0]}
             yield {"quantity": "final_loss", "learning_rate": rate, "value": final(losses)}
+            yield from curve(losses, learning_rate=rate)
 
     def judge(self, m: pd.DataFrame) -> list[Verdict]:
         """Octaves between largest stable rates, and between stable and best; gain in loss; exponents."""

@@ -1,7 +1,7 @@
 """A bare training loop, for studies of thousands of short runs, or of networks that no preset's name describes.
 
-It does what Lightning's does with the same keys, but logs nothing, keeps no checkpoints and does not validate: a step
-of a tiny network costs a fraction of what all that costs.
+It does what Lightning's does with the same keys, but keeps no checkpoints and does not validate: a step of a tiny network
+costs a fraction of what all that costs. Learning curves reach TensorBoard with the other measurements (`curve`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rnnnorm.compare.configuration import parameters_of
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.placement import Norm
+from rnnnorm.studies.core.trial import Row
 from rnnnorm.tasks import SequenceTask, for_spec
 from rnnnorm.tasks.carry import CarriedStates
 
@@ -158,6 +159,20 @@ def losses_by_step(task: SequenceTask, batches: Iterable[Batch], skip: int = 0) 
     if count == 0:
         raise ValueError(f"losses by step need more than {skip} batches")
     return total / count
+
+
+def curve(losses: Sequence[float], points: int = 25, **where: Any) -> Iterator[Row]:
+    """The learning curve as measurements, `training_loss` by step `t`: means over at most `points` blocks of steps.
+
+    Args:
+        losses: of every step.
+        points: at most so many.
+        where: further columns.
+    """
+    size = max(-(-len(losses) // points), 1)
+    for start in range(0, len(losses), size):
+        block = losses[start : start + size]
+        yield {"quantity": "training_loss", **where, "t": start + len(block) - 1, "value": sum(block) / len(block)}
 
 
 def final(losses: Sequence[float]) -> float:

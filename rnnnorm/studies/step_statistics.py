@@ -19,7 +19,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.plain_training import build_data, build_task, carrying, losses_by_step, train
+from rnnnorm.studies.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
 from rnnnorm.studies.step_contrasts import MODES, PLACES, extra, settled, trap, words
 from rnnnorm.studies.step_distances import SETTLED, distances
 from rnnnorm.studies.step_panels import panels
@@ -111,6 +111,7 @@ class StepStatistics(Study):
         last = losses[-max(len(losses) // 10, 1) :]
         yield {"quantity": "diverged", "value": float(diverged)}
         yield {"quantity": "train_loss", "value": sum(last) / len(last)}
+        yield from curve(losses)
         if diverged:
             yield from ({"quantity": "loss", "mode": m, "read": r, "value": math.inf} for m in MODES for r in STATES)
             return
