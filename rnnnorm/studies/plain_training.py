@@ -1,7 +1,7 @@
 """A bare training loop, for studies of thousands of short runs, or of networks that no preset's name describes.
 
 It does what Lightning's does with the same keys, but keeps no checkpoints and does not validate: a step of a tiny
-network costs a fraction of what all that costs. Learning curves reach TensorBoard with the other measurements (`curve`).
+network costs a fraction of what all that costs. Learning curves reach TensorBoard as other measurements do (`curve`).
 """
 
 from __future__ import annotations

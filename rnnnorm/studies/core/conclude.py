@@ -113,7 +113,7 @@ def note_settings(study: Study, out: Path) -> None:
 
 
 def _described(study: Study) -> dict[str, Any]:
-    described: dict[str, Any] = yaml.safe_load(yaml.safe_dump(study.settings.describe()))
+    described: dict[str, Any] = yaml.safe_load(yaml.safe_dump(study.settings.describe(), sort_keys=False))
     return described
 
 

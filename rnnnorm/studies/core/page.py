@@ -154,7 +154,7 @@ def effect(value: float | None) -> str:
     """A number with three digits; what is not finite as a dash."""
     if value is None or not math.isfinite(value):
         return "–"
-    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.4g}"
+    text = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.4g}"
     return text.replace("-", "−")
 
 

@@ -215,6 +215,9 @@ def _checked(given: Any, where: str) -> dict[str, Any]:
     for key in ("options", "data", "model", "trainer"):
         if not isinstance(content.get(key, {}), dict):
             raise ValueError(f"{where}: {key} must be keys and values, got {content[key]!r}")
+    for key in ("data", "model"):
+        if not isinstance(content.get(key, {}).get("class_path", ""), str):
+            raise ValueError(f"{where}: {key}.class_path must name a class, got {content[key]['class_path']!r}")
     if not isinstance(content.get("seeds", 1), int | list | str):
         raise ValueError(f"{where}: seeds must be a number of seeds or a list of them, got {content['seeds']!r}")
     if not isinstance(content.get("norms", ""), list | str):
