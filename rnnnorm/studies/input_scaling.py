@@ -36,8 +36,8 @@ class InputScaling(Study):
         "Series of six features whose scales span six decades, half of them heavy-tailed, all off zero, are told "
         "apart raw and after each scaling: min-max to [0, 1], z-score, sign(x)·log(1 + |x|), arctan x; scalings are "
         "fitted on the training split. Steps to target: the first at which the running mean of the training loss over "
-        "20 steps is below 0.85 times the loss of guessing; a network that never is counts as one step more than it was "
-        "given. Zig-zag: length of the path of two input weights of one unit, those of the features with the smallest "
+        "20 steps is below 0.85 times the loss of guessing; a network that never is counts as one step more than it "
+        "was given. Zig-zag: length of the path of two input weights of one unit, those of the features with the smallest "
         "and the largest scale, over the distance between its ends. With data at hand also on raw cepstra of spoken "
         "digits. Accuracies differ from 0.01."
     )
