@@ -45,6 +45,7 @@ class BatchSize(Study):
         "σ̂ over random batches of B, mean over units and three timesteps; the formula holds if it is within "
         f"{NOISE_WITHIN:.0%}."
     )
+    columns: ClassVar[tuple[str, ...]] = ("learning_rate", "mode", "size", "t")
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "small",

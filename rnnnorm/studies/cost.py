@@ -169,7 +169,8 @@ class Cost(Study):
     def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
         """Time per preset, memory per preset, time against T, stored statistics and time against slots."""
         time = where(m, quantity="time", part="preset")
-        order = where(time, backend="auto").groupby("norm")["value"].mean().sort_values(ascending=False).index.tolist()
+        first = "auto" if "auto" in values(time, "backend") else values(time, "backend")
+        order = where(time, backend=first).groupby("norm")["value"].mean().sort_values(ascending=False).index.tolist()
 
         def preset(axes: Axes, theme: Theme) -> None:
             for backend, marker, filled in (("auto", "o", True), ("reference", "D", False)):

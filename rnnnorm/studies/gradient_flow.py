@@ -49,6 +49,7 @@ class GradientFlow(Study):
         "orthogonal one; a gradient has vanished where it has lost six decades. After training: the task's own loss on "
         "a validation batch, by the best checkpoint in training mode."
     )
+    columns: ClassVar[tuple[str, ...]] = ("t",)
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "yang",

@@ -19,10 +19,13 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.guessing import CLASSIFIERS, score, spec
 from rnnnorm.studies.scaling import SCALINGS, zigzag
 
 NEEDED = 0.01
 PATH_POINTS = 200
+WINDOW = 20
+"""Steps over which the training loss is averaged."""
 COLOURS = dict(zip(SCALINGS, ("#878787", "#d77810", "#4e6dea", "#48bc90", "#b04db1"), strict=True))
 NAMES = {"none": "raw", "minmax": "min-max", "zscore": "z-score", "log": "logarithm", "arctan": "arctangent"}
 
@@ -35,12 +38,13 @@ class InputScaling(Study):
     method = (
         "Series of six features whose scales span six decades, half of them heavy-tailed, all off zero, are told "
         "apart raw and after each scaling: min-max to [0, 1], z-score, sign(x)·log(1 + |x|), arctan x; scalings are "
-        "fitted on the training split. Steps to target: the first at which the running mean of the training loss over "
-        "20 steps is below 0.85 times the loss of guessing; a network that never is counts as one step more than it "
-        "was given. Zig-zag: length of the path of two input weights of one unit, those of the features with the smallest "
-        "and the largest scale, over the distance between its ends. With data at hand also on raw cepstra of spoken "
-        "digits. Accuracies differ from 0.01."
+        "fitted on the training split. Steps to target: the first at which the running mean of the training loss "
+        "over 20 steps is below 0.85 times the loss of guessing; a network that never is counts as one step more "
+        "than it was given. Zig-zag: length of the path of two input weights of one unit, those of the features with"
+        " the smallest and the largest scale, over the distance between its ends. With data at hand also on raw "
+        "cepstra of spoken digits. Accuracies differ from 0.01."
     )
+    columns: ClassVar[tuple[str, ...]] = ("axis", "low", "high", "count", "mode", "t")
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "faster",
@@ -107,19 +111,9 @@ class InputScaling(Study):
         """`steps_to_target`, `zigzag`, `final` test score, and the path: `weight_a`, `weight_b` by `t`."""
         assert trained is not None
         yield from trained.rows()
-        result = trained.result
-        curve = trained.curves.get("train/loss")
-        guess = math.log(max(trained.data().spec.num_outputs, 2))  # type: ignore[attr-defined]
-        steps = float(result["steps"] + 1)
-        if curve is not None and len(curve.value) >= 20:
-            mean = np.convolve(curve.value, np.ones(20) / 20, mode="valid")
-            below = np.flatnonzero(mean < float(self.settings.option("target")) * guess)
-            steps = float(curve.step[19:][below[0]] + 1) if len(below) else steps
-        yield {"quantity": "steps_to_target", "value": steps}
-        mode = result["evaluates_by"]
-        sign = 1.0 if result["metric_mode"] == "max" else -1.0
-        if result["test"]:
-            yield {"quantity": "final", "value": sign * result["test"][mode][result["metric"]]}
+        if spec(trained).task in CLASSIFIERS:
+            yield {"quantity": "steps_to_target", "value": self._steps(trained)}
+        yield {"quantity": "final", "value": score(trained, trained.result["evaluates_by"])}
         path = trained.folder / "path.json"
         if path.is_file():
             walked = np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64)
@@ -130,6 +124,19 @@ class InputScaling(Study):
                 for t in np.unique(np.linspace(0, len(walked) - 1, PATH_POINTS).astype(int)).tolist():
                     yield {"quantity": "weight_a", "t": t, "value": float(walked[t, 0] - walked[0, 0])}
                     yield {"quantity": "weight_b", "t": t, "value": float(walked[t, 1] - walked[0, 1])}
+
+    def _steps(self, trained: Trained) -> float:
+        """Steps to the target; one more than there were to be if it was not reached."""
+        curve, target = trained.curves.get("train/loss"), float(self.settings.option("target"))
+        if curve is not None and len(curve.value) >= WINDOW:
+            mean = np.convolve(curve.value, np.ones(WINDOW) / WINDOW, mode="valid")
+            below = np.flatnonzero(mean < target * math.log(max(spec(trained).num_outputs, 2)))
+            if len(below):
+                return float(curve.step[WINDOW - 1 :][below[0]] + 1)
+        if not trained.diverged:
+            return float(trained.result["steps"] + 1)
+        batches = len(trained.data().train_dataloader())
+        return float(int(trained.comparison.config.trainer.max_epochs or 1) * batches + 1)
 
     def judge(self, m: pd.DataFrame) -> list[Verdict]:
         """Steps, zig-zag and accuracies, each paired by seed."""
@@ -190,17 +197,22 @@ class InputScaling(Study):
                         f"On {data} `{norm}` does best with {NAMES.get(mean.index[-1], mean.index[-1])} inputs: "
                         f"{mean.iloc[-1]:.3f}{raw} (mean over optimizers)."
                     )
+        lost = where(m, quantity="diverged")
+        if len(lost) and lost["value"].sum():
+            said.append(f"{lost['value'].sum():.0f} of {len(lost)} runs diverged; they count as guessing.")
         return said
 
     def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
         """The path of two weights, test accuracy and steps to the target."""
-        first = values(m, "data")[-1] if values(m, "data") else ""
-        sgd = "sgd" if "sgd" in values(m, "optimizer") else (values(m, "optimizer") or [""])[0]
+        sources = sorted(values(m, "data"), key=lambda data: data == "spoken digits")
+        first = sources[0] if sources else ""
+        optimizers = values(where(m, data=first), "optimizer")
+        sgd = "sgd" if "sgd" in optimizers else (optimizers or [""])[0]
+        walked = values(where(m, data=first, quantity="weight_a"), "norm")
+        walker = "none" if "none" in walked else (walked or [""])[0]
 
         def path(axes: Axes, theme: Theme) -> None:
-            rows = where(
-                m, data=first, optimizer=sgd, norm=values(m, "norm")[-1:] if "none" not in values(m, "norm") else "none"
-            )
+            rows = where(m, data=first, optimizer=sgd, norm=walker)
             for scaling in SCALINGS:
                 a = where(rows, quantity="weight_a", scaling=scaling).sort_values("t")["value"].to_numpy()
                 b = where(rows, quantity="weight_b", scaling=scaling).sort_values("t")["value"].to_numpy()
@@ -209,9 +221,9 @@ class InputScaling(Study):
                     axes.plot(a[-1:], b[-1:], "o", color=COLOURS[scaling], markersize=5)
             axes.plot([0], [0], "+", color=theme.ink, markersize=9)
 
-        def dots(quantity: str, optimizer: str, log: bool) -> Any:
+        def dots(quantity: str, data: str, optimizer: str, log: bool = False) -> Any:
             def draw(axes: Axes, theme: Theme) -> None:
-                rows = where(m, quantity=quantity, data=first, optimizer=optimizer)
+                rows = where(m, quantity=quantity, data=data, optimizer=optimizer)
                 norms = rows["norm"].unique().tolist()
                 for scaling in SCALINGS:
                     for row, norm in enumerate(norms):
@@ -228,25 +240,15 @@ class InputScaling(Study):
             return draw
 
         panels = [
-            Panel(
-                "change of the weight of the largest feature",
-                f"change of the weight of the smallest feature, none, {sgd}",
-                path,
-                "Paths from the cross.",
-            )
+            Panel("change of another weight", f"change of a weight, {walker}, {sgd}", path, "Paths from the cross.")
         ]
-        for optimizer in values(where(m, data=first), "optimizer"):
-            panels.append(
-                Panel(f"{optimizer}, {first}", "test accuracy", dots("final", optimizer, False), "By norm and scaling.")
-            )
-        panels.append(
-            Panel(
-                f"{sgd}, {first}",
-                "steps to 0.85 of the loss of guessing",
-                dots("steps_to_target", sgd, True),
-                "By norm and scaling.",
-            )
-        )
+        for data in sources[:2]:
+            for optimizer in values(where(m, data=data), "optimizer"):
+                drawn = dots("final", data, optimizer)
+                panels.append(Panel(f"{optimizer}, {data}", "test score", drawn, "By norm and scaling."))
+        if len(where(m, quantity="steps_to_target", data=first)):
+            drawn = dots("steps_to_target", first, sgd, log=True)
+            panels.append(Panel(f"{sgd}, {first}", "steps to the target loss", drawn, "By norm and scaling."))
         return panels
 
 

@@ -41,6 +41,7 @@ class LearningRate(Study):
         f"{OCTAVE:g} octaves, for losses {PAYS:g} nats, and a slope counts as linear scaling within {SLOPE_WITHIN:g} "
         "of 1; far below means more than one octave. A largest stable rate at the end of the grid is a lower bound."
     )
+    columns: ClassVar[tuple[str, ...]] = ("learning_rate", "t")
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "larger",

@@ -20,11 +20,12 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.guessing import guess
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.01
 BATCHES = 64
-"""Batches of a split that are evaluated: enough for a mean."""
+"""Training batches that are evaluated: enough for a mean."""
 
 
 class Regularization(Study):
@@ -39,6 +40,7 @@ class Regularization(Study):
         "sequences. Dropout acts on what enters each layer and the head, never on the recurrence. With data at hand "
         "also on Japanese vowels, 225 training utterances. A difference counts from 0.01."
     )
+    columns: ClassVar[tuple[str, ...]] = ("mode", "split")
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "regularizes",
@@ -110,13 +112,15 @@ class Regularization(Study):
         assert trained is not None
         yield from trained.rows()
         if trained.diverged:
+            worth = guess(trained)
+            yield from ({"quantity": "final", "split": split, "value": worth} for split in ("train", "test"))
             return
         data, model = trained.data(), trained.model(trained.run.last)
         if has_batch_statistics(model):
             recalibrate(model, islice(data.train_dataloader(), BATCHES), forward=model.scores)
         scores = {}
         for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
-            scores[split] = mean_score(model, loader)
+            scores[split] = mean_score(model, islice(loader, BATCHES) if split == "train" else loader)
             yield {"quantity": "final", "split": split, "value": scores[split]}
         yield {"quantity": "gap", "value": scores["train"] - scores["test"]}
 
@@ -142,7 +146,7 @@ class Regularization(Study):
                     both, alone = at(test, size, norm, rate), at(test, size, norm)
                     more = f" with dropout {rate:g}"
                     instead.append(case(size, norm, difference(both, alone), below=True, more=more))
-                    best = pd.concat([alone, at(test, size, "none", rate)], axis=1).max(axis=1)
+                    best = pd.concat([alone, at(test, size, "none", rate)], axis=1, join="inner").max(axis=1)
                     together.append(case(size, norm, difference(best, both), more=more))
         overfits = [case(s, "ln", difference(at(gap, s, "ln"), at(gap, s, "none"))) for s in sizes]
         found = [
@@ -169,7 +173,7 @@ class Regularization(Study):
             )
         lost = where(m, quantity="diverged")
         if len(lost) and lost["value"].sum():
-            said.append(f"{lost['value'].sum():.0f} of {len(lost)} runs diverged.")
+            said.append(f"{lost['value'].sum():.0f} of {len(lost)} runs diverged; they count as guessing.")
         return said
 
     def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
@@ -205,11 +209,11 @@ class Regularization(Study):
         return panels
 
 
-def mean_score(model: SequenceTask, loader: Any) -> float:
+def mean_score(model: SequenceTask, loader: Iterable[Any]) -> float:
     """Mean contribution to the metric over predictions, by population statistics; larger is better."""
     parts = []
     with torch.no_grad(), statistics(model.eval(), "population"):
-        for batch in islice(loader, BATCHES):
+        for batch in loader:
             parts.append(model.scores(batch).score)
     sign = 1 if model.metric_mode == "max" else -1
     return sign * float(torch.cat(parts).double().mean()) if parts else math.nan

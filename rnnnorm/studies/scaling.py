@@ -101,7 +101,8 @@ class Scaled(SequenceDataModule):
     Args:
         data: `class_path` and `init_args` of the other one.
         scaling: one of `SCALINGS`.
-        **common: see `SequenceDataModule`; batch sizes and seeds of the other one have no effect.
+        **common: see `SequenceDataModule`. The other one's seed decides which examples there are; batch sizes, and the
+            seed of their order, are those given here.
 
     Raises:
         ValueError: rows are tokens, or the scaling is unknown.

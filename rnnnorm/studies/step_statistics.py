@@ -48,6 +48,7 @@ class StepStatistics(Study):
         "steps pooled, in pooled standard deviations, root mean square over units; it has settled once it stays within "
         f"{SETTLED:g} of its median over the second half."
     )
+    columns: ClassVar[tuple[str, ...]] = ("mode", "read", "place", "t")
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "separate",

@@ -16,12 +16,13 @@ from rnnnorm.probes import growth, record
 from rnnnorm.report.canvas import Theme
 from rnnnorm.report.colours import colour
 from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, where
+from rnnnorm.studies.core.measurements import difference, per_seed, values, where
 from rnnnorm.studies.core.plots import Panel, lines, log_axis, points, rule
 from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.guessing import score
 from rnnnorm.tasks.cells import build_recurrent
 
 AFTER = 20
@@ -37,17 +38,19 @@ class ZeroVariance(Study):
     name = "zero-variance"
     question = "Does batch normalization explode where all sequences still look alike?"
     method = (
-        "An LSTM at initialization (orthogonal W_hh, float64) reads steps that are the same in all sequences of a batch, then 20 "
-        "steps of random symbols; the loss is a random projection of the last state. Growth is the factor per step back by which "
-        "‖∂L/∂h_t‖ changes inside the constant steps; flat means below 1.1. The same in float32 tells after how many steps a "
-        "gradient is no longer a number. With real data: the black border of sequential MNIST. Training: temporal order after a "
-        "constant border, with and without noise on h_0, other ε, with and without gradient clipping; score is the test score by "
-        "population statistics, that of guessing for a run that diverged; a difference counts from 0.01."
+        "An LSTM at initialization (orthogonal W_hh, float64) reads steps that are the same in all sequences of a "
+        "batch, then 20 steps of random symbols; the loss is a random projection of the last state. Growth is the "
+        "factor per step back by which ‖∂L/∂h_t‖ changes inside the constant steps; flat means below 1.1. The same "
+        "in float32 tells after how many steps a gradient is no longer a number. With real data: the black border of"
+        " sequential MNIST. Training: temporal order after a constant border, with and without noise on h_0, other "
+        "ε, with and without gradient clipping; score is the test score by population statistics, that of guessing "
+        "for a run that diverged; a difference counts from 0.01."
     )
+    columns: ClassVar[tuple[str, ...]] = ("mode", "t")
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "explodes",
-            "Where the first inputs are the same in all sequences, horizontal batch normalization makes gradients explode.",
+            "Where all sequences begin with the same inputs, horizontal batch normalization makes gradients explode.",
             "Cooijmans et al., ICLR 2017, on sequential MNIST, whose images begin with black pixels",
             "no factor was published",
         ),
@@ -95,8 +98,8 @@ class ZeroVariance(Study):
             config = self.settings.configured(
                 model={"initial_state_noise": noise}, trainer={"gradient_clip_val": clip or None}
             )
-            here = {"part": "trained", "noise": noise, "clip": clip}
-            made += [Trial(here, str(arm["norm"]), seed, config, weight=3.0) for seed in seeds]
+            place: dict[str, Any] = {"part": "trained", "noise": noise, "clip": clip}
+            made += [Trial(place, str(arm["norm"]), seed, config, weight=3.0) for seed in seeds]
         return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
@@ -148,32 +151,33 @@ class ZeroVariance(Study):
         ]
         explosion += [
             Case(f"MNIST's border, {norm}", estimate(per_seed(grown, part="mnist", norm=norm, noise=0.0)), 1.0)
-            for norm in _values(where(grown, part="mnist"), "norm")
+            for norm in values(where(grown, part="mnist"), "norm")
         ]
         scaling = []
         for gain, e in _pairs(by_eps, "gain", "eps"):
-            following = min((other for other in _values(by_eps, "eps") if other > e), default=None)
+            following = min((other for other in values(by_eps, "eps") if other > e), default=None)
             if following is not None:
                 ratio = per_seed(by_eps, gain=gain, eps=e) / per_seed(by_eps, gain=gain, eps=following)
                 off = estimate(abs(value * e / following - 1) for value in ratio)
                 scaling.append(Case(f"gain {gain:g}, ε from {e:g} to {following:g}", off, 0.1, below=True))
         calm = [
             Case(f"gain {gain:g}", estimate(per_seed(noisy, gain=gain, noise=0.1)), FLAT, below=True)
-            for gain in _values(noisy, "gain")
+            for gain in values(noisy, "gain")
         ]
+        border = where(grown, part="mnist")
         calm += [
-            Case(f"MNIST's border, {norm}", estimate(per_seed(grown, part="mnist", norm=norm, noise=0.1)), FLAT, below=True)
-            for norm in _values(where(grown, part="mnist"), "norm")
-        ]  # fmt: skip
+            Case(f"MNIST's border, {norm}", estimate(per_seed(border, norm=norm, noise=0.1)), FLAT, below=True)
+            for norm in values(border, "norm")
+        ]
         reached = where(m, quantity="score", part="trained")
         training, eps = [], []
-        for clip in sorted(_values(reached, "clip"), reverse=True):
+        for clip in sorted(values(reached, "clip"), reverse=True):
             here = where(reached, clip=clip)
             clipped = f"gradients clipped to {clip:g}" if clip else "no clipping"
             best = per_seed(here, norm="bn-timestep", noise=0.1)
             gain = difference(best, per_seed(here, norm="bn-timestep", noise=0.0))
             training.append(Case(clipped, estimate(gain), NEEDED))
-            for norm in _values(here, "norm"):
+            for norm in values(here, "norm"):
                 if norm.startswith("bn-timestep:eps="):
                     lost = difference(best, per_seed(here, norm=norm, noise=0.0))
                     name = f"ε = {norm.rpartition('=')[2]}, {clipped}"
@@ -192,11 +196,11 @@ class ZeroVariance(Study):
     def findings(self, m: pd.DataFrame) -> list[str]:
         """Factors, the end of float32, what training made of it, and advice."""
         grown, said = where(m, quantity="growth", part="eps"), []
-        small, ends = _values(grown, "eps")[:1], where(m, quantity="finite_steps", part="eps")
-        for gain in _values(grown, "gain"):
+        small, ends = values(grown, "eps")[:1], where(m, quantity="finite_steps", part="eps")
+        for gain in values(grown, "gain"):
             factor, steps = per_seed(grown, gain=gain, eps=small).mean(), per_seed(ends, gain=gain, eps=small).mean()
             blank = per_seed(m, quantity="constant_steps", part="eps").mean()
-            text = f"With gain {gain:g} and ε = {small[0]:g} gradients grow {factor:.3g}-fold per constant step"
+            text = f"With gain {gain:g} and ε = {small[0]:g} each constant step multiplies gradients by {factor:.3g}"
             lost = f", and float32 holds them for {steps:.0f} of {blank:.0f} steps" if steps < blank else ""
             said.append(text + lost + ".")
         border = per_seed(m, quantity="constant_steps", part="mnist")
@@ -212,18 +216,20 @@ class ZeroVariance(Study):
                 f"{len(lost)} of {len(diverged)} training runs diverged{': ' if arms else ''}{'; '.join(arms)}."
             )
         reached = where(m, quantity="score", part="trained")
-        scores = {_arm(*key): float(group["value"].mean()) for key, group in reached.groupby(["norm", "noise", "clip"])}
+        arms_ = reached.groupby(["norm", "noise", "clip"]) if len(reached) else ()
+        scores = {_arm(*key): float(group["value"].mean()) for key, group in arms_}
         if scores:
             ranked = sorted(scores, key=lambda name: -scores[name])
             said.append(
-                f"Best trained: {ranked[0]} with {scores[ranked[0]]:.3f}; worst: {ranked[-1]} with {scores[ranked[-1]]:.3f}."
+                f"Best trained: {ranked[0]} with {scores[ranked[0]]:.3f}; "
+                f"worst: {ranked[-1]} with {scores[ranked[-1]]:.3f}."
             )
         return said
 
     def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
         """The gradient along time, growth against ε and against noise, scores."""
         norms, grown = where(m, quantity="gradient_norm"), where(m, quantity="growth")
-        low_gain = min(_values(where(norms, part="eps"), "gain"), default=None)
+        low_gain = min(values(where(norms, part="eps"), "gain"), default=None)
 
         def along(axes: Axes, theme: Theme) -> None:
             steps = where(m, quantity="constant_steps", part=["eps", "norm"])["value"]
@@ -235,7 +241,7 @@ class ZeroVariance(Study):
                 if noise in (0.0, 0.1):
                     name = f"bn-timestep, ε = {e:g}" + (f", noise {noise:g} on h_0" if noise else "")
                     parts.append(group.assign(norm=name))
-            shades = {name: shade for name, shade in zip([p["norm"].iloc[0] for p in parts], SHADES, strict=False)}
+            shades = dict(zip([part["norm"].iloc[0] for part in parts], SHADES, strict=False))
             parts.append(where(norms, part="norm", norm=["none", "ln"]))
             rows = pd.concat(parts)
             lines(axes, rows[rows["value"] > 0], "t", marker=None, colours=shades, band=False)
@@ -266,7 +272,7 @@ class ZeroVariance(Study):
                 "noise",
                 colours=dict(zip(dict.fromkeys(names), SHADES[3:], strict=False)),
             )
-            log_axis(axes, "x", numbers=_values(rows, "noise"))
+            log_axis(axes, "x", numbers=values(rows, "noise"))
 
         def trained(axes: Axes, theme: Theme) -> None:
             reached = where(m, quantity="score", part="trained")
@@ -276,12 +282,19 @@ class ZeroVariance(Study):
                 shades[groups[-1][0]] = colour(str(norm))
             points(axes, groups, theme, colours=shades)
 
+        by_eps, by_noise, scores = where(grown, part="eps"), where(grown, part="noise"), where(m, quantity="score")
+        names = (
+            "‖∂L/∂h_t‖ at initialization",
+            "growth of ‖∂L/∂h_t‖ per constant step back",
+            "growth per constant step back, smallest ε",
+            "after training on sequences with a constant start",
+        )
         drawn = [
-            (norms, Panel("‖∂L/∂h_t‖ at initialization", "timestep t", along, "Gradients along time; shaded: constant inputs.")),
-            (where(grown, part="eps"), Panel("growth of ‖∂L/∂h_t‖ per constant step back", "ε", against_eps, "Growth against ε.")),
-            (where(grown, part="noise"), Panel("growth per constant step back, smallest ε", "standard deviation of h_0", against_noise, "Growth against noise on h_0.")),
-            (where(m, quantity="score"), Panel("after training on sequences with a constant start", "test score", trained, "Scores of each arm; small dots: seeds.")),
-        ]  # fmt: skip
+            (norms, Panel(names[0], "timestep t", along, "Gradients along time; shaded: constant inputs.")),
+            (by_eps, Panel(names[1], "ε", against_eps, "Growth against ε.")),
+            (by_noise, Panel(names[2], "standard deviation of h_0", against_noise, "Growth against noise on h_0.")),
+            (scores, Panel(names[3], "test score", trained, "Scores of each arm; small dots: seeds.")),
+        ]
         return [panel for rows, panel in drawn if len(rows)]
 
 
@@ -292,20 +305,6 @@ def gradients(network: torch.nn.Module, x: Tensor, h0: Tensor, projection: Tenso
         output, _ = network(x, (h0, torch.zeros_like(h0)))
         (output[-1] * projection).sum().backward()
     return recording.layers["l0"].gradient_norms()["h"]
-
-
-def score(trained: Trained) -> float:
-    """Test metric by population statistics, larger being better; that of guessing for a classifier that diverged."""
-    result = trained.result
-    sign = 1.0 if result["metric_mode"] == "max" else -1.0
-    if trained.diverged:
-        outputs = trained.data().spec.num_outputs  # type: ignore[attr-defined]
-        return 1.0 / outputs if sign > 0 else float("-inf")
-    return sign * float(result["test"]["population"][result["metric"]])
-
-
-def _values(m: pd.DataFrame, column: str) -> list[Any]:
-    return sorted(m[column].dropna().unique().tolist()) if column in m else []
 
 
 def _pairs(m: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:

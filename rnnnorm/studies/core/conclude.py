@@ -37,7 +37,7 @@ def conclude(study: Study, out: Path, command: str = "") -> list[Verdict]:
     Returns:
         The verdicts; none if nothing has been measured.
     """
-    table = collect(study.trials(), out)
+    table = collect(study.trials(), out, study.columns)
     if table.empty:
         return []
     save(table, out)

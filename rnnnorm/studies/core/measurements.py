@@ -15,10 +15,10 @@ from rnnnorm.studies.core.trial import Row, Trial
 FILE = "measurements.csv"
 
 
-def collect(trials: Iterable[Trial], out: Path) -> pd.DataFrame:
+def collect(trials: Iterable[Trial], out: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
     """The measurements of all trials that have been measured.
 
-    Every condition of the grid is a column, also where none of its trials has been measured yet.
+    Every condition of the grid is a column, also where none of its trials has been measured yet; so are `columns`.
     """
     rows = []
     trials = list(trials)
@@ -30,7 +30,7 @@ def collect(trials: Iterable[Trial], out: Path) -> pd.DataFrame:
     if table.empty:
         return table
     table["value"] = table["value"].astype(float)
-    others = [column for column in table if column not in (*conditions, "value")]
+    others = dict.fromkeys([*(column for column in table if column not in (*conditions, "value")), *columns])
     return table.reindex(columns=[*conditions, *others, "value"])
 
 

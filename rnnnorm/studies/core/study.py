@@ -36,6 +36,8 @@ class Study(ABC):
     method: ClassVar[str]
     """What is measured and how, in a paragraph for the report."""
     claims: ClassVar[tuple[Claim, ...]]
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns that `measure` adds to the table: they are there also before the first trial has written them."""
     alone: ClassVar[bool] = False
     """Whether its trials measure time, so that nothing else may run beside them."""
 
