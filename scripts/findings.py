@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rnnnorm.studies import STUDIES
 from rnnnorm.studies.core.conclude import read_verdict
-from rnnnorm.studies.core.page import MARKS, count_verdicts, effect, interval
+from rnnnorm.studies.core.page import MARKS, count_verdicts, effect, interval, tally
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -39,7 +39,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
             size = f"{effect(verdict['effect'])} {interval(verdict['interval'])} {verdict['unit']}, n = {verdict['n']}"
             cells = (
                 f"{verdict['claim']} ({verdict['source']})",
-                f"{MARKS[verdict['verdict']]} {verdict['verdict']}",
+                f"{MARKS[verdict['verdict']]} {verdict['verdict']} ({tally(verdict['conditions'])})",
                 f"{size}; {verdict['condition']}",
                 f"[{name}](#{name})",
             )

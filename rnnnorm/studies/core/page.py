@@ -28,6 +28,7 @@ from rnnnorm.studies.core.template import PAGE
 log = logging.getLogger(__name__)
 
 MARKS = {"supported": "✓", "contradicted": "✗", "depends": "±"}
+TALLY = {"holds": "✓", "fails": "✗", "open": "?"}
 STANDINGS = {"holds": "✓ holds", "fails": "✗ fails", "open": "? undecided"}
 
 
@@ -61,7 +62,7 @@ def build(out: Path) -> Path:
     """
     sections = [section for name in STUDIES if (section := _section(name, out)) is not None]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"code": code, "effect": effect, "interval": interval}
+    environment.filters |= {"code": code, "effect": effect, "interval": interval, "tally": tally}
     page = environment.from_string(PAGE).render(
         sections=sections,
         marks=MARKS,
@@ -148,6 +149,12 @@ def count_verdicts(contents: Any) -> dict[str, int]:
         for verdict in content["verdicts"]:
             counts[verdict["verdict"]] += 1
     return counts
+
+
+def tally(conditions: Sequence[Mapping[str, Any]]) -> str:
+    """In how many conditions a claim holds, fails or is undecided: `3 ✓ 1 ✗ 2 ?`; what does not occur is left out."""
+    counts = {mark: sum(case["standing"] == word for case in conditions) for word, mark in TALLY.items()}
+    return " ".join(f"{count} {mark}" for mark, count in counts.items() if count)
 
 
 def effect(value: float | None) -> str:

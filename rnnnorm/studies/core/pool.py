@@ -201,8 +201,9 @@ class Pool:
             # Only as many as there are workers: what is not submitted need not be cancelled.
             while todo and len(running) < self.jobs and not self.interrupted:
                 try:
+                    workers = self._workers()  # not below: making one lets Ctrl-C through again
                     with _deaf_to_interrupts():
-                        future = self._workers().submit(_in_worker, todo[-1])
+                        future = workers.submit(_in_worker, todo[-1])
                     running[future] = todo[-1]
                 except BrokenExecutor:  # a worker was killed while nobody was waiting for it
                     self._executor = None

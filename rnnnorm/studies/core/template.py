@@ -88,7 +88,8 @@ PAGE = (
   <h2>Claims</h2>
   <p>A claim is supported where its effect has the claimed side of the threshold in every condition measured, with the
   whole 95 % confidence interval over seeds; contradicted where it has the other side in every one; else it depends, and
-  the study says on what. Sizes are those of the condition named below them.</p>
+  the study says on what. Below the verdict: in how many conditions it holds (✓), fails (✗), or the seeds do not decide
+  (?). Sizes are those of the condition named below them.</p>
   <table class="claims">
     <thead><tr><th scope="col">claim</th><th scope="col">verdict</th><th scope="col">size, 95 % interval</th>
     <th scope="col">seeds</th></tr></thead>
@@ -99,7 +100,8 @@ PAGE = (
       {% for v in s.content.verdicts %}
       <tr>
         <td><a href="#{{ s.study.name }}-{{ v.key }}">{{ v.claim|code }}</a><small>{{ v.source }}</small></td>
-        <td class="verdict {{ v.verdict }}">{{ marks[v.verdict] }} {{ v.verdict }}</td>
+        <td class="verdict {{ v.verdict }}">{{ marks[v.verdict] }} {{ v.verdict }}
+        <small>{{ v.conditions|tally }}</small></td>
         <td><span class="value">{{ v.effect|effect }} {{ v.interval|interval }}</span>
         <small>{{ v.unit }}; {{ v.condition|code }}</small></td>
         <td>{{ v.n }}</td>
