@@ -53,13 +53,19 @@ class LayerRecord:
 
 
 def _norms(states: list[Tensor]) -> Tensor:
-    squares = []
+    norms = []
     for state in states:
         gradient = state.grad if state.is_leaf or state.retains_grad else None
-        squares.append(
-            state.new_zeros((), dtype=torch.float64) if gradient is None else gradient.double().square().sum()
-        )
-    return torch.stack(squares).sqrt()
+        norms.append(state.new_zeros((), dtype=torch.float64) if gradient is None else _norm(gradient.double()))
+    return torch.stack(norms)
+
+
+def _norm(gradient: Tensor) -> Tensor:
+    """The Frobenius norm, as far as float64 reaches: squares of what grows for hundreds of steps leave its range."""
+    peak = gradient.abs().max() if gradient.numel() else gradient.new_zeros(())
+    if not (torch.isfinite(peak) and peak > 0):
+        return peak
+    return peak * (gradient / peak).square().sum().sqrt()
 
 
 class Recording:

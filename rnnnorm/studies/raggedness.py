@@ -70,7 +70,7 @@ class Raggedness(Study):
         " count. Real data, where given: EWT, trained on sentences of at most 20 words; JSB chorales; Japanese "
         "vowels and spoken digits with a tenth of their long sequences in training."
     )
-    columns: ClassVar[tuple[str, ...]] = ("mode", "axis", "low", "high", "count", "t", "rows", "place")
+    columns: ClassVar[tuple[str, ...]] = ("mode", "axis", "low", "high", "count", "t", "last", "rows", "place")
     claims: ClassVar[tuple[Claim, ...]] = CLAIMS
 
     def trials(self) -> list[Trial]:

@@ -19,6 +19,7 @@ def chosen(m: pd.DataFrame) -> pd.DataFrame:
     rows = []
     if {"learning_rate", *keys} <= set(m):
         wide = m.pivot_table(index=[*keys, "learning_rate"], columns="quantity", values="value", sort=False)
+        wide = wide.reindex(columns=["first_loss", "final_loss"])
         wide = wide[wide["final_loss"] < wide["first_loss"]].reset_index()
         for (norm, size, seed), group in wide.groupby(keys, sort=False):
             best = group.loc[group["final_loss"].idxmin()]

@@ -103,10 +103,10 @@ class ZeroVariance(Study):
         return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
-        """`growth`, `gradient_norm` per `t`, `finite_steps` in float32; `constant_steps` of MNIST; `score`."""
+        """`growth`, `gradient_norm` per `t`, `finite_steps` in float32; `constant_steps` of MNIST; `final` score."""
         if trained is not None:
             yield from trained.rows()
-            yield {"quantity": "score", "value": score(trained)}
+            yield {"quantity": "final", "value": score(trained)}
             return
         torch.manual_seed(trial.seed)
         c = trial.conditions
@@ -169,7 +169,7 @@ class ZeroVariance(Study):
             Case(f"MNIST's border, {norm}", estimate(per_seed(border, norm=norm, noise=0.1)), FLAT, below=True)
             for norm in values(border, "norm")
         ]
-        reached = where(m, quantity="score", part="trained")
+        reached = where(m, quantity="final", part="trained")
         training, eps = [], []
         for clip in sorted(values(reached, "clip"), reverse=True):
             here = where(reached, clip=clip)
@@ -215,7 +215,7 @@ class ZeroVariance(Study):
             said.append(
                 f"{len(lost)} of {len(diverged)} training runs diverged{': ' if arms else ''}{'; '.join(arms)}."
             )
-        reached = where(m, quantity="score", part="trained")
+        reached = where(m, quantity="final", part="trained")
         arms_ = reached.groupby(["norm", "noise", "clip"]) if len(reached) else ()
         scores = {_arm(*key): float(group["value"].mean()) for key, group in arms_}
         if scores:
@@ -275,14 +275,14 @@ class ZeroVariance(Study):
             log_axis(axes, "x", numbers=values(rows, "noise"))
 
         def trained(axes: Axes, theme: Theme) -> None:
-            reached = where(m, quantity="score", part="trained")
+            reached = where(m, quantity="final", part="trained")
             groups, shades = [], {}
             for (norm, noise, clip), group in reached.groupby(["norm", "noise", "clip"], sort=False):
                 groups.append((_arm(norm, noise, clip), group["value"].tolist()))
                 shades[groups[-1][0]] = colour(str(norm))
             points(axes, groups, theme, colours=shades)
 
-        by_eps, by_noise, scores = where(grown, part="eps"), where(grown, part="noise"), where(m, quantity="score")
+        by_eps, by_noise, scores = where(grown, part="eps"), where(grown, part="noise"), where(m, quantity="final")
         names = (
             "‖∂L/∂h_t‖ at initialization",
             "growth of ‖∂L/∂h_t‖ per constant step back",
