@@ -110,10 +110,9 @@ class InferenceGap(Study):
         settings = self.settings
         if settings.own:
             cls = getattr(rnnnorm.data, str(settings.config["data"]["class_path"]).rpartition(".")[2], None)
-            if getattr(cls, "task", None) in ("regression", "multi-label"):
-                raise ValueError(
-                    f"{self.name} measures bits per prediction: it needs classes to predict, not {cls.task}"
-                )
+            kind = getattr(cls, "task", None)
+            if kind in ("regression", "multi-label"):
+                raise ValueError(f"{self.name} measures bits per prediction: it needs classes to predict, not {kind}")
             yield "own", {}, {}
             return
         common = settings.config["data"].get("init_args", {})

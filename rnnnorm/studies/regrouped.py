@@ -1,4 +1,4 @@
-"""One network on the same sequences in batches of any size: how much of a prediction is owed to the company it is in."""
+"""One network on the same sequences in batches of any size: what a prediction owes to its company."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def scored(model: SequenceTask, batches: Sequence[Batch], mode: str) -> Scores:
     Args:
         model: in evaluation mode; it is left as it is.
         batches: what to predict.
-        mode: "running", "population" or "batch", see `rnnnorm.statistics`; "training": what training computes, by a copy
+        mode: "running", "population" or "batch", see `rnnnorm.statistics`; "training": as training, by a copy
             whose averages move on meanwhile as they do in training.
 
     Raises:
@@ -83,7 +83,7 @@ def mean_bits(scores: Scores) -> float:
 
 
 def bits_by_step(scores: Scores, width: int) -> Iterator[tuple[int, float, int]]:
-    """Mean bits of the predictions of `width` steps each: first step, mean, how many predictions; empty ranges are left out.
+    """Mean bits of the predictions of `width` steps each: first step, mean, count; empty ranges are left out.
 
     Raises:
         ValueError: a width below 1.
@@ -91,6 +91,6 @@ def bits_by_step(scores: Scores, width: int) -> Iterator[tuple[int, float, int]]
     if width < 1:
         raise ValueError(f"a range has at least 1 step, got a width of {width}")
     places: Tensor = scores.step // width
-    for place in places.unique().tolist():
+    for place in torch.unique(places).tolist():
         inside = scores.loss[places == place]
         yield int(place) * width, float(inside.double().mean()) / BIT, len(inside)

@@ -1,4 +1,4 @@
-"""Loss per timestep, and sequences longer than a data set has: shared by the studies of tasks with an answer per step."""
+"""Loss per timestep, and sequences longer than a data set has: for studies of tasks with an answer per step."""
 
 from __future__ import annotations
 
@@ -69,8 +69,12 @@ def long_examples(data: LightningDataModule, options: Mapping[str, Any], steps: 
     rows, targets = (torch.cat([example[part] for example in examples]) for part in (0, 1))
     number = min(count, len(rows) // steps)
     if number < 2:
-        raise ValueError(f"the test split has {len(rows)} steps in all: two sequences of {steps} cannot be made of them")
-    return list(zip(rows[: number * steps].split(steps), targets[: number * steps].split(steps), strict=True))
+        raise ValueError(
+            f"the test split has {len(rows)} steps in all: two sequences of {steps} cannot be made of them"
+        )
+    return list(
+        zip(torch.split(rows[: number * steps], steps), torch.split(targets[: number * steps], steps), strict=True)
+    )
 
 
 @torch.no_grad()

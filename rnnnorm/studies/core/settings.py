@@ -17,8 +17,11 @@ from rnnnorm.compare.experiments import find_experiment, folder
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 
 KEYS = ("seeds", "norms", "options", "data", "model", "trainer", "quick")
-MACHINE = ("data_dir", "download", "num_workers")
-"""Keys of data modules that say where data lie, not what they are."""
+MACHINE = {
+    "data": ("data_dir", "download", "num_workers"),
+    "trainer": ("accelerator", "default_root_dir", "logger"),
+}
+"""Keys that say where and how to compute, not what."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,10 @@ class Settings:
     def describe(self) -> dict[str, Any]:
         """All that makes two runs of a study the same one."""
         config = deepcopy(dict(self.config))
-        for key in MACHINE:
-            config.get("data", {}).get("init_args", {}).pop(key, None)
+        for part, keys in MACHINE.items():
+            where = config.get(part, {})
+            for key in keys:
+                (where.get("init_args", {}) if part == "data" else where).pop(key, None)
         own = {"seeds": list(self.seeds), "norms": list(self.norms), "options": dict(self.options)}
         return {**own, **config, "quick": self.quick, "own": self.own, "real_data": self.data_dir is not None}
 
