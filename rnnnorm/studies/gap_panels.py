@@ -44,7 +44,11 @@ def panels(m: pd.DataFrame) -> list[Panel]:
             for task in values(plain, "task"):
                 mean = where(plain, task=task)["value"].mean()
                 axes.axhline(
-                    mean, color=SHADES[task], linestyle="--", linewidth=1.4, label=f"{TASKS[task]}, plain average"
+                    mean,
+                    color=SHADES.get(task, "#656d76"),
+                    linestyle="--",
+                    linewidth=1.4,
+                    label=f"{TASKS.get(task, task)}, plain average",
                 )
         rule(axes, theme, y=0.0, text="population statistics")
         log_axis(axes, "x", numbers=[0.01, 0.03, 0.1, 0.3])

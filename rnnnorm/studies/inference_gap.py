@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pandas as pd
 from lightning import LightningDataModule
 
-import rnnnorm.data
 from rnnnorm.norms import has_batch_statistics, recalibrate
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.report.curves import Curve
@@ -21,6 +20,7 @@ from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
 from rnnnorm.studies.gap_panels import TASKS, panels
+from rnnnorm.studies.plain_training import named_class
 from rnnnorm.studies.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import SequenceTask
 
@@ -109,8 +109,7 @@ class InferenceGap(Study):
         """Name of the task, data, trainer."""
         settings = self.settings
         if settings.own:
-            cls = getattr(rnnnorm.data, str(settings.config["data"]["class_path"]).rpartition(".")[2], None)
-            kind = getattr(cls, "task", None)
+            kind = getattr(named_class(str(settings.config["data"]["class_path"])), "task", None)
             if kind in ("regression", "multi-label"):
                 raise ValueError(f"{self.name} measures bits per prediction: it needs classes to predict, not {kind}")
             yield "own", {}, {}

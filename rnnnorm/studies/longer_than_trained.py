@@ -52,7 +52,7 @@ class LongerThanTrained(Study):
         "tail=last takes the last slot for all later steps and tail=pool pools all of them. A rise of less than "
         f"{RISE} bits counts as none."
     )
-    columns: ClassVar[tuple[str, ...]] = ("mode", "times", "t", "last", "axis", "low", "high", "count")
+    columns: ClassVar[tuple[str, ...]] = ("mode", "times", "t", "reach", "axis", "low", "high", "count")
     claims: ClassVar[tuple[Claim, ...]] = (
         Claim(
             "last",
@@ -156,7 +156,10 @@ class LongerThanTrained(Study):
         arms = list(dict.fromkeys(zip(m["task"], m["lengths"], strict=True))) if len(m) else []
         last, population, layer = [], [], []
         for task, lengths in arms:
-            here, name = where(full, task=task, lengths=lengths), f"{TASKS[task]}, {LENGTHS[lengths]}"
+            here, name = (
+                where(full, task=task, lengths=lengths),
+                f"{TASKS.get(task, task)}, {LENGTHS.get(lengths, lengths)}",
+            )
             own = where(here, norm="bn-timestep")
             for mode in ("population", "running"):
                 effect = estimate(per_seed(where(own, quantity="rise", mode=mode)))
@@ -182,7 +185,7 @@ class LongerThanTrained(Study):
         far = where(losses, times=losses["times"].max())
         said = []
         for task, lengths in dict.fromkeys(zip(far["task"], far["lengths"], strict=True)):
-            here = where(far, task=task, lengths=lengths)
+            here, name = where(far, task=task, lengths=lengths), TASKS.get(task, task)
             kept = where(here, mode="running")
             named = {
                 f"{norm}{'' if slots == 1 else f' with {slots:g} T_max slots'}": rows["value"].mean()
@@ -190,10 +193,12 @@ class LongerThanTrained(Study):
             }
             listed = ", ".join(f"{name} {value:.3g}" for name, value in sorted(named.items(), key=lambda item: item[1]))
             said.append(
-                f"{TASKS[task][0].upper()}{TASKS[task][1:]}, {LENGTHS[lengths]}, at {far['times'].max():g} T_max, bits "
+                f"{name[0].upper()}{name[1:]}, {LENGTHS.get(lengths, lengths)}, at {far['times'].max():g} T_max, bits "
                 f"per step under running averages: {listed}."
             )
-        return said + self._advice(m)
+        count = int(where(m, quantity="diverged")["value"].sum())
+        lost = [f"{count} networks diverged and are in no mean."] if count else []
+        return said + self._advice(m) + lost
 
     def _advice(self, m: pd.DataFrame) -> list[str]:
         rises = where(m, quantity="rise")
@@ -253,5 +258,5 @@ class LongerThanTrained(Study):
             log_axis(axes)
             log_axis(axes, "x", base=2, numbers=[0.25, 0.5, 1, 2, 4, 8])
 
-        title = f"{TASKS[task]}, {LENGTHS[lengths]}: bits per step"
+        title = f"{TASKS.get(task, task)}, {LENGTHS.get(lengths, lengths)}: bits per step"
         return Panel(title, "timestep t / T_max", draw, "The loss along time, within and beyond the trained lengths.")

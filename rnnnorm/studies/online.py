@@ -110,6 +110,10 @@ class Online(Study):
     def _reading(self, trial: Trial) -> Iterable[Row]:
         config = self.settings.configured()
         data = build_data(config, trial.seed)
+        batches = list(data.test_dataloader())
+        T = len(batches[0].input.batch_sizes)
+        if any(len(set(b.input.batch_sizes.tolist())) > 1 or len(b.target) != len(b.input.data) for b in batches):
+            raise ValueError(f"study {self.name!r} reads in pieces: it needs sequences of one length, a target per row")
         task = build_task(config, data, trial.norm, trial.seed)
         trainer = config["trainer"]
         losses = train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"))
@@ -121,12 +125,8 @@ class Online(Study):
         stored = has_batch_statistics(task)
         if stored:
             recalibrate(task, data.train_dataloader(), forward=task.scores)
-        batches = list(data.test_dataloader())
-        T = len(batches[0].input.batch_sizes)
-        if any(len(set(b.input.batch_sizes.tolist())) > 1 or len(b.target) != len(b.input.data) for b in batches):
-            raise ValueError(f"study {self.name!r} reads in pieces: it needs sequences of one length, a target per row")
         for mode in ("running", "population") if stored else (evaluates_by(task),):
-            for size in (*self.settings.option("chunks"), None):
+            for size in (*(chunk for chunk in self.settings.option("chunks") if chunk < T), None):
                 with statistics(task, mode):
                     each = [loss_in_pieces(task, batch, size) for batch in batches]
                 weights = [len(batch.target) for batch in batches]
@@ -189,7 +189,9 @@ class Online(Study):
             costs.setdefault(norm, []).extend(lost)
         if costs:
             text = ", ".join(f"`{norm}` {sum(lost) / len(lost):+.3f}" for norm, lost in costs.items() if lost)
-            said.append(f"Reading in pieces instead of at once changes the loss by, in nats: {text}.")
+            said.append(
+                f"Reading in pieces instead of at once changes the loss by (nats, mean over sizes and statistics): {text}."
+            )
         lost_runs = where(m, quantity="diverged")
         if len(lost_runs) and lost_runs["value"].sum():
             said.append(f"{lost_runs['value'].sum():.0f} of {len(lost_runs)} networks diverged.")

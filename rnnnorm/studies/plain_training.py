@@ -37,7 +37,7 @@ def build_data(config: Mapping[str, Any], seed: int) -> SequenceDataModule:
     """
     if "class_path" not in config.get("data", {}):
         raise ValueError("data.class_path is missing: it names the data module")
-    cls = _named(config["data"]["class_path"])
+    cls = named_class(config["data"]["class_path"])
     keys = dict(config["data"].get("init_args", {}))
     if "shuffle_seed" in parameters_of(cls):
         keys.setdefault("shuffle_seed", seed)
@@ -60,12 +60,13 @@ def build_task(config: Mapping[str, Any], data: SequenceDataModule, norm: str | 
         keys["cell_options"] = {**(keys.get("cell_options") or {}), "norm": norm}
     else:
         keys["norm"] = norm
-    cls: type[SequenceTask] = _named(model["class_path"]) if "class_path" in model else for_spec(data.spec)
+    cls: type[SequenceTask] = named_class(model["class_path"]) if "class_path" in model else for_spec(data.spec)
     torch.manual_seed(seed)
     return cls(data.spec, **keys).train()
 
 
-def _named(path: str) -> Any:
+def named_class(path: str) -> Any:
+    """The class that a `class_path` names; without a module, one of `rnnnorm.data`."""
     module, _, name = path.rpartition(".")
     return getattr(import_module(module or "rnnnorm.data"), name)
 

@@ -17,11 +17,11 @@ def chosen(m: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["norm", "batch", "seed"]
     rows = []
-    if {"learning_rate", *keys} <= set(m):
-        wide = m.pivot_table(index=[*keys, "learning_rate"], columns="quantity", values="value", sort=False)
-        wide = wide.reindex(columns=["first_loss", "final_loss"])
+    ends = m[m["quantity"].isin(["first_loss", "final_loss"])] if "quantity" in m else m
+    if {"learning_rate", *keys} <= set(m) and len(ends):
+        wide = ends.pivot_table(index=[*keys, "learning_rate"], columns="quantity", values="value", sort=False)
         wide = wide[wide["final_loss"] < wide["first_loss"]].reset_index()
-        for (norm, size, seed), group in wide.groupby(keys, sort=False):
+        for (norm, size, seed), group in wide.groupby(keys, sort=False) if len(wide) else ():
             best = group.loc[group["final_loss"].idxmin()]
             here = {"norm": norm, "batch": size, "seed": seed}
             rows += [

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from lightning import LightningDataModule
 
 from rnnnorm.compare.comparison import Comparison
+from rnnnorm.compare.configuration import AutoTask
 from rnnnorm.compare.evaluation import MODES
 from rnnnorm.compare.plan import Run
 from rnnnorm.report.curves import Curve, read_curves
@@ -63,7 +65,10 @@ class Trained:
         if not path.is_file():
             path = self.run.last
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        cls: type[SequenceTask] = for_spec(self.data().spec)  # type: ignore[attr-defined]
+        module, _, name = str(self.comparison.config.model.class_path).rpartition(".")
+        cls: type[SequenceTask] = getattr(import_module(module), name)
+        if cls is AutoTask:  # what is meant where no model is named
+            cls = for_spec(self.data().spec)  # type: ignore[attr-defined]
         model = cls(**{key: value for key, value in saved["hyper_parameters"].items() if not key.startswith("_")})
         model.load_state_dict(saved["state_dict"])
         return model.eval()
