@@ -20,7 +20,7 @@ from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
 from rnnnorm.studies.gap_panels import TASKS, panels
-from rnnnorm.studies.plain_training import named_class
+from rnnnorm.studies.plain_training import task_of
 from rnnnorm.studies.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import SequenceTask
 
@@ -109,7 +109,7 @@ class InferenceGap(Study):
         """Name of the task, data, trainer."""
         settings = self.settings
         if settings.own:
-            kind = getattr(named_class(str(settings.config["data"]["class_path"])), "task", None)
+            kind = task_of(str(settings.config["data"]["class_path"]))
             if kind in ("regression", "multi-label"):
                 raise ValueError(f"{self.name} measures bits per prediction: it needs classes to predict, not {kind}")
             yield "own", {}, {}

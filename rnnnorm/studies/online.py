@@ -189,9 +189,7 @@ class Online(Study):
             costs.setdefault(norm, []).extend(lost)
         if costs:
             text = ", ".join(f"`{norm}` {sum(lost) / len(lost):+.3f}" for norm, lost in costs.items() if lost)
-            said.append(
-                f"Reading in pieces instead of at once changes the loss by (nats, mean over sizes and statistics): {text}."
-            )
+            said.append(f"Reading in pieces changes the loss by (nats, mean over sizes and statistics): {text}.")
         lost_runs = where(m, quantity="diverged")
         if len(lost_runs) and lost_runs["value"].sum():
             said.append(f"{lost_runs['value'].sum():.0f} of {len(lost_runs)} networks diverged.")

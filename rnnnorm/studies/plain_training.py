@@ -71,6 +71,14 @@ def named_class(path: str) -> Any:
     return getattr(import_module(module or "rnnnorm.data"), name)
 
 
+def task_of(class_path: str) -> str | None:
+    """The kind of task of a data module; None where the class cannot be found, which is complained about later."""
+    try:
+        return getattr(named_class(class_path), "task", None)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
 def carrying(batches: Iterable[Batch], carry: bool | None) -> Iterator[Batch]:
     """Batches that each begin where the one before ended, or none of which does; None: as they are."""
     for number, batch in enumerate(batches):

@@ -10,12 +10,12 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-import rnnnorm.data
 from rnnnorm.compare.evaluation import MODES
 from rnnnorm.data.base import Batch
 from rnnnorm.data.collate import PER_ROW, Example, collate
 from rnnnorm.data.synthetic import Generated
 from rnnnorm.norms import has_batch_statistics, statistics
+from rnnnorm.studies.plain_training import task_of
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.carry import State
 
@@ -33,8 +33,9 @@ def require_answers_per_step(data: Any, study: str) -> None:
         ValueError: the task of the data is another.
     """
     if isinstance(data, Mapping):
-        data = getattr(rnnnorm.data, str(data.get("class_path", "")).rpartition(".")[2], None)
-    task = getattr(data, "task", None)
+        task = task_of(str(data.get("class_path", "")))
+    else:
+        task = getattr(data, "task", None)
     if task is not None and task not in PER_ROW:
         raise ValueError(f"{study} needs data with a target at every step ({', '.join(sorted(PER_ROW))}), got {task}")
 

@@ -1,0 +1,357 @@
+"""The study of costs: verdicts on made tables, counts and ratios, one tiny real run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from studies.tables import keep, made, reread, verdicts
+
+import rnnnorm.studies.cost as module
+from rnnnorm import LSTM
+from rnnnorm.bench.peak import Peak
+from rnnnorm.bench.shapes import Shape
+from rnnnorm.report.canvas import LIGHT
+from rnnnorm.studies.core.command import study
+from rnnnorm.studies.core.measurements import collect, read, where
+from rnnnorm.studies.core.plots import Panel, save_figure
+from rnnnorm.studies.core.settings import load
+from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.cost import CHEAP, COSTLY, PUBLISHED, Cost
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CLAIMS = ("costly", "cheap", "memory", "slots")
+TRUE = dict.fromkeys(CLAIMS, True)
+
+
+@pytest.fixture(autouse=True)
+def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RNNNORM_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Cost:
+    return Cost(load("cost", quick=True))
+
+
+def table(cost: Cost, says: dict[str, bool | None]) -> pd.DataFrame:
+    """What the trials might measure if each claim were true, false or, None, true in some places only."""
+
+    def rows(trial: Trial) -> Iterator[dict[str, Any]]:
+        c, jitter = trial.conditions, 1e-3 * ((trial.seed * 7 + len(trial.norm)) % 5 - 2)
+
+        def pick(claim: str, first: bool, true: float, false: float) -> float:
+            return {True: true, False: false, None: true if first else false}[says[claim]]
+
+        eager = c["backend"] == "reference"
+        time = 1.0 if trial.norm == "none" else 1.15
+        if c["part"] == "preset" and trial.norm in ("bn-timestep", "ln"):
+            time = pick("costly", eager, 1.5, 1.1)
+        if c["part"] == "preset" and trial.norm in ("wn", "normprop"):
+            time = pick("cheap", eager, 1.04, 1.3)
+        if c["part"] == "length":
+            time = 1 + float(c["T"]) / 1000
+        if c["part"] == "slots":
+            time = 1.5 if c["max_steps"] == 100 else pick("slots", c["max_steps"] == 1000, 1.52, 2.5)
+        yield {"quantity": "time", "value": time + jitter}
+        yield {"quantity": "milliseconds", "value": 10 * time}
+        if c["part"] != "length":
+            grown = pick("memory", c["max_steps"] != 100, 1 + c["max_steps"] / 100, c["max_steps"] / 20000)
+            yield {"quantity": "stored", "value": grown if trial.norm.startswith("bn-") else 0.0}
+        if c["part"] == "preset" and not eager:
+            yield {"quantity": "parameters", "value": 0.1}
+            if trial.seed == 0:
+                yield {"quantity": "memory", "value": 1.0 if trial.norm == "none" else 2.0}
+
+    return made(cost.trials(), rows)
+
+
+def drawn(panel: Panel) -> Axes:
+    axes = Figure().subplots()
+    panel.draw(axes, LIGHT)
+    return axes
+
+
+def put(m: pd.DataFrame, value: float, **chosen: Any) -> None:
+    here = m["quantity"] == "time"
+    for column, wanted in chosen.items():
+        here &= m[column].isin(wanted) if isinstance(wanted, list) else m[column] == wanted
+    assert here.any()
+    m.loc[here, "value"] = value + 1e-4 * m.loc[here, "seed"]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize(
+    ("true", "verdict"), [(True, "supported"), (False, "contradicted"), (None, "depends")], ids=lambda v: str(v)
+)
+def test_each_verdict_follows_the_measurements(
+    quick: Cost, claim: str, true: bool | None, verdict: str, tmp_path: Path
+) -> None:
+    m = table(quick, TRUE | {claim: true})
+    found = verdicts(quick, m)
+    assert found == dict.fromkeys(CLAIMS, "supported") | {claim: verdict}
+    again = reread(m, tmp_path)
+    assert [v.as_dict() for v in quick.judge(again)] == [v.as_dict() for v in quick.judge(m)]
+    assert quick.findings(again) == quick.findings(m)
+
+
+@pytest.mark.parametrize("off", [-0.01, 0.01])
+def test_costly_and_cheap_are_above_and_below_what_the_method_says(quick: Cost, off: float) -> None:
+    m = table(quick, TRUE)
+    put(m, COSTLY + off, part="preset", norm=["bn-timestep", "ln"])
+    put(m, CHEAP + off, part="preset", norm=["wn", "normprop"])
+    found = verdicts(quick, m)
+    assert found["costly"] == ("supported" if off > 0 else "contradicted")
+    assert found["cheap"] == ("supported" if off < 0 else "contradicted")
+    assert f"more than {COSTLY:g} times" in Cost.method
+    assert f"less than {CHEAP:g} times" in Cost.method
+
+
+def test_headlines_are_eager_as_the_published_numbers_are(quick: Cost) -> None:
+    found = {v.claim.key: v for v in quick.judge(table(quick, TRUE))}
+    assert found["costly"].headline.condition == "bn-timestep, eager"
+    assert found["costly"].headline.effect.mean == pytest.approx(1.5, abs=0.003)
+    assert found["cheap"].headline.condition == "wn, eager"
+    assert [case.condition for case in found["costly"].cases] == [
+        "bn-timestep, eager", "ln, eager", "bn-timestep, compiled", "ln, compiled",
+    ]  # fmt: skip
+    assert [case.condition for case in found["memory"].cases] == [
+        "max_steps = 100", "max_steps = 1000", "max_steps = 10000",
+    ]  # fmt: skip
+    assert [case.condition for case in found["slots"].cases] == ["max_steps 100 → 1000", "max_steps 100 → 10000"]
+
+
+def test_slots_are_compared_with_the_fewest_seed_by_seed(quick: Cost) -> None:
+    m = table(quick, TRUE)
+    for seed in quick.settings.seeds:  # a slow machine in one repetition is slow with many slots, too
+        put(m, 1.0 + seed, part="slots", max_steps=100, seed=seed)
+        put(m, 1.05 + seed, part="slots", max_steps=[1000, 10000], seed=seed)
+    (found,) = (v for v in quick.judge(m) if v.claim.key == "slots")
+    assert [case.effect.mean for case in found.cases] == pytest.approx([0.05, 0.05])
+    assert found.verdict == "supported"
+
+
+def test_norms_without_a_claim_leave_it_out(quick: Cost) -> None:
+    m = table(quick, TRUE)
+    kept = {norm: {v.claim.key for v in quick.verdicts(m[m["norm"] == norm])} for norm in quick.settings.norms}
+    assert kept["ln"] == {"costly"}
+    assert kept["wn"] == {"cheap"}
+    assert kept["bn-timestep"] == {"costly", "memory", "slots"}
+    assert kept["rms"] == set()
+
+
+def test_findings_name_the_cheapest_and_the_dearest(quick: Cost) -> None:
+    m = table(quick, TRUE)
+    put(m, 3.21, part="preset", norm="gn", backend="auto")
+    put(m, 0.87, part="preset", norm="rms", backend="auto")
+    put(m, 9.5, part="preset", norm="brn", backend="reference")
+    compiled, eager, beside = quick.findings(m)
+    assert compiled == ("Compiled, a training step takes 0.87 (`rms`) to 3.21 (`gn`) times the time of the plain LSTM.")
+    assert eager.startswith("Eager, a training step takes ")
+    assert "9.50 (`brn`)" in eager
+    assert "`bn-timestep` 1.50 (published 1.41)" in beside
+    assert "`wn` 1.04 (published 1.04)" in beside
+    put(m, 1.77, part="preset", norm="bn-timestep", backend="reference")
+    assert "`bn-timestep` 1.77 (published 1.41)" in quick.findings(m)[-1]
+
+
+def test_findings_need_no_other_norm_than_there_is(quick: Cost) -> None:
+    m = table(quick, TRUE)
+    assert quick.findings(m[m["norm"] == "none"]) == []
+    said = quick.findings(m[m["norm"] == "gn"])
+    assert len(said) == 2
+    assert not any("published" in sentence for sentence in said)
+
+
+def test_published_ratios_are_those_of_the_claims() -> None:
+    published = " ".join(claim.published for claim in Cost.claims)
+    for ratio in PUBLISHED.values():
+        assert f"{ratio:.2f}" in published
+
+
+def test_the_figure_shows_the_numbers(quick: Cost, tmp_path: Path) -> None:
+    m = reread(table(quick, TRUE), tmp_path)
+    panels = quick.panels(m)
+    assert len(panels) == 4
+    png, _ = save_figure(panels, tmp_path, quick.question)
+    assert matplotlib.image.imread(png).std() > 0.02
+    presets, memory, length, slots = (drawn(panel) for panel in panels)
+    marks = [(float(x), line.get_marker()) for line in presets.lines for x in np.ravel(line.get_xdata())]
+    for backend, marker in (("auto", "o"), ("reference", "D")):
+        for norm in quick.settings.norms:
+            mean = where(m, quantity="time", part="preset", norm=norm, backend=backend)["value"].mean()
+            assert any(abs(x - mean) < 1e-12 and shape == marker for x, shape in marks), (norm, backend)
+    rows = {text.get_text(): text.xy[1] for text in presets.texts}
+    assert set(rows) == set(quick.settings.norms)
+    assert rows["none"] == max(rows.values())  # the cheapest on top
+    assert sorted(bar.get_width() for bar in memory.patches) == [1.0] + [2.0] * (len(quick.settings.norms) - 1)
+    lines = {line.get_label(): line for line in length.lines}
+    assert lines["ln"].get_xdata().tolist() == [25, 100, 400]
+    assert lines["ln"].get_ydata().tolist() == pytest.approx([1.025, 1.1, 1.4], abs=0.003)
+    lines = {line.get_label(): line for line in slots.lines}
+    assert lines["stored statistics / weights"].get_ydata().tolist() == pytest.approx([2, 11, 101])
+
+
+def test_presets_that_were_only_run_eagerly_are_shown(quick: Cost, tmp_path: Path) -> None:
+    m = table(quick, TRUE)
+    m = m[(m["backend"] == "reference") & (m["part"] == "preset")]
+    (panel,) = quick.panels(m)
+    axes = drawn(panel)
+    assert {text.get_text() for text in axes.texts} == set(quick.settings.norms)
+    save_figure([panel], tmp_path, "?")
+
+
+@pytest.mark.parametrize("norm", ["none", "ln", "bn-timestep"])
+def test_the_figure_of_one_norm(quick: Cost, norm: str, tmp_path: Path) -> None:
+    m = table(quick, TRUE)
+    save_figure(quick.panels(m[m["norm"] == norm]), tmp_path, "?")
+
+
+@pytest.mark.parametrize("part", ["preset", "length", "slots"])
+def test_whichever_part_has_been_measured_can_be_concluded(quick: Cost, part: str, tmp_path: Path) -> None:
+    whole = table(quick, TRUE)
+    m = whole[whole["part"] == part].reset_index(drop=True)
+    expected = {"preset": {"costly", "cheap"}, "length": set(), "slots": {"memory", "slots"}}[part]
+    assert {verdict.claim.key for verdict in quick.verdicts(m)} == expected
+    for one in (m, m.iloc[:1]):
+        again = reread(one, tmp_path)
+        assert {verdict.claim.key for verdict in quick.verdicts(again)} <= expected
+        assert not any("nan" in sentence for sentence in quick.findings(again))
+        save_figure(quick.panels(again), tmp_path, "?")
+
+
+def test_a_study_that_was_interrupted_can_be_concluded(quick: Cost, tmp_path: Path) -> None:
+    for trial in quick.trials()[:4]:
+        keep([{"quantity": "time", "value": 1.5}], trial, tmp_path)
+    m = collect(quick.trials(), tmp_path, quick.columns)
+    assert len(m) == 4
+    assert quick.verdicts(m) == []
+    save_figure(quick.panels(m), tmp_path, "?")
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["quick", "full"])
+def test_every_trial_is_one_of_its_kind(small: bool) -> None:
+    cost = Cost(load("cost", quick=small))
+    trials = cost.trials()
+    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
+    assert {t.conditions["part"] for t in trials} == {"preset", "length", "slots"}
+    assert len({t.seed for t in trials}) >= 3
+    assert Cost.alone  # beside another process no time means anything
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Cost:
+    (tmp_path / "tiny.yaml").write_text(
+        "seeds: 2\nnorms: [none, ln]\n"
+        "options: {steps: 5, batch_size: 4, hidden_size: 8, seconds: 0.02, lengths: [5], slots: [5, 50],"
+        " growing: [ln]}\n"
+    )
+    return Cost(load("cost", quick=True, own=str(tmp_path / "tiny.yaml")))
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Peak memory as it would be measured in a process of its own: 3 MB, and 1 MB without a norm."""
+    asked: list[tuple[Any, ...]] = []
+
+    def peak(*of: Any) -> Peak:
+        asked.append(of[:4])
+        return Peak(1_000_000 if of[2] == "none" else 3_000_000, "VmHWM", "auto")
+
+    monkeypatch.setattr(module, "peak", peak)
+    return asked
+
+
+def measured(cost: Cost, norm: str, seed: int = 0, **conditions: Any) -> dict[str, float]:
+    here = {"part": "preset", "backend": "auto", "T": 5, "max_steps": 5, **conditions}
+    return {str(row["quantity"]): float(row["value"]) for row in cost.measure(Trial(here, norm, seed), None)}
+
+
+def test_memory_is_a_ratio_of_two_processes_and_measured_once(tiny: Cost, peaks: list[tuple[Any, ...]]) -> None:
+    assert measured(tiny, "ln")["memory"] == 3
+    shape = Shape(5, 4, 8, 8)
+    assert [(one[1], one[2]) for one in peaks] == [(shape, "ln"), (shape, "none")]
+    assert "memory" not in measured(tiny, "ln", seed=1)
+    assert "memory" not in measured(tiny, "ln", backend="reference")
+    assert "memory" not in measured(tiny, "ln", part="length")
+    assert len(peaks) == 2
+
+
+@pytest.mark.parametrize(
+    ("norm", "added"), [("none", 0), ("ln", 10), ("bn-timestep", 10), ("bn-shared", 10), ("wn", 8)]
+)
+def test_parameters_and_statistics_are_those_of_a_layer(
+    tiny: Cost, peaks: list[tuple[Any, ...]], norm: str, added: int
+) -> None:
+    """Multiples of H: gains of both products, 4 each, and of c, and a bias; the lengths of the rows of both weights."""
+    found = measured(tiny, norm, max_steps=20)
+    own = LSTM(8, 8, norm=norm, max_steps=20)
+    weights = own.weight_ih_l0.numel() + own.weight_hh_l0.numel()
+    assert weights == 8 * 8 * 8
+    assert found["parameters"] == pytest.approx(added * 8 / weights)
+    kept = sum(b.numel() for name, b in own.named_buffers() if name.endswith(("running_mean", "running_var")))
+    assert found["stored"] == pytest.approx(kept / weights)
+    assert (found["stored"] > 0) == norm.startswith("bn-")
+
+
+def test_statistics_per_timestep_grow_with_the_slots_and_shared_ones_do_not(tiny: Cost) -> None:
+    """4H for W_ih x, 4H for W_hh h and H for c, a mean and a variance of each, per slot."""
+    for slots in (20, 40, 200):
+        here = {"part": "slots", "max_steps": slots}
+        assert measured(tiny, "bn-timestep", **here)["stored"] == pytest.approx(2 * 9 * 8 * slots / (8 * 64))
+    assert measured(tiny, "bn-shared", part="slots", max_steps=20)["stored"] == pytest.approx(2 * 9 * 8 / (8 * 64))
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_ratios_are_those_of_the_rounds(
+    tiny: Cost, peaks: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    asked: list[Any] = []
+
+    def interleave(steps: dict[str, Any], seconds: float, device: Any, seed: int) -> dict[str, list[float]]:
+        asked.append((steps, seconds, seed))
+        for step in steps.values():
+            step.run()
+            step.reset()
+        return {"none": [1.0, 2.0, 4.0], "norm": [3.0, 4.0, 4.0]}
+
+    monkeypatch.setattr(module, "interleave", interleave)
+    found = measured(tiny, "ln", seed=1, backend=backend)
+    assert found["time"] == 2.0  # the median of 3, 2 and 1
+    assert found["milliseconds"] == 4000.0
+    ((steps, seconds, seed),) = asked
+    assert (list(steps), seconds, seed) == (["none", "norm"], 0.02, 1)
+    assert "parameters" in found or backend == "reference"
+
+
+def test_the_reference_is_slower_than_the_compiled_scan(tiny: Cost, peaks: list[tuple[Any, ...]]) -> None:
+    """Both are what they are called."""
+    compiled, eager = (measured(tiny, "ln", backend=b)["milliseconds"] for b in ("auto", "reference"))
+    assert eager > compiled > 0
+
+
+def test_a_tiny_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "seeds: 1\nnorms: [ln]\n"
+        "options: {steps: 5, batch_size: 4, hidden_size: 8, seconds: 0.02, backends: [auto], lengths: [], slots: [50],"
+        " growing: []}\n"
+    )
+    args = ["cost", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(tmp_path / "o")]
+    assert study(args, Console(record=True, width=200, force_terminal=False)) == 0
+    m = read(tmp_path / "o" / "cost")
+    assert set(m["part"]) == {"preset", "slots"}
+    times = where(m, quantity="time")["value"]
+    assert len(times) == 2
+    assert times.between(0.1, 100).all()
+    assert where(m, quantity="memory")["value"].item() > 0
+    assert where(m, quantity="stored", part="slots")["value"].item() == pytest.approx(2 * 9 * 8 * 50 / (8 * 64))
+    assert (tmp_path / "o" / "cost" / "figure.png").is_file()

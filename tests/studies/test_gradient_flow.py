@@ -1,0 +1,241 @@
+"""Does the gradient explode between timesteps? Verdicts on made-up tables, Yang's formula, strokes, one small run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from studies.tables import made, reread, verdicts
+
+from rnnnorm.studies.core.command import study
+from rnnnorm.studies.core.measurements import read, where
+from rnnnorm.studies.core.plots import inline_panels, save_figure
+from rnnnorm.studies.core.settings import Settings, load
+from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.gradient_flow import ALIVE, LINEAR_GAIN, GradientFlow, yang
+from rnnnorm.studies.pixels import SIDE, pixels, strokes
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CLAIMS = ("yang", "explodes", "vertical", "vanishes")
+
+
+@pytest.fixture(scope="module")
+def quick() -> GradientFlow:
+    return GradientFlow(load("gradient-flow", quick=True))
+
+
+def table(flow: GradientFlow, says: dict[str, bool | None]) -> pd.DataFrame:
+    """What the trials might measure if each claim were true, false or, None, true in some places only."""
+
+    def pick(claim: str, first: bool, true: float, false: float) -> float:
+        return {True: true, False: false, None: true if first else false}[says[claim]]
+
+    def rows(trial: Trial) -> Iterator[dict[str, Any]]:
+        c, jitter = trial.conditions, 1 + 1e-4 * math.sin(7 * trial.seed)
+        if c["part"] == "batch":
+            factor = yang(float(c["batch"])) if c["batch"] != 3 else 3.0
+            yield {"quantity": "growth", "value": jitter * factor * pick("yang", c["cell"] == "rnn-identity", 1, 1.3)}
+        if c["part"] == "gain":
+            yield {"quantity": "growth", "value": jitter * pick("explodes", c["cell"] == "lstm", 1.2, 0.9)}
+        if c["part"] == "norm":
+            yield {"quantity": "growth", "value": 0.95 * jitter}
+        if c["part"] == "layers":
+            yield {"quantity": "layer_growth", "value": jitter * pick("vertical", True, 1.0, 1.5)}
+            yield {"quantity": "growth", "value": jitter * pick("vertical", False, 1.0, 1.5)}
+        if c["part"] == "pixels":
+            lost = -60.0 if c["gain"] == 1.0 else -1.0
+            turned = -1.0 if c["gain"] == 1.0 else -60.0
+            yield {"quantity": "decades", "value": jitter * pick("vanishes", c["W_hh"] == "identity", lost, turned)}
+            for t in (0, 391, 783):
+                yield {"quantity": "gradient_norm", "t": t, "value": 10 ** (-t / 100) * jitter}
+        if c["part"] == "trained":
+            yield {"quantity": "diverged", "value": float(trial.norm == "wn")}
+            if trial.norm != "wn":
+                yield {"quantity": "growth", "value": 0.98 * jitter}
+                for t in range(4):
+                    yield {"quantity": "gradient_norm", "t": t, "value": 0.9**t * jitter}
+
+    return made(flow.trials(), rows)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize(
+    ("true", "verdict"), [(True, "supported"), (False, "contradicted"), (None, "depends")], ids=lambda v: str(v)
+)
+def test_each_verdict_follows_the_measurements(
+    quick: GradientFlow, claim: str, true: bool | None, verdict: str, tmp_path: Path
+) -> None:
+    m = table(quick, dict.fromkeys(CLAIMS, True) | {claim: true})
+    found = verdicts(quick, m)
+    assert found == dict.fromkeys(CLAIMS, "supported") | {claim: verdict}
+    assert verdicts(quick, reread(m, tmp_path)) == found
+    assert [v.as_dict() for v in quick.judge(reread(m, tmp_path))] == [v.as_dict() for v in quick.judge(m)]
+    assert quick.findings(reread(m, tmp_path)) == quick.findings(m)
+
+
+def test_two_percent_decide_on_yangs_formula(quick: GradientFlow) -> None:
+    for factor, verdict in (
+        (1.015, "supported"),
+        (0.985, "supported"),
+        (1.025, "contradicted"),
+        (0.97, "contradicted"),
+    ):
+        m = table(quick, dict.fromkeys(CLAIMS, True))
+        chosen = (m["part"] == "batch") & (m["quantity"] == "growth")
+        m.loc[chosen, "value"] = [factor * (yang(size) if size > 3 else 9.0) for size in m.loc[chosen, "batch"]]
+        assert verdicts(quick, m)["yang"] == verdict
+
+
+@pytest.mark.parametrize("kept", ["batch", "gain", "norm", "pixels", "layers", "trained"])
+def test_a_study_that_was_interrupted_can_be_concluded(quick: GradientFlow, kept: str, tmp_path: Path) -> None:
+    """Whichever part has been measured, its claims are judged and the others left out."""
+    whole = table(quick, dict.fromkeys(CLAIMS, True))
+    m = whole[whole["part"] == kept].reset_index(drop=True)
+    m = m.drop(columns=[column for column in ("t",) if m[column].isna().all()])  # conditions are always there
+    of = {"batch": "yang", "gain": "explodes", "layers": "vertical", "pixels": "vanishes"}
+    expected = {of[kept]} if kept in of else set()
+    for one in (m, m.iloc[:1]):
+        found = quick.verdicts(reread(one, tmp_path))
+        assert {verdict.claim.key for verdict in found} <= expected
+        quick.findings(one)
+        save_figure(quick.panels(one), tmp_path, quick.question)
+    assert {verdict.claim.key for verdict in quick.verdicts(m)} == expected
+
+
+def test_the_findings_say_what_the_numbers_say(quick: GradientFlow) -> None:
+    usual = " ".join(quick.findings(table(quick, dict.fromkeys(CLAIMS, True))))
+    assert "gain of 1 and identity W_hh the gradient vanishes over 784 pixels: 60 decades down" in usual
+    assert "orthogonal W_hh the gradient vanishes" in usual
+    turned = " ".join(quick.findings(table(quick, dict.fromkeys(CLAIMS, True) | {"vanishes": False})))
+    assert "identity W_hh the gradient survives over 784 pixels: 1 decades down" in turned
+    m = table(quick, dict.fromkeys(CLAIMS, True))
+    m.loc[m["quantity"] == "decades", "value"] = 20.0
+    assert "explodes over 784 pixels: 20 decades up" in " ".join(quick.findings(m))
+    assert "0.980 (ln)" in usual
+    assert "wn" not in usual.split("After training")[1]  # it diverged
+
+
+def test_the_figure_can_be_drawn(quick: GradientFlow, tmp_path: Path) -> None:
+    panels = quick.panels(reread(table(quick, dict.fromkeys(CLAIMS, True)), tmp_path))
+    assert 2 <= len(panels) <= 4
+    png, svg = save_figure(panels, tmp_path, quick.question)
+    assert matplotlib.image.imread(png).std() > 0.02
+    assert svg.stat().st_size > 1000
+    drawn, _ = inline_panels(panels, quick.name)
+    assert len(drawn) == len(panels)
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["quick", "full"])
+def test_every_trial_is_one_of_its_kind(small: bool) -> None:
+    flow = GradientFlow(load("gradient-flow", quick=small))
+    trials = flow.trials()
+    assert len({(trial.arm, trial.norm, trial.seed) for trial in trials}) == len(trials)
+    assert {trial.conditions["part"] for trial in trials} == {"batch", "gain", "norm", "pixels", "layers", "trained"}
+
+
+@pytest.mark.parametrize(("size", "factor"), [(4, 2**0.5), (5, 1.5**0.5), (8, 1.0954), (32, 1.0171), (400, 1.00126)])
+def test_yangs_formula(size: int, factor: float) -> None:
+    assert yang(size) == pytest.approx(factor, abs=1e-4)
+    assert yang(size) ** 2 == pytest.approx((size - 2) / (size - 3))
+
+
+def test_yangs_formula_has_a_pole() -> None:
+    assert yang(3) == math.inf
+    assert yang(3.001) > 30
+
+
+@pytest.fixture(scope="module")
+def small() -> GradientFlow:
+    options = dict(load("gradient-flow", quick=True).options) | {"steps": 60, "hidden_size": 100}
+    return GradientFlow(Settings((0,), ("none",), options, {}))
+
+
+def growths(flow: GradientFlow, size: int, cell: str, gain: float, seeds: int) -> list[float]:
+    conditions = {"part": "batch", "cell": cell, "gain": gain, "batch": size, "input": "no", "steps": 80}
+    return [
+        float(row["value"])
+        for seed in range(seeds)
+        for row in flow.measure(Trial(conditions, "bn-timestep", seed), None)
+        if row["quantity"] == "growth"
+    ]
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_a_linear_network_grows_as_the_formula_says(small: GradientFlow, size: int) -> None:
+    assert np.mean(growths(small, size, "rnn-identity", 1.0, 4)) == pytest.approx(yang(size), rel=0.02)
+
+
+def test_so_does_a_tanh_network_that_is_hardly_bent(small: GradientFlow) -> None:
+    assert np.mean(growths(small, 8, "rnn-tanh", LINEAR_GAIN, 4)) == pytest.approx(yang(8), rel=0.02)
+
+
+def test_a_trial_measures_the_same_every_time(small: GradientFlow) -> None:
+    first = growths(small, 8, "rnn-tanh", 1.0, 1)
+    torch.manual_seed(123)
+    assert growths(small, 8, "rnn-tanh", 1.0, 1) == first
+
+
+def test_strokes_have_a_black_border_and_bright_smooth_lines() -> None:
+    drawn = strokes(20, 0)
+    assert drawn.shape == (SIDE * SIDE, 20, 1)
+    assert drawn.dtype == torch.float64
+    pictures = drawn.squeeze(2).T.reshape(20, SIDE, SIDE)
+    inner = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    inner[4:24, 4:24] = True
+    assert (pictures[:, ~inner] == 0).all()
+    assert pictures.min() >= 0
+    assert pictures.max() <= 1
+    assert (pictures.amax((1, 2)) > 0.5).all()
+    share = (pictures > 0.1).double().mean((1, 2))
+    assert ((share > 0.02) & (share < 0.5)).all()
+
+
+def test_strokes_depend_on_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    np.random.seed(5)
+    first = strokes(5, 3)
+    assert torch.equal(first, strokes(5, 3))
+    assert not torch.equal(first, strokes(5, 4))
+    assert len({tuple(one.flatten().tolist()) for one in first.unbind(1)}) == 5
+    assert torch.equal(pixels(5, 3, None), first)
+
+
+def test_a_tiny_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RNNNORM_DATA", raising=False)
+    (tmp_path / "mine.yaml").write_text(
+        "seeds: 2\nnorms: [none, ln]\n"
+        "options: {batch_sizes: [8], gains: [0.1, 1.0], hidden_size: 8, formula_seeds: 2, steps: 20, long_gains: [1.0],"
+        " layers: 2, trained_norms: [bn-timestep]}\n"
+        "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 1, limit_train_batches: 3}\n"
+    )
+    console = Console(record=True, width=200, force_terminal=False)
+    args = [
+        "gradient-flow",
+        "--quick",
+        "-c",
+        str(tmp_path / "mine.yaml"),
+        "--jobs",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert study(args, console) == 0
+    m = read(tmp_path / "out" / "gradient-flow")
+    assert {"batch", "gain", "norm", "pixels", "layers", "trained"} == set(m["part"])
+    assert (where(m, quantity="growth")["value"] > 0).all()
+    lost = where(m, quantity="decades", W_hh="identity", gain=1.0)["value"]
+    assert len(lost) == 2
+    assert (lost < ALIVE).all()
+    after = where(m, part="trained", quantity="gradient_norm", norm="bn-timestep", seed=0)
+    assert after["t"].tolist() == list(range(60))
+    assert (after["value"] > 0).all()
+    assert (tmp_path / "out" / "gradient-flow" / "figure.png").is_file()
