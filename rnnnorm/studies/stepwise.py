@@ -32,10 +32,7 @@ def require_answers_per_step(data: Any, study: str) -> None:
     Raises:
         ValueError: the task of the data is another.
     """
-    if isinstance(data, Mapping):
-        task = task_of(str(data.get("class_path", "")))
-    else:
-        task = getattr(data, "task", None)
+    task = task_of(str(data.get("class_path", ""))) if isinstance(data, Mapping) else getattr(data, "task", None)
     if task is not None and task not in PER_ROW:
         raise ValueError(f"{study} needs data with a target at every step ({', '.join(sorted(PER_ROW))}), got {task}")
 
