@@ -1,0 +1,183 @@
+"""The study of depth: verdicts on made tables, stacks and their growth, a tiny real run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from studies.tables import made, reread, verdicts
+
+from rnnnorm.studies.core.plots import save_figure
+from rnnnorm.studies.core.settings import Settings, load
+from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.depth import Depth
+from rnnnorm.studies.depth_tables import trainable, tuned
+from rnnnorm.studies.residual_stacks import METHODS, arguments, build_stack, moments
+
+CLAIMS = {"linear", "exponential", "identity", "bn-deep", "skipinit", "alpha-one", "fixup"}
+DEEP = {"plain", "skipinit-1", "no-skip"}
+"""Methods that fail at depth in the world of the literature."""
+
+
+def study(quick: bool = True) -> Depth:
+    return Depth(load("depth", quick=quick))
+
+
+def table(agrees: bool) -> pd.DataFrame:
+    """A world in which the claims hold, or do not."""
+
+    def rows(trial: Trial) -> Iterator[dict[str, Any]]:
+        method = str(trial.conditions["method"])
+        if trial.conditions["part"] == "start":
+            for block in range(1, 65):
+                linear = (method == "bn-branch") is agrees
+                square = (block + 1.0 if linear else 2.0**block) * (1 + 0.01 * trial.seed)
+                yield {"quantity": "square", "block": block, "value": square}
+                share = 1 / (block + 1) if linear else 0.5
+                yield {"quantity": "share", "block": block, "value": share + 1e-4 * trial.seed}
+            return
+        depth = int(trial.conditions["depth"])
+        stuck = depth > 2 and method in (DEEP if agrees else {"no-skip", "skipinit-0", "skipinit-depth", "fixup"})
+        rates = study().settings.option("learning_rates")[trial.conditions["optimizer"]]
+        for k, rate in enumerate(rates):
+            loss = (2.0 if stuck else 1.0) + 0.3 * k + 1e-3 * trial.seed
+            here = {"learning_rate": rate}
+            yield {**here, "quantity": "loss", "value": loss}
+            yield {**here, "quantity": "blank_loss", "value": 2.3}
+            yield {**here, "quantity": "first_loss", "value": 2.5}
+            yield {**here, "quantity": "diverged", "value": float(stuck)}
+
+    return made(study().trials(), rows)
+
+
+@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
+def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
+    made_up = table(agrees)
+    found = verdicts(study(), made_up)
+    assert found == dict.fromkeys(CLAIMS, expected)
+    assert verdicts(study(), reread(made_up, tmp_path)) == found
+
+
+def test_verdicts_depend_where_cells_disagree() -> None:
+    first, second = table(True), table(False)
+    mixed = pd.concat([first[first["cell"] == "lstm"], second[second["cell"] != "lstm"]])
+    assert set(verdicts(study(), mixed).values()) == {"depends"}
+
+
+def test_claims_without_measurements_are_left_out() -> None:
+    made_up = table(True)
+    assert set(verdicts(study(), made_up[made_up["part"] == "start"])) == {"linear", "exponential", "identity"}
+    assert "fixup" not in verdicts(study(), made_up[made_up["method"] != "fixup"])
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
+    made_up = reread(table(agrees), tmp_path)
+    panels = study().panels(made_up)
+    assert len(panels) == 4
+    save_figure(panels, tmp_path, study().question)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    text = " ".join(study().findings(made_up))
+    assert (": skip 2;" in text) is agrees  # not trainable beyond two layers
+    assert "BN on branch 24" in text
+    assert "Diverged: " in text
+
+
+def test_each_method_and_depth_takes_its_best_learning_rate() -> None:
+    here = {"cell": "lstm", "optimizer": "sgd", "depth": 2, "method": "plain", "norm": "none", "quantity": "loss"}
+    losses = {(0.1, 0): 1.0, (0.1, 1): 2.0, (0.3, 0): 0.5, (0.3, 1): 3.0}
+    rows = pd.DataFrame([{**here, "learning_rate": r, "seed": k, "value": v} for (r, k), v in losses.items()])
+    assert tuned(rows)["learning_rate"].unique().tolist() == [0.1]
+
+
+def test_the_deepest_trainable() -> None:
+    losses = {("plain", 2): 1.0, ("plain", 8): 1.05, ("plain", 32): 2.0, ("fixup", 2): 1.2, ("fixup", 8): 1.3}
+    rows = pd.DataFrame(
+        [{"method": k, "norm": "none", "depth": d, "seed": 0, "value": v} for (k, d), v in losses.items()]
+    )
+    assert trainable(rows) == {"skip": "8", "Fixup": "none"}
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_trials_are_unique_and_have_seeds(quick: bool) -> None:
+    trials = study(quick).trials()
+    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
+    assert len({t.seed for t in trials}) >= 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_second_moments_are_those_of_the_network(method: str) -> None:
+    torch.manual_seed(0)
+    network = build_stack("lstm", method, "none", 6, 3, 4)
+    x = torch.randn(4, 5, 6, dtype=torch.float64)
+    found = list(moments(network, x.view(20, 6), torch.full((4,), 5)))
+    output, _ = network(x)
+    assert found[-1][0] == pytest.approx(float(output.detach().square().mean()))
+    assert len(found) == 3
+
+
+def test_the_share_is_that_of_the_branch() -> None:
+    torch.manual_seed(0)
+    network = build_stack("rnn-relu", "plain", "none", 6, 1, 1)
+    x = torch.randn(8, 6, dtype=torch.float64)
+    (square, share) = next(moments(network, x, torch.tensor([8])))
+    branch = torch.relu(x @ network.weight_ih_l0.T).detach()
+    assert square == pytest.approx(float((x + branch).square().mean()))
+    assert share == pytest.approx(float(branch.square().mean()) / square)
+
+
+def test_relu_layers_keep_the_second_moment() -> None:
+    torch.manual_seed(0)
+    network = build_stack("rnn-relu", "no-skip", "none", 512, 3, 1)
+    x = torch.randn(64, 512, dtype=torch.float64)
+    assert [square for square, _ in moments(network, x, torch.tensor([64]))] == pytest.approx([1.0] * 3, rel=0.15)
+
+
+def test_zero_alpha_is_the_identity() -> None:
+    torch.manual_seed(0)
+    network = build_stack("lstm", "skipinit-0", "none", 6, 5, 4)
+    x = torch.randn(4, 5, 6, dtype=torch.float64)
+    assert torch.equal(network(x)[0], x)
+
+
+def test_a_norm_inside_stays_beside_the_one_between() -> None:
+    places = arguments("bn-branch", "ln")["norm"].places
+    assert list(places) == ["input", "hidden", "cell", "between"]
+    with pytest.raises(ValueError, match="skipinit-depth"):
+        arguments("skipinit", "none")
+
+
+def test_a_tiny_run() -> None:
+    options = {
+        "start_cells": ["rnn-relu"],
+        "start_depth": 4,
+        "start_size": 8,
+        "start_batch": 16,
+        "start_draws": 2,
+        "steps": 3,
+        "cells": ["rnn-relu"],
+        "depths": [2, 3],
+        "learning_rates": {"sgd": [0.05, 1e6]},
+        "max_steps": 5,
+    }
+    sizes = {"num_train": 48, "num_val": 1, "num_test": 1, "length_distribution": "fixed", "max_length": 6}
+    config = {
+        "data": {"class_path": "rnnnorm.studies.segments.Segments", "init_args": {**sizes, "batch_size": 8}},
+        "model": {"init_args": {"hidden_size": 6}},
+        "trainer": {"max_epochs": 1},
+    }
+    tiny = Depth(Settings((0,), ("none", "wn:init=data"), options, config))
+    measured = made(tiny.trials(), lambda trial: list(tiny.measure(trial, None)))
+    squares = measured[(measured["quantity"] == "square") & (measured["method"] == "bn-branch")]
+    assert squares["block"].tolist() == [1, 2, 3, 4]
+    assert squares["value"].iloc[0] == pytest.approx(2.0, rel=0.5)
+    losses = measured[measured["quantity"] == "loss"]
+    assert len(losses) == 2 * 2 * 9
+    blank = float(torch.log(torch.tensor(10.0)))  # ten states
+    assert (losses["value"] <= blank + 1e-6).all()
+    wild = losses[(losses["learning_rate"] == 1e6) & (losses["method"] == "plain")]
+    assert wild["value"].tolist() == pytest.approx([blank] * len(wild))
