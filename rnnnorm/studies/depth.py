@@ -19,7 +19,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.depth_tables import (
+from rnnnorm.studies.parts.depth_tables import (
     CELLS,
     FADED,
     NAMES,
@@ -40,9 +40,9 @@ from rnnnorm.studies.depth_tables import (
     trainable,
     tuned,
 )
-from rnnnorm.studies.plain_training import build_data, build_task, final, train
-from rnnnorm.studies.residual_stacks import METHODS, arguments, build_stack, moments
-from rnnnorm.studies.surgery import blank_loss, start_from_data
+from rnnnorm.studies.parts.plain_training import build_data, build_task, final, train
+from rnnnorm.studies.parts.residual_stacks import METHODS, arguments, build_stack, moments
+from rnnnorm.studies.parts.surgery import blank_loss, start_from_data
 
 
 class Depth(Study):

@@ -19,7 +19,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.pixels import pixels
+from rnnnorm.studies.parts.pixels import pixels
 from rnnnorm.tasks.cells import build_recurrent
 
 LINEAR_GAIN = 0.01

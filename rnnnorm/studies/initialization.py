@@ -18,9 +18,9 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.plain_training import build_data, build_task, final, train
-from rnnnorm.studies.rescaling import CHANGES, PUBLISHED, deviations
-from rnnnorm.studies.surgery import blank_loss, scale_weights, start_from_data
+from rnnnorm.studies.parts.plain_training import build_data, build_task, final, train
+from rnnnorm.studies.parts.rescaling import CHANGES, PUBLISHED, deviations
+from rnnnorm.studies.parts.surgery import blank_loss, scale_weights, start_from_data
 
 CELLS = {"lstm": "LSTM", "rnn-tanh": "tanh RNN", "rnn-relu": "ReLU RNN"}
 CHANGE_NAMES = {

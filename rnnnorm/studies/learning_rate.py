@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -17,8 +18,8 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.plain_training import build_data, build_task, curve, final, train
-from rnnnorm.studies.rates import apart, chosen, exponents, sizes_of
+from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, final, train
+from rnnnorm.studies.parts.rates import apart, chosen, exponents, sizes_of
 
 OCTAVE = 0.5
 PAYS = 0.02  # nats
@@ -173,7 +174,7 @@ class LearningRate(Study):
         def loss_at(size: int) -> Panel:
             def draw(axes: Axes, theme: Theme) -> None:
                 rows = where(m, quantity="final_loss", batch=size)
-                rows = rows[rows["value"].map(math.isfinite)]
+                rows = rows[np.isfinite(rows["value"].astype(float))]
                 # A mean over those seeds alone that did not diverge would flatter: the line ends where one does.
                 full = where(m, quantity="final_loss", batch=size)["seed"].nunique()
                 counted = rows.groupby(["norm", "learning_rate"])["seed"].transform("nunique")

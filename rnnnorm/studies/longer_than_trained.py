@@ -17,7 +17,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.stepwise import (
+from rnnnorm.studies.parts.stepwise import (
     dense_batches,
     long_examples,
     mean_step_losses,

@@ -20,8 +20,8 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.drifting import drifting, loss_in_pieces, test_then_train
-from rnnnorm.studies.plain_training import build_data, build_task, curve, train
+from rnnnorm.studies.parts.drifting import drifting, loss_in_pieces, test_then_train
+from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, train
 from rnnnorm.tasks import Classification
 
 NEEDED = 0.05

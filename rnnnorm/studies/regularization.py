@@ -20,7 +20,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.guessing import guess
+from rnnnorm.studies.parts.guessing import guess
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.01

@@ -19,10 +19,10 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
-from rnnnorm.studies.step_contrasts import MODES, PLACES, extra, settled, trap, words
-from rnnnorm.studies.step_distances import SETTLED, distances
-from rnnnorm.studies.step_panels import panels
+from rnnnorm.studies.parts.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
+from rnnnorm.studies.parts.step_contrasts import MODES, PLACES, extra, settled, trap, words
+from rnnnorm.studies.parts.step_distances import SETTLED, distances
+from rnnnorm.studies.parts.step_panels import panels
 from rnnnorm.table import parse_norm
 from rnnnorm.tasks import SequenceTask
 

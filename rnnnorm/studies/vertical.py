@@ -17,7 +17,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Condition, Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.outcome import outcome, training_curve, tuned
+from rnnnorm.studies.parts.outcome import outcome, training_curve, tuned
 
 VERTICAL = ("bn-vertical-framewise", "bn-vertical")
 NAMES = {"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"}

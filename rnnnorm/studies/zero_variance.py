@@ -22,7 +22,7 @@ from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.guessing import score
+from rnnnorm.studies.parts.guessing import score
 from rnnnorm.tasks.cells import build_recurrent
 
 AFTER = 20

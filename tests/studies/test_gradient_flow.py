@@ -21,7 +21,7 @@ from rnnnorm.studies.core.plots import inline_panels, save_figure
 from rnnnorm.studies.core.settings import Settings, load
 from rnnnorm.studies.core.trial import Trial
 from rnnnorm.studies.gradient_flow import ALIVE, LINEAR_GAIN, GradientFlow, yang
-from rnnnorm.studies.pixels import SIDE, pixels, strokes
+from rnnnorm.studies.parts.pixels import SIDE, pixels, strokes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -23,11 +23,11 @@ from rnnnorm.studies.core.measurements import read, where
 from rnnnorm.studies.core.plots import save_figure
 from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.gap_panels import excess
 from rnnnorm.studies.inference_gap import InferenceGap, base_of, momentum_of
 from rnnnorm.studies.inference_gap import _curve as curve_of
-from rnnnorm.studies.languages import Lexicon
-from rnnnorm.studies.regrouped import bits_by_step, mean_bits, regrouped, scored, twins
+from rnnnorm.studies.parts.gap_panels import excess
+from rnnnorm.studies.parts.languages import Lexicon
+from rnnnorm.studies.parts.regrouped import bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import LanguageModelling, SequenceTask
 from rnnnorm.tasks.scores import Scores
 
@@ -106,6 +106,7 @@ def test_one_sequence_by_stored_statistics_is_what_it_is_in_a_batch() -> None:
         "population statistics": "fails",
         "running averages": "fails",
     }
+    assert all(case.effect.mean == 0 for case in verdict.cases if case.standing == "fails")
 
 
 def test_effects_are_differences_paired_by_seed() -> None:
@@ -359,11 +360,26 @@ def test_a_network_that_diverged_measures_no_more() -> None:
     assert rows == [{"quantity": "diverged", "value": 1.0}]
 
 
+def test_the_last_weights_are_evaluated(tmp_path: Path) -> None:
+    """A sweep over momenta compares averages of the same weights: the best checkpoint may be another one for each."""
+    asked: list[Path] = []
+
+    def model(checkpoint: Path) -> None:
+        asked.append(checkpoint)
+        raise InterruptedError
+
+    run = SimpleNamespace(last=tmp_path / "last.ckpt", best=tmp_path / "best.ckpt")
+    here: Any = SimpleNamespace(diverged=False, rows=lambda: iter([]), run=run, model=model, data=lambda: None)
+    with pytest.raises(InterruptedError):
+        list(study().measure(Trial({"task": "order"}, "bn-timestep", 0, {}), here))
+    assert asked == [run.last]
+
+
 def test_a_tiny_run(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "seeds: 1\nnorms: [ln, bn-timestep]\n"
         "options: {momenta: [0.1], sizes: [1, 2], num_eval: 8}\n"
-        "data: {class_path: rnnnorm.studies.languages.Lexicon, init_args: "
+        "data: {class_path: rnnnorm.studies.parts.languages.Lexicon, init_args: "
         "{num_train: 16, num_val: 4, num_test: 12, min_length: 6, max_length: 12, batch_size: 4}}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 2}\n"
     )

@@ -28,7 +28,7 @@ from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Trial
 from rnnnorm.studies.input_scaling import InputScaling
-from rnnnorm.studies.scaling import SCALINGS
+from rnnnorm.studies.parts.scaling import SCALINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import rnnnorm
 from rnnnorm.ragged import sequence_lengths
-from rnnnorm.studies.padding import CountPadding, pad
+from rnnnorm.studies.parts.padding import CountPadding, pad
 
 CELLS = [rnnnorm.LSTM, rnnnorm.GRU, rnnnorm.RNN]
 

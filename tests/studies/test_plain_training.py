@@ -9,11 +9,19 @@ import pytest
 import torch
 
 from rnnnorm.norms import statistics
-from rnnnorm.studies.plain_training import build_data, build_task, carrying, evaluate, final, losses_by_step, train
+from rnnnorm.studies.parts.plain_training import (
+    build_data,
+    build_task,
+    carrying,
+    evaluate,
+    final,
+    losses_by_step,
+    train,
+)
 from rnnnorm.table import parse_norm
 
 STREAM = {
-    "class_path": "rnnnorm.studies.running_order.RunningOrderStream",
+    "class_path": "rnnnorm.studies.parts.running_order.RunningOrderStream",
     "init_args": {"bptt": 6, "segments": 12, "eval_segments": 3, "batch_size": 8},
 }
 

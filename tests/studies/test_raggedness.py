@@ -16,7 +16,7 @@ from rnnnorm.studies.core.measurements import read
 from rnnnorm.studies.core.plots import save_figure
 from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.ragged_claims import CLAIMS
+from rnnnorm.studies.parts.ragged_claims import CLAIMS
 from rnnnorm.studies.raggedness import Raggedness
 
 matplotlib.use("Agg")

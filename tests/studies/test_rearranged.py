@@ -6,8 +6,8 @@ import pytest
 
 from rnnnorm.compare.evaluation import batch_lengths
 from rnnnorm.data import TemporalOrder
-from rnnnorm.studies.rearranged import MixedBatchSampler, Rearranged, tail_start
-from rnnnorm.studies.unframed import UnframedTemporalOrder
+from rnnnorm.studies.parts.rearranged import MixedBatchSampler, Rearranged, tail_start
+from rnnnorm.studies.parts.unframed import UnframedTemporalOrder
 
 
 def data(**keys: int) -> TemporalOrder:

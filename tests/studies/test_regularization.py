@@ -25,7 +25,7 @@ from rnnnorm.studies.core.measurements import collect, read, where
 from rnnnorm.studies.core.plots import Panel, save_figure
 from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.plain_training import build_data, build_task
+from rnnnorm.studies.parts.plain_training import build_data, build_task
 from rnnnorm.studies.regularization import Regularization, mean_score
 
 pytestmark = pytest.mark.filterwarnings("ignore")

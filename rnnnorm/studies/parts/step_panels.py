@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.core.measurements import where
 from rnnnorm.studies.core.plots import Panel, lines, rule
-from rnnnorm.studies.step_contrasts import DATA, PLACES, against, extra
+from rnnnorm.studies.parts.step_contrasts import DATA, PLACES, against, extra
 
 SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 COLOURS = {

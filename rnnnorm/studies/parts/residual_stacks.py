@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnnnorm.placement import Norm
 from rnnnorm.recurrent import Recurrent
-from rnnnorm.studies.surgery import scale_weights
+from rnnnorm.studies.parts.surgery import scale_weights
 from rnnnorm.table import parse_norm
 from rnnnorm.tasks.cells import build_recurrent
 

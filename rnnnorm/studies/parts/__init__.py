@@ -1,0 +1,1 @@
+"""What single studies, or a few of them, are made of: data, measurements, tables, panels."""
