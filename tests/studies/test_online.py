@@ -198,7 +198,10 @@ def test_pieces_as_long_as_the_sequence_are_the_whole(tmp_path: Path) -> None:
     assert {row["mode"] for row in losses} == {"running", "population"}
 
 
-def test_ragged_sequences_are_not_read_in_pieces(tmp_path: Path) -> None:
+def test_ragged_sequences_are_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnnorm.studies.online.train", lambda *_: pytest.fail("a network was trained"))
     with pytest.raises(ValueError, match="one length"):
         reading(SIZES | {"length_distribution": "uniform", "max_length": 15}, tmp_path)
 
