@@ -62,6 +62,12 @@ class Entry:
         return VARIABLES.get(self.colour, self.colour)
 
     @property
+    def glyph(self) -> str:
+        """What stands for it in a page where it is marks without a line, else nothing."""
+        glyphs = {"D": "◆", "d": "◆", "s": "■", "^": "▲", "v": "▼", "x": "×", "*": "★"}
+        return "" if self.style not in ("None", "none", "", " ") else glyphs.get(self.marker, "●")
+
+    @property
     def dash(self) -> str:
         """The line style in a page, as `stroke-dasharray`."""
         return {"--": "7 4", "-.": "8 3 2 3", ":": "2 3"}.get(self.style, "")

@@ -67,8 +67,10 @@ PAGE = (
   {% if entries %}
   <ul class="key">
   {% for e in entries %}
-    <li><svg viewBox="0 0 28 10" aria-hidden="true"><line x1="0" x2="28" y1="5" y2="5" stroke="{{ e.paint }}"
-    stroke-width="2.4"{% if e.dash %} stroke-dasharray="{{ e.dash }}"{% endif %}/></svg>{{ e.label }}</li>
+    <li>{% if e.glyph %}<span aria-hidden="true" style="color:{{ e.paint }}">{{ e.glyph }}</span>{% else %}
+    <svg viewBox="0 0 28 10" aria-hidden="true"><line x1="0" x2="28" y1="5" y2="5" stroke="{{ e.paint }}"
+    stroke-width="2.4"{% if e.dash %} stroke-dasharray="{{ e.dash }}"{% endif %}/></svg>{% endif %}
+    {{ e.label }}</li>
   {% endfor %}
   </ul>
   {% endif %}
