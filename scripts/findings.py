@@ -47,6 +47,19 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def short(verdict: dict[str, Any], most: int = 3) -> str:
+    """Where a claim holds, fails and is undecided, with at most so many conditions of each; the report has all."""
+    words = {"holds": "Holds for", "fails": "Fails for", "open": "Undecided for"}
+    parts = []
+    for standing, word in words.items():
+        found = [case for case in verdict["conditions"] if case["standing"] == standing]
+        named = [f"{case['condition']} ({effect(case['effect'])})" for case in found[:most]]
+        more = f" and {len(found) - most} more" if len(found) > most else ""
+        if named:
+            parts.append(f"{word} {', '.join(named)}{more}.")
+    return " ".join(parts)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read verdicts, copy figures, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"effect": effect, "interval": interval}
+    environment.filters |= {"effect": effect, "interval": interval, "short": short}
     page = environment.get_template("findings_page.md").render(
         studies=found,
         questions={name: STUDIES[name].question for name in found},
