@@ -142,7 +142,7 @@ def edges(places: Array, number: int = NUM_BUCKETS) -> list[tuple[int, int]]:
 
 def stored_statistics(model: LightningModule) -> int:
     """How many numbers batch normalization keeps beside the parameters: running means and variances."""
-    kept = ("running_mean", "running_var")
+    kept = ("running_mean", "running_var", "running_still")
     return sum(buffer.numel() for name, buffer in model.named_buffers() if name.rpartition(".")[2] in kept)
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch_statistics import BatchNormalizer
+from .batch_statistics import BatchNormalizer, moments
 from .buffers import in_backward
 from .column_steps import ColumnSteps
 from .fusible import ColumnStatistics, Fusible
@@ -41,6 +41,20 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
     averages; for those of `rnnnorm.recalibrate`, train inside `rnnnorm.statistics(model, "population")`. Without
     either they are mean 0 and variance 1: a gain and nothing else.
 
+    Three options keep running averages near what training computes, without a pass over data. They concern running
+    averages alone; measured numbers are test accuracies of `bn-timestep`, mean over five seeds of the default task
+    (population .954) and three of row-wise MNIST (batch's own .955).
+
+    - `debias`: the n-th batch of a slot has weight m / (1 - (1 - m)ⁿ), so the first one replaces the initial (0, 1), as
+      in Adam. For momenta below .1 and short training; it does nothing about lag.
+    - `by_rows`: W ← (1 - m) W + n, weight n / W, for a batch of n rows: the same for batches of equal size. Where few
+      sequences are left, batches that happen to have more rows of a step say more about it.
+    - `mute`: a feature with σ² ≤ ε in more than half of the recent batches counts as constant: y = b, which is what it
+      was in these batches. Where all sequences begin alike, any lag of a stored mean is otherwise multiplied by g/√ε,
+      slot after slot. Running averages .347 → .925 (default), .513 → .934 (MNIST); with `by_rows` and momentum 0.2
+      .937 and .937. Such a feature says nothing in evaluation, so no option for features that are rarely, but then
+      tellingly different from a constant, nor for test sequences that begin as no training sequence does.
+
     Args:
         num_features: F.
         statistics: "sequence", "shared" or "timestep".
@@ -53,6 +67,9 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         min_rows: fewest rows (at least 2) that estimate a variance.
         window: k, steps that share a running pair, for "timestep".
         frozen: normalize by stored statistics in training, too.
+        debias: running averages free of their initial values.
+        by_rows: running averages in which each row weighs alike, and free of their initial values.
+        mute: evaluate features that were constant in most batches as constants. Stores F or S·F more values.
         bias: learn b.
 
     Raises:
@@ -78,15 +95,21 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         min_rows: int = 2,
         window: int = 1,
         frozen: bool = False,
+        debias: bool = False,
+        by_rows: bool = False,
+        mute: bool = False,
         bias: bool = False,
         **kw: Any,
     ) -> None:
         options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
         slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows, "window": window}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
-        if not isinstance(frozen, bool):
-            raise ValueError(f"frozen must be true or false, got {frozen!r}")
-        self.frozen = frozen
+        for option, value in {"frozen": frozen, "debias": debias, "by_rows": by_rows, "mute": mute}.items():
+            if not isinstance(value, bool):
+                raise ValueError(f"{option} must be true or false, got {value!r}")
+        forgets = momentum is not None  # the average over all rows is unbiased, and by rows, as it is
+        stored = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
+        super().__init__(num_features, bias=bias, stored=stored, **options, **slots, **kw)
+        self.frozen, self.debias, self.by_rows, self.mute = frozen, debias, by_rows, mute
         if frozen:
             self.evaluates_by = "running"
 
@@ -100,7 +123,11 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
     def _train(self, rows: Tensor, t: int, slot: int | None) -> Tensor:
         mean = var = None
         momentum = 0.0
-        if slot is not None:
+        if slot is not None and (self.debias or self.by_rows or self.mute):
+            if not in_backward():
+                new_mean, new_var = (m.detach().unsqueeze(0) for m in moments(rows))
+                self.stats.move_steps([slot], [rows.shape[0]], new_mean, new_var, self.momentum, t == 0)
+        elif slot is not None:
             mean, var = self.stats.running_mean[slot], self.stats.running_var[slot]
             if in_backward():  # checkpointing wants the same graph again, but the batch has been counted
                 mean, var = mean.clone(), var.clone()
@@ -115,4 +142,5 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
 
     def extra_repr(self) -> str:
         """Everything that is not visible in the parameters."""
-        return super().extra_repr() + (", frozen" if self.frozen else "")
+        flags = ("frozen", "debias", "by_rows", "mute")
+        return super().extra_repr() + "".join(f", {flag}" for flag in flags if getattr(self, flag))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,9 @@ class BatchNormalizer(Normalizer):
     runs the step again: `_remember` keeps what the last training batch read, 2F values per step, outside the state
     dict. With two forward passes before the backward pass of the first, that is what the second one read.
 
+    `stored` are further options of `StepStatistics`; those of them that change how averages move are for normalizers
+    that leave this to `StepStatistics.move_steps`.
+
     Raises:
         ValueError: an argument outside its range.
     """
@@ -45,6 +48,7 @@ class BatchNormalizer(Normalizer):
         min_rows: int,
         bias: bool,
         window: int = 1,
+        stored: Mapping[str, Any] | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
@@ -60,7 +64,8 @@ class BatchNormalizer(Normalizer):
         self.per_step, self.sequence_wise = statistics == "timestep", statistics == "sequence"
         if window != 1 and not self.per_step:
             raise ValueError(f'window groups timesteps: it needs statistics="timestep", got {statistics!r}')
-        self.stats = StepStatistics(num_features, max_steps if self.per_step else None, tail, window=window, **kw)
+        steps = max_steps if self.per_step else None
+        self.stats = StepStatistics(num_features, steps, tail, window=window, **(stored or {}), **kw)
         self._last_step = _NEVER
         self._remembered: dict[int, tuple[Tensor, ...]] = {}
 

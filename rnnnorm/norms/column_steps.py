@@ -60,7 +60,7 @@ class ColumnSteps:
             stats.accumulator.add_steps(into, [batch_sizes[k] for k in kept], mean[kept], var[kept])
         if self._learns() and not in_backward():
             own = self._enough(batch_sizes)
-            stats.move_steps(slots[:own], batch_sizes[:own], mean[:own], var[:own], self.momentum)
+            stats.move_steps(slots[:own], batch_sizes[:own], mean[:own], var[:own], self.momentum, start == 0)
 
     def _enough(self, batch_sizes: Sequence[int]) -> int:
         if batch_sizes[-1] >= self.min_rows:  # they never grow

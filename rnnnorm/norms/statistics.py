@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -24,6 +25,10 @@ class StepStatistics(StatisticBuffers):
     `torch.nn.BatchNorm1d`), and `num_rows` (S,), the rows each slot has seen. `population_mean`, `population_var` and
     `population_rows` exist after `recalibrate`. Stored values: 2·S·F, and as many again after recalibration.
 
+    Some options add to them, and there are no such buffers without: `total_weight` (S,), the sum of the weights of all
+    batches so far, by which `debias` and `by_rows` divide; `running_still` (S, F), the share of recent batches in which
+    a feature was constant, for `still`.
+
     A slot that has seen nothing borrows from the last earlier slot that has; before any training that is mean 0 and
     variance 1, as in an untrained `BatchNorm1d`.
 
@@ -33,12 +38,18 @@ class StepStatistics(StatisticBuffers):
         tail: steps t ≥ T_max "last": read the last slot and leave it as it is; "pool": one more slot, which all of them
             share and keep updating; "error": raise.
         window: k, steps that share a slot: S = ⌈T_max / k⌉. T_max counts steps, whatever the window.
+        debias: divide the running averages by the sum of their weights, as Adam does.
+        by_rows: average over rows instead, all slots forgetting the share `momentum` when a training batch begins.
+        still: variance (biased) up to which a batch is taken for constant; a feature that was so in more than half of
+            the batches is recalled with variance ∞ from the running averages. None: nothing of the kind.
     """
 
     late: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
     running_mean: Tensor
     running_var: Tensor
     num_rows: Tensor
+    total_weight: Tensor | None
+    running_still: Tensor | None
     population_mean: Tensor | None
     population_var: Tensor | None
     population_rows: Tensor | None
@@ -52,6 +63,9 @@ class StepStatistics(StatisticBuffers):
         dtype: torch.dtype | None = None,
         *,
         window: int = 1,
+        debias: bool = False,
+        by_rows: bool = False,
+        still: float | None = None,
     ) -> None:
         super().__init__()
         if max_steps is not None and max_steps < 1:
@@ -67,6 +81,10 @@ class StepStatistics(StatisticBuffers):
         self.register_buffer("running_mean", torch.zeros(slots, num_features, device=device, dtype=dtype))
         self.register_buffer("running_var", torch.ones(slots, num_features, device=device, dtype=dtype))
         self.register_buffer("num_rows", torch.zeros(slots, device=device, dtype=torch.long))
+        self.by_rows, self.still = by_rows, still
+        weights = torch.zeros(slots, device=device, dtype=dtype) if debias or by_rows else None
+        self.register_buffer("total_weight", weights)
+        self.register_buffer("running_still", None if still is None else torch.zeros_like(self.running_mean))
         for name in self.late:
             self.register_buffer(name, None)
         self.source = "running"
@@ -104,11 +122,20 @@ class StepStatistics(StatisticBuffers):
         filled = self._last_filled(rows, 2 if self.source == "population" else 1)
         index = [filled[-1 if slot is None else slot] for slot in map(self.slot, range(start, stop))]
         # Copies: what backward reads must not change when a later batch moves the running averages.
-        return mean[index], var[index]
+        mean, var = mean[index], var[index]
+        if self.running_still is not None and self.source != "population":
+            var = var.masked_fill(self.running_still[index] > 0.5, math.inf)
+        return mean, var
 
     @torch.no_grad()
     def move_steps(
-        self, slots: Sequence[int | None], rows: Sequence[int], mean: Tensor, var: Tensor, momentum: float | None
+        self,
+        slots: Sequence[int | None],
+        rows: Sequence[int],
+        mean: Tensor,
+        var: Tensor,
+        momentum: float | None,
+        begins: bool = True,
     ) -> None:
         """Move running averages towards the moments of several batches of rows, one after the other.
 
@@ -118,6 +145,7 @@ class StepStatistics(StatisticBuffers):
             mean: (len(slots), F).
             var: (len(slots), F), biased.
             momentum: weight of the newest; None: average over all rows seen.
+            begins: a training batch begins with the first of them.
         """
         steps = [k for k, slot in enumerate(slots) if slot is not None]
         index = [slot for slot in slots if slot is not None]
@@ -126,24 +154,35 @@ class StepStatistics(StatisticBuffers):
         if len(steps) < len(slots):
             mean, var, rows = mean[steps], var[steps], [rows[k] for k in steps]
         like = self.running_mean
+        moves = [(self.running_mean, mean.to(like.dtype))]
+        if self.running_still is not None:
+            assert self.still is not None
+            moves.append((self.running_still, (var <= self.still).to(like.dtype)))
         unbiased: float | Tensor = rows[0] / max(rows[0] - 1, 1)
         if rows[0] != rows[-1]:
             unbiased = like.new_tensor([n / max(n - 1, 1) for n in rows]).unsqueeze(1)
-        mean, var = mean.to(like.dtype), (var * unbiased).to(like.dtype)
+        moves.append((self.running_var, (var * unbiased).to(like.dtype)))
         count = torch.tensor(rows, device=like.device)
+        if self.by_rows and begins and momentum is not None and self.total_weight is not None:
+            self.total_weight.mul_(1 - momentum)
         first = index[0]
         if momentum is not None and index == list(range(first, first + len(index))):  # each slot once, in order
             here = slice(first, first + len(index))
-            self.running_mean[here].lerp_(mean, momentum)
-            self.running_var[here].lerp_(var, momentum)
+            weight: float | Tensor = momentum
+            if self.total_weight is not None:
+                new = count.to(like.dtype) if self.by_rows else like.new_ones(())
+                total = self.total_weight[here].mul_(1 if self.by_rows else 1 - momentum).add_(new)
+                weight = (new / total).unsqueeze(1)
+            for running, newest in moves:
+                running[here].lerp_(newest, weight)
             self.num_rows[here] += count
             return
         shares, left = self._shares(index, rows, momentum)
         where, share = torch.tensor(index, device=like.device), like.new_tensor(shares).unsqueeze(1)
         moved, remains = torch.tensor(list(left), device=like.device), like.new_tensor(list(left.values())).unsqueeze(1)
-        for running, new in ((self.running_mean, mean), (self.running_var, var)):
+        for running, newest in moves:
             running[moved] = running[moved] * remains
-            running.index_add_(0, where, new * share)
+            running.index_add_(0, where, newest * share)
         self.num_rows.index_add_(0, where, count)
 
     def _shares(
@@ -153,12 +192,18 @@ class StepStatistics(StatisticBuffers):
 
         Of r ← (1 - w) r + w x, taken several times, remains of each x its own w times all later 1 - w.
         """
-        counts = self.num_rows.tolist() if momentum is None else []
-        weights = []
-        for slot, n in zip(index, rows, strict=True):
-            if momentum is None:
-                counts[slot] += n
-            weights.append(n / counts[slot] if momentum is None else momentum)
+        weights = [momentum or 0.0] * len(index)
+        if momentum is None or self.total_weight is not None:
+            by_rows = momentum is None or self.by_rows
+            stored = self.num_rows if momentum is None else self.total_weight
+            assert stored is not None
+            totals = stored.tolist()
+            for k, (slot, n) in enumerate(zip(index, rows, strict=True)):
+                new = n if by_rows else 1
+                totals[slot] = totals[slot] * (1 if by_rows else 1 - (momentum or 0)) + new
+                weights[k] = new / totals[slot]
+            if momentum is not None:
+                stored.copy_(stored.new_tensor(totals))
         shares, left = [0.0] * len(index), dict.fromkeys(index, 1.0)
         for k in reversed(range(len(index))):
             shares[k] = weights[k] * left[index[k]]
@@ -181,6 +226,9 @@ class StepStatistics(StatisticBuffers):
         self.running_mean.zero_()
         self.running_var.fill_(1)
         self.num_rows.zero_()
+        for added in (self.total_weight, self.running_still):
+            if added is not None:
+                added.zero_()
         self.population_mean = self.population_var = self.population_rows = None
 
     def extra_repr(self) -> str:
