@@ -125,7 +125,7 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         momentum = 0.0
         if slot is not None and (self.debias or self.by_rows or self.mute):
             if not in_backward():
-                new_mean, new_var = (m.detach().unsqueeze(0) for m in moments(rows))
+                new_mean, new_var = (m.unsqueeze(0) for m in moments(rows.detach()))
                 self.stats.move_steps([slot], [rows.shape[0]], new_mean, new_var, self.momentum, t == 0)
         elif slot is not None:
             mean, var = self.stats.running_mean[slot], self.stats.running_var[slot]

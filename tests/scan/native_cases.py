@@ -54,6 +54,9 @@ def build(norm: str | rnnnorm.Norm, hidden: int = 17, features: int = INPUT, **o
         for stats in step_statistics(lstm):
             stats.running_mean.normal_(0, 0.3)
             stats.running_var.uniform_(0.5, 2)
+            for added in (stats.total_weight, stats.running_still):
+                if added is not None:
+                    added.uniform_()
             stats.num_rows.random_(0, 3)  # those of 0 rows borrow from earlier ones
     return lstm
 

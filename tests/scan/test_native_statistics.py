@@ -41,6 +41,8 @@ NORMS = [
         "bn-joint:momentum=1.0",
         "bn-frozen:max_steps=4",
     ),
+    *("bn-timestep:debias=true", "bn-shared:debias=true:mute=true", "bn-star:by_rows=true:mute=true"),
+    *("bn-window:window=3:max_steps=4:tail=pool:by_rows=true:mute=true", "bn-frozen:max_steps=4:mute=true"),
 ]
 
 

@@ -42,6 +42,7 @@ NORMS: dict[str, str | rnnnorm.Norm] = {
             "bn-window:window=2",
         ),
         *("bn-timestep", "bn-timestep:max_steps=2", "bn-timestep:max_steps=2:tail=pool", "bn-timestep:momentum=none"),
+        *("bn-star:by_rows=true:mute=true", "bn-timestep:debias=true:mute=true:max_steps=2:tail=pool"),
     ]
 } | {
     "bn-sequence-and-ln": MIXED,
@@ -62,6 +63,9 @@ def build(norm: str, dtype: torch.dtype = torch.float64, **options: Any) -> rnnn
         for statistics in step_statistics(lstm):
             statistics.running_mean.normal_(0, 0.3)
             statistics.running_var.uniform_(0.5, 2)
+            for added in (statistics.total_weight, statistics.running_still):
+                if added is not None:
+                    added.uniform_()
             statistics.num_rows.random_(0, 3)
     return lstm.to(DEVICE, dtype)
 
