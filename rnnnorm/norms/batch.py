@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch_statistics import BatchNormalizer, moments
+from .batch_statistics import BatchNormalizer
 from .buffers import in_backward
 from .column_steps import ColumnSteps
 from .fusible import ColumnStatistics, Fusible
@@ -62,14 +63,14 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
             start at 0.1 in all three places.
         eps: ε inside the root, 1e-5. Steps at which all rows agree (h_0 = 0) multiply the gradient by g/√ε.
         momentum: weight of the newest batch in the running averages; None: average over all rows seen.
+        debias: running averages free of their initial values.
+        by_rows: running averages in which each row weighs alike, and free of their initial values.
+        mute: evaluate features that were constant in most batches as constants. Stores F or S·F more values.
         max_steps: T_max, steps that have slots of their own for "timestep".
         tail: "last", "pool" or "error": see `StepStatistics`.
         min_rows: fewest rows (at least 2) that estimate a variance.
         window: k, steps that share a running pair, for "timestep".
         frozen: normalize by stored statistics in training, too.
-        debias: running averages free of their initial values.
-        by_rows: running averages in which each row weighs alike, and free of their initial values.
-        mute: evaluate features that were constant in most batches as constants. Stores F or S·F more values.
         bias: learn b.
 
     Raises:
@@ -90,26 +91,29 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         gain: float = 1.0,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
+        debias: bool = False,
+        by_rows: bool = False,
+        mute: bool = False,
         max_steps: int = 100,
         tail: str = "last",
         min_rows: int = 2,
         window: int = 1,
         frozen: bool = False,
-        debias: bool = False,
-        by_rows: bool = False,
-        mute: bool = False,
         bias: bool = False,
         **kw: Any,
     ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows, "window": window}
-        for option, value in {"frozen": frozen, "debias": debias, "by_rows": by_rows, "mute": mute}.items():
+        for option, value in {"debias": debias, "by_rows": by_rows, "mute": mute}.items():
             if not isinstance(value, bool):
                 raise ValueError(f"{option} must be true or false, got {value!r}")
-        forgets = momentum is not None  # the average over all rows is unbiased, and by rows, as it is
-        stored = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
-        super().__init__(num_features, bias=bias, stored=stored, **options, **slots, **kw)
-        self.frozen, self.debias, self.by_rows, self.mute = frozen, debias, by_rows, mute
+        forgets = momentum is not None  # the average over all rows is by rows and unbiased as it is
+        kw["stored"] = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
+        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
+        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows, "window": window}
+        super().__init__(num_features, bias=bias, **options, **slots, **kw)
+        if not isinstance(frozen, bool):
+            raise ValueError(f"frozen must be true or false, got {frozen!r}")
+        self.frozen = frozen
+        self.debias, self.by_rows, self.mute = debias, by_rows, mute
         if frozen:
             self.evaluates_by = "running"
 
@@ -125,7 +129,7 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         momentum = 0.0
         if slot is not None and (self.debias or self.by_rows or self.mute):
             if not in_backward():
-                new_mean, new_var = (m.unsqueeze(0) for m in moments(rows.detach()))
+                new_var, new_mean = torch.var_mean(rows.detach(), 0, correction=0, keepdim=True)
                 self.stats.move_steps([slot], [rows.shape[0]], new_mean, new_var, self.momentum, t == 0)
         elif slot is not None:
             mean, var = self.stats.running_mean[slot], self.stats.running_var[slot]
