@@ -25,9 +25,8 @@ class StepStatistics(StatisticBuffers):
     `torch.nn.BatchNorm1d`), and `num_rows` (S,), the rows each slot has seen. `population_mean`, `population_var` and
     `population_rows` exist after `recalibrate`. Stored values: 2·S·F, and as many again after recalibration.
 
-    Some options add to them, and there are no such buffers without: `total_weight` (S,), the sum of the weights of all
-    batches so far, by which `debias` and `by_rows` divide; `running_still` (S, F), the share of recent batches in which
-    a feature was constant, for `still`.
+    Options add `total_weight` (S,), the sum of the weights of what each slot has seen (`debias`, `by_rows`), and
+    `running_still` (S, F), the share of recent batches in which a feature was constant (`still`).
 
     A slot that has seen nothing borrows from the last earlier slot that has; before any training that is mean 0 and
     variance 1, as in an untrained `BatchNorm1d`.
@@ -41,7 +40,7 @@ class StepStatistics(StatisticBuffers):
         debias: divide the running averages by the sum of their weights, as Adam does.
         by_rows: average over rows instead, all slots forgetting the share `momentum` when a training batch begins.
         still: variance (biased) up to which a batch is taken for constant; a feature that was so in more than half of
-            the batches is recalled with variance ∞ from the running averages. None: nothing of the kind.
+            the recent batches is recalled from the running averages with variance ∞. None: none is.
     """
 
     late: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
