@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from .accumulator import Accumulator
 from .batch_statistics import BatchNormalizer
 from .buffers import in_backward
-from .statistics import Accumulator
 
 _GAUSSIAN = math.sqrt(math.pi / 2)  # standard deviation of a Gaussian over its mean absolute deviation
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .accumulator import Accumulator
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
-from .statistics import Accumulator, StepStatistics
+from .statistics import StepStatistics
 
 SCOPES = ("sequence", "shared", "timestep")
 _NEVER = 2**63
@@ -70,7 +71,7 @@ class BatchNormalizer(Normalizer):
         slot, accumulator = stats.slot(t), stats.accumulator
         if accumulator is not None and slot is not None:
             self._gather(accumulator, slot, rows)
-        enough = rows.shape[0] >= self.min_rows
+        enough = rows.shape[0] >= stats.fewest(self.min_rows)
         if enough and self._learns():
             y = self._train(rows, t, slot)
         elif enough and (accumulator is not None or stats.source == "batch"):

@@ -143,10 +143,13 @@ def applies(layer: Layer) -> bool:
 def make_plan(layer: Layer) -> Plan:
     """The plan of a layer that is supported and to which it applies."""
     norms = layer.norms
-    return Plan(_place(norms.input), _place(norms.hidden), _place(norms.joint), _place(norms.cell), norms.carried)
+    return Plan(
+        place_of(norms.input), place_of(norms.hidden), place_of(norms.joint), place_of(norms.cell), norms.carried
+    )
 
 
-def _place(norm: Normalizer | None) -> Place | None:
+def place_of(norm: Normalizer | None) -> Place | None:
+    """A normalizer that is supported as a scan computes it."""
     if norm is None:
         return None
     statistics = _fusible(norm)
