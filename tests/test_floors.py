@@ -13,7 +13,7 @@ FLOORS = [
     ["ragged"],
     ["norms", "opaque", "initialization", "residual"],
     ["placement", "borders"],
-    ["table", "equations", "data_dependent"],
+    ["table", "equations", "data_dependent", "batch_norm"],
     ["weights", "options", "scan"],
     ["wavefront"],
     ["cell", "stack"],

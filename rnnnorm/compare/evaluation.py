@@ -17,6 +17,8 @@ from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 
 MODES = ("running", "population", "batch")
 NUM_BUCKETS = 6
+ROWS = 4000
+"""Training sequences that the population statistics of a final test are taken of, if there are as many."""
 
 Array = NDArray[Any]
 Values = dict[str, float]
@@ -61,7 +63,7 @@ def evaluate(
 ) -> tuple[dict[str, Values], dict[str, list[dict[str, Any]]]]:
     """Test a model in the three evaluation modes.
 
-    Population statistics are re-estimated by one pass over the training batches, in the order of the first epoch.
+    Population statistics are consistent ones of training sequences, of up to `ROWS` drawn ones and the longest.
     Without batch statistics there is only one way to evaluate, and its result stands for all three.
 
     Args:
@@ -69,7 +71,8 @@ def evaluate(
         model: its weights are left alone, its population statistics are re-estimated.
         data: training and test batches.
         collector: gathers single predictions.
-        train_batches: how many training batches to use; None: all.
+        train_batches: take the first so many training batches instead, as the training was limited to them; None: do
+            not.
 
     Returns:
         mode → metric → value, and "length" and "step" → buckets with a mean score per mode.
@@ -99,14 +102,16 @@ def _recalibrate(
 ) -> None:
     device = trainer.strategy.root_device
     model.to(device)
+    sample = getattr(data, "training_sample", None)
+    found = data.train_dataloader() if sample is None or limit is not None else sample(ROWS)
 
     def batches() -> Iterator[Any]:
-        for batch in islice(data.train_dataloader(), limit):
+        for batch in islice(found, limit):
             interrupt.check()
             yield model.transfer_batch_to_device(batch, device, 0)
 
     with torch.no_grad(), trainer.precision_plugin.forward_context():
-        recalibrate(model, batches(), forward=getattr(model, "scores", None))
+        recalibrate(model, batches(), forward=getattr(model, "encode", None), rows=ROWS)
 
 
 def _buckets(collected: dict[str, tuple[Array, Array, Array]]) -> dict[str, list[dict[str, Any]]]:

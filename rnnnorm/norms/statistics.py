@@ -204,6 +204,10 @@ class StepStatistics(StatisticBuffers):
         self.running_mean.zero_()
         self.running_var.fill_(1)
         self.num_rows.zero_()
+        self.forget_population()
+
+    def forget_population(self) -> None:
+        """No population statistics, as before the first `recalibrate`."""
         self.population_mean = self.population_var = self.population_rows = None
 
     def extra_repr(self) -> str:
