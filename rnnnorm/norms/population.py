@@ -157,6 +157,17 @@ def _restored(found: Sequence[StepStatistics]) -> Iterator[None]:
         raise
 
 
+def _one_pass_is_enough(recorder: Recorder, found: Sequence[StepStatistics]) -> bool:
+    """Whether one batch, normalized by its own moments, was normalized by those that are stored, as far as can be.
+
+    It was not where a module ran twice, nor behind a module whose slots hold the moments of several steps together.
+    """
+    if not recorder.covers(found):
+        return True
+    once = max(recorder.times.values()) == 1
+    return once and (len(recorder.modules) == 1 or not any(s.pools_steps for s in found))
+
+
 def _pool(
     model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward, rows: int | None
 ) -> None:
@@ -189,7 +200,7 @@ def _unify(
     """Consistent statistics: one module after the other, in the order in which they run.
 
     The inputs of the first one are recorded over all batches and run as one batch; then, with its statistics in place,
-    those of the second, and so on. A single batch needs no record if every module runs once.
+    those of the second, and so on. For a single batch one pass is often enough, and needs no record.
     """
     iterator = iter(batches)
     first = list(islice(iterator, 2))
@@ -197,7 +208,7 @@ def _unify(
         recorder = Recorder(keep=False)
         with statistics(model, "batch"), _gathering(found, serves=True) as gathered:
             _run_until(recorder, model, first, run, rows)
-        if max(recorder.times.values(), default=1) == 1 or not recorder.covers(found):
+        if _one_pass_is_enough(recorder, found):
             for s, accumulator in gathered.items():
                 s.store_population(accumulator)
             return

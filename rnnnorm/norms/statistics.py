@@ -91,6 +91,11 @@ class StepStatistics(StatisticBuffers):
             )
         return self.running_mean.shape[0] - 1 if self.tail == "pool" else None
 
+    @property
+    def pools_steps(self) -> bool:
+        """Whether a slot may hold the statistics of several steps."""
+        return self.max_steps is None or self.window > 1 or self.tail == "pool"
+
     def recall(self, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
         mean, var = self.recall_steps(t, t + 1)

@@ -21,7 +21,9 @@ def per_step(model: SequenceTask) -> list[BatchNormalizer]:
     return [m for m in model.modules() if isinstance(m, BatchNormalizer) and not m.sequence_wise]
 
 
-def moments_by_step(model: SequenceTask, batches: Iterable[Batch], steps: int, way: str = "pooled") -> list[StepStatistics]:
+def moments_by_step(
+    model: SequenceTask, batches: Iterable[Batch], steps: int, way: str = "pooled"
+) -> list[StepStatistics]:
     """Mean and unbiased variance of what enters each normalizer at each step, over all rows of all batches.
 
     The model is left as it is.
