@@ -34,7 +34,7 @@ class PopulationStatistics(L.Callback):
         ValueError: fewer than two rows.
     """
 
-    def __init__(self, rows: int | None = 1000) -> None:
+    def __init__(self, rows: int | None = 500) -> None:
         if rows is not None and rows < 2:
             raise ValueError(f"rows must be at least 2, since one sequence has no variance, or None; got {rows}")
         self.rows = rows
