@@ -14,6 +14,7 @@ from . import opaque
 from .data_dependent import wants_data
 from .equations import NO_NORMS, Cell, CellNorms, Layer
 from .norms import Normalizer
+from .norms.synchronized import agreement
 from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
@@ -163,9 +164,10 @@ class RecurrentStack(RecurrentWeights):
         D = self.num_directions
         each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
         last: list[tuple[Tensor, ...]] = []
-        for layer in range(self.num_layers):
-            data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
-            last += ended
+        with agreement(self.modules(), batch_sizes, data.device):
+            for layer in range(self.num_layers):
+                data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
+                last += ended
         if self.variational_dropout and self.training:
             data = self._drop_per_sequence(data, batch_sizes)
         return data, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
@@ -209,7 +211,8 @@ class RecurrentStack(RecurrentWeights):
         noise = self.noise if random else self.noise.evaluating()
         weights = self.layer_weights(suffix, self.weight_dropout if random else 0.0)
         layer = Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(states[0]))
-        self.ran = resolve(self.backend, layer, rows, batch_sizes.shape[0])
+        # By the steps of all processes where they are synchronized: their backends must be the same one.
+        self.ran = resolve(self.backend, layer, rows, layer.norms.agreed_steps(batch_sizes.shape[0]))
         return BACKENDS[self.ran].scan(layer, rows, batch_sizes, states)
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:

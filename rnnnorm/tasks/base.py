@@ -17,6 +17,7 @@ from torchmetrics import Metric, MetricCollection
 
 from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.norms import has_batch_statistics, statistics
+from rnnnorm.norms.synchronized import synchronize
 from rnnnorm.ragged import row_sequences, row_steps, sequence_lengths
 from rnnnorm.tasks.carry import CarriedStates, State
 from rnnnorm.tasks.cells import build_recurrent
@@ -221,6 +222,11 @@ class SequenceTask(L.LightningModule, ABC):
             length = length[row_sequences(sizes)]
         score = self.contributions(logits, batch.target, losses)
         return Scores(losses, score, length.to(losses.device), step.to(losses.device))
+
+    def setup(self, stage: str) -> None:
+        """Batch normalization on several processes is over the rows of all of them, unless it was told `sync=false`."""
+        if self.trainer.world_size > 1:
+            synchronize(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Data-dependent initialization by the first training batch, for norms that ask for it; once in a run."""
