@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from numpy.typing import NDArray
 
@@ -49,10 +50,15 @@ class Collector(Callback):
             self._parts.append(tuple(part.detach().double().cpu().numpy() for part in found))
 
     def collected(self) -> tuple[Array, Array, Array] | None:
-        """Score, length and step of every prediction."""
-        if not self._parts:
+        """Score, length and step of every prediction, of all processes."""
+        found = [self._parts]
+        if dist.is_available() and dist.is_initialized():
+            found *= dist.get_world_size()
+            dist.all_gather_object(found, self._parts)
+        collected = [part for parts in found for part in parts]
+        if not collected:
             return None
-        _, score, length, step = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        _, score, length, step = (np.concatenate(parts) for parts in zip(*collected, strict=True))
         return score, length, step
 
 
