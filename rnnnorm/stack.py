@@ -15,6 +15,7 @@ from .data_dependent import wants_data
 from .equations import NO_NORMS, Cell, CellNorms, Layer
 from .norms import Normalizer
 from .norms.recorder import Recordable, Rows
+from .norms.synchronized import agreement
 from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
@@ -166,9 +167,10 @@ class RecurrentStack(Recordable, RecurrentWeights):
         D = self.num_directions
         each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
         last: list[tuple[Tensor, ...]] = []
-        for layer in range(self.num_layers):
-            data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
-            last += ended
+        with agreement(self.modules(), batch_sizes, data.device):
+            for layer in range(self.num_layers):
+                data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
+                last += ended
         if self.variational_dropout and self.training:
             data = self._drop_per_sequence(data, batch_sizes)
         return data, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
@@ -218,7 +220,8 @@ class RecurrentStack(Recordable, RecurrentWeights):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One layer in one direction, without what is random if `quiet`."""
         layer = self.ready_layer(suffix, states[0], quiet)
-        self.ran = resolve(self.backend, layer, rows, batch_sizes.shape[0])
+        # By the steps of all processes where they are synchronized: their backends must be the same one.
+        self.ran = resolve(self.backend, layer, rows, layer.norms.agreed_steps(batch_sizes.shape[0]))
         return BACKENDS[self.ran].scan(layer, rows, batch_sizes, states)
 
     def ready_layer(self, suffix: str, h_0: Tensor, quiet: bool = False) -> Layer:

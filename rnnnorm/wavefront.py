@@ -12,6 +12,7 @@ from torch import Tensor
 from .equations import Layer
 from .norms import BatchNorm, Normalizer
 from .norms.recorder import Rows
+from .norms.synchronized import SynchronizedNormalizer
 from .ragged import reversal
 from .scan.fold import fold
 from .scan.plan import place_of
@@ -74,11 +75,14 @@ def _whole(norm: Normalizer | None) -> bool:
 
 
 def _covers(stack: RecurrentStack) -> bool:
-    """Whether sequence-wise statistics, if any, can be had from covariances, and skips stay inside a step."""
+    """Whether sequence-wise statistics, if any, can be had from covariances, skips stay inside a step, and no other
+    process has to be met at each step.
+    """
     inputs = [stack.norms(s).input for layer in range(stack.num_layers) for s in stack.suffixes(layer)]
     between = any(_whole(stack.between(layer)) for layer in range(stack.num_layers))
     skips = any(stack.skip(layer) is not None for layer in range(stack.num_layers))
-    return all(type(norm) is BatchNorm for norm in inputs if _whole(norm)) and not (between and skips)
+    alone = not any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in stack.modules())
+    return alone and all(type(norm) is BatchNorm for norm in inputs if _whole(norm)) and not (between and skips)
 
 
 def _layer(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from rnnnorm.compare.control import Interrupt
 from rnnnorm.data.sampler import LengthBucketBatchSampler
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
+from rnnnorm.norms.synchronized import unsynchronized
 
 MODES = ("running", "population", "batch")
 NUM_BUCKETS = 6
@@ -51,10 +54,15 @@ class Collector(Callback):
             self._parts.append(tuple(part.detach().double().cpu().numpy() for part in found))
 
     def collected(self) -> tuple[Array, Array, Array] | None:
-        """Score, length and step of every prediction."""
-        if not self._parts:
+        """Score, length and step of every prediction, of all processes."""
+        found = [self._parts]
+        if dist.is_available() and dist.is_initialized():
+            found *= dist.get_world_size()
+            dist.all_gather_object(found, self._parts)
+        collected = [part for parts in found for part in parts]
+        if not collected:
             return None
-        _, score, length, step = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        _, score, length, step = (np.concatenate(parts) for parts in zip(*collected, strict=True))
         return score, length, step
 
 
@@ -110,7 +118,9 @@ def _recalibrate(
             interrupt.check()
             yield model.transfer_batch_to_device(batch, device, 0)
 
-    with torch.no_grad(), trainer.precision_plugin.forward_context():
+    # Sampled sequences are the same ones in all processes, which need not meet then.
+    alone = unsynchronized(model) if isinstance(found, list) else nullcontext()
+    with trainer.precision_plugin.forward_context(), alone:
         recalibrate(model, batches(), forward=getattr(model, "encode", None), rows=ROWS)
 
 

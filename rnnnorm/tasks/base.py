@@ -17,6 +17,7 @@ from torchmetrics import Metric, MetricCollection
 
 from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.norms import has_batch_statistics, statistics, step_statistics
+from rnnnorm.norms.synchronized import synchronize
 from rnnnorm.ragged import row_sequences, row_steps, sequence_lengths
 from rnnnorm.tasks.carry import CarriedStates, State
 from rnnnorm.tasks.cells import build_recurrent
@@ -240,6 +241,11 @@ class SequenceTask(L.LightningModule, ABC):
         """Population statistics for validation and test, unless the trainer has such a callback of its own."""
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         return [] if any(isinstance(c, PopulationStatistics) for c in callbacks) else [PopulationStatistics()]
+
+    def setup(self, stage: str) -> None:
+        """Batch normalization on several processes is over the rows of all of them, unless it was told `sync=false`."""
+        if self.trainer.world_size > 1:
+            synchronize(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Data-dependent initialization by the first training batch, for norms that ask for it; once in a run."""

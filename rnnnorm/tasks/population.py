@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 
 from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics, step_statistics
+from rnnnorm.norms.synchronized import unsynchronized
 
 
 class PopulationStatistics(L.Callback):
@@ -94,7 +95,8 @@ class PopulationStatistics(L.Callback):
         if batches is not None:
             device = model.device
             moved = (model.transfer_batch_to_device(batch, device, 0) for batch in batches)
-            with trainer.precision_plugin.forward_context():
+            # Each process by itself, since all of them take the same sequences.
+            with trainer.precision_plugin.forward_context(), unsynchronized(model):
                 recalibrate(model, moved, forward=getattr(model, "encode", None), rows=self.rows)
         elif any(s.population_mean is None for s in found):
             rank_zero_warn(
