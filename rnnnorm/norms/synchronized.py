@@ -47,8 +47,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
 
     def synchronizes(self) -> bool:
         """Whether moments are taken over several processes now."""
-        gathers = self._learns() or self.stats.accumulator is not None
-        return bool(self.sync) and gathers and processes() > 1
+        return bool(self.sync) and (self._learns() or self.wants_moments()) and processes() > 1
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's stored statistics."""

@@ -68,7 +68,9 @@ def errors() -> list[dict[str, dict[str, float]]]:
 @pytest.mark.parametrize("name", list(CASES))
 def test_two_processes_equal_one(name: str, errors: list[dict[str, dict[str, float]]]) -> None:
     tolerances = dict.fromkeys(("results", "gradients", "statistics"), 1e-10)
-    if CASES[name]["dtype"] == "float32":  # in which the gradients of one process alone are as far from those in 64 bits
+    if (
+        CASES[name]["dtype"] == "float32"
+    ):  # in which the gradients of one process alone are as far from those in 64 bits
         tolerances = {"results": 1e-6, "gradients": 5e-6, "statistics": 1e-6}
     for rank, found in enumerate(errors):
         for what, error in found[name].items():
