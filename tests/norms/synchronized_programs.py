@@ -83,14 +83,29 @@ def data_parallel(_: None, rank: int) -> Errors:
 
 def population(_: None, rank: int) -> Errors:
     """Population statistics from halves of batches and from whole ones."""
-    net = make({**BASE, "norm": "bn-shared"})
+    errors: Errors = {}
+    for norm in ("bn-shared", "bn-timestep", "bn-star", "bn-joint"):
+        batches = [batch(BASE) for _ in range(3)]
+        mine = slice(None, 3) if rank == 0 else slice(3, None)
+        halves = [(x[: int(lengths[mine].max()), mine], lengths[mine]) for x, lengths in batches]
+        for way in ("consistent", "pooled"):
+            net = make({**BASE, "norm": norm})
+            whole = alone(net)
+            rnnnorm.recalibrate(net, halves, forward=lambda b, n=net: n(b[0], lengths=b[1]), way=way)
+            rnnnorm.recalibrate(whole, batches, forward=lambda b, n=whole: n(b[0], lengths=b[1]), way=way)
+            for (name, found), expected in zip(net.named_buffers(), whole.buffers(), strict=True):
+                errors[f"{norm}, {way}, {name}"] = largest(found, expected)
+    # What consistent statistics are does not depend on how sequences are dealt out, not even in how many batches.
+    x, lengths = batch(BASE)
+    net = make({**BASE, "norm": "bn-timestep"})
     whole = alone(net)
-    batches = [batch(BASE) for _ in range(3)]
-    mine = slice(None, 3) if rank == 0 else slice(3, None)
-    halves = [(x[: int(lengths[mine].max()), mine], lengths[mine]) for x, lengths in batches]
-    rnnnorm.recalibrate(net, halves, forward=lambda b: net(b[0], lengths=b[1]))
-    rnnnorm.recalibrate(whole, batches, forward=lambda b: whole(b[0], lengths=b[1]))
-    return {name: largest(b, e) for (name, b), e in zip(net.named_buffers(), whole.buffers(), strict=True)}
+    dealt = [[0, 3], [1]] if rank == 0 else [[2, 4]]
+    parts = [(x[:, part], lengths[part]) for part in dealt]
+    rnnnorm.recalibrate(net, parts, forward=lambda b: net(b[0][: int(b[1].max())], lengths=b[1]))
+    rnnnorm.recalibrate(whole, [(x, lengths)], forward=lambda b: whole(b[0], lengths=b[1]))
+    for (name, found), expected in zip(net.named_buffers(), whole.buffers(), strict=True):
+        errors[f"dealt otherwise, {name}"] = largest(found, expected)
+    return errors
 
 
 def counts(_: None, rank: int) -> dict[str, list[int]]:
