@@ -7,6 +7,7 @@ say how batch normalization evaluates. Experiments run from the command line: `r
 from __future__ import annotations
 
 from ._version import __version__
+from .batch_norm import RaggedBatchNorm
 from .cell import GRUCell, LSTMCell, RNNCell
 from .gru import GRU
 from .lstm import LSTM
@@ -25,6 +26,7 @@ __all__ = [
     "Normalizer",
     "Preset",
     "RNNCell",
+    "RaggedBatchNorm",
     "__version__",
     "has_batch_statistics",
     "parse_norm",

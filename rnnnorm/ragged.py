@@ -6,6 +6,7 @@ Inside the package a batch of B sequences is (data (N, F), batch_sizes (T,)): th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,3 +99,27 @@ def row_sequences(batch_sizes: Tensor) -> Tensor:
     offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
     steps = row_steps(batch_sizes)
     return torch.arange(steps.shape[0]) - offsets[steps]
+
+
+def merge(batches: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Several packed batches as one, longest sequences first.
+
+    Args:
+        batches: `batch_sizes` (T_k,) of each.
+
+    Returns:
+        which of all sequences, counted batch after batch, comes at each place of the one batch, (B,);
+        its `batch_sizes`; and which of all rows, counted likewise, is each of its rows, (N,).
+    """
+    lengths = torch.cat([sequence_lengths(sizes) for sizes in batches])
+    lengths, order = lengths.sort(descending=True, stable=True)
+    batch_sizes = (lengths.unsqueeze(0) > torch.arange(int(lengths[0])).unsqueeze(1)).sum(1)
+    own = torch.cat([torch.arange(int(sizes[0])) for sizes in batches])  # number of each sequence inside its batch
+    batch = torch.repeat_interleave(torch.arange(len(batches)), torch.tensor([int(sizes[0]) for sizes in batches]))
+    starts = torch.zeros(len(batches), batch_sizes.shape[0], dtype=torch.int64)  # of each batch's rows of each step
+    first = 0
+    for k, sizes in enumerate(batches):
+        starts[k, : sizes.shape[0]] = first + torch.cumsum(sizes, 0) - sizes
+        first += int(sizes.sum())
+    sequence = order[row_sequences(batch_sizes)]
+    return order, batch_sizes, starts[batch[sequence], row_steps(batch_sizes)] + own[sequence]

@@ -118,7 +118,8 @@ class Recurrent(RecurrentStack, Generic[State]):
             states = tuple(state.unsqueeze(1).expand(-1, B, -1) for state in learned)
         else:
             states = self.zero_states(packed.data, self.num_states, B)
-        if self.training and self.initial_state_noise:
+        # Noise belongs to what the normalizers have seen in training, so also to the population that they estimate.
+        if (self.training or self.recorder is not None) and self.initial_state_noise:
             states = (states[0] + self.initial_state_noise * torch.randn_like(states[0]), *states[1:])
         return states
 

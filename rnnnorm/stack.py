@@ -14,14 +14,17 @@ from . import opaque
 from .data_dependent import wants_data
 from .equations import NO_NORMS, Cell, CellNorms, Layer
 from .norms import Normalizer
+from .norms.recorder import Recordable, Rows
+from .norms.synchronized import agreement
 from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
 from .scan import BACKENDS, check_backend, resolve
+from .wavefront import stream
 from .weights import RecurrentWeights
 
 
-class RecurrentStack(RecurrentWeights):
+class RecurrentStack(Recordable, RecurrentWeights):
     """A stack of recurrent layers with normalizers, skips and dropout, on packed rows.
 
     Args:
@@ -160,15 +163,22 @@ class RecurrentStack(RecurrentWeights):
         self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The same, never as one operator."""
+        self.recorded(data, batch_sizes, states)
         D = self.num_directions
         each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
         last: list[tuple[Tensor, ...]] = []
-        for layer in range(self.num_layers):
-            data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
-            last += ended
+        with agreement(self.modules(), batch_sizes, data.device):
+            for layer in range(self.num_layers):
+                data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
+                last += ended
         if self.variational_dropout and self.training:
             data = self._drop_per_sequence(data, batch_sizes)
         return data, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
+
+    def rerun(self, rows: Rows) -> None:
+        """All layers over rows, for the sake of the normalizers inside: step by step where outputs would be many."""
+        if not stream(self, rows):
+            self.run_layers(*rows)
 
     def run_layer(
         self,
@@ -189,28 +199,37 @@ class RecurrentStack(RecurrentWeights):
             outputs.append(output if turn is None else output[turn])
             last.append(ended)
         output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+        return self.leave_layer(data, output, batch_sizes.tolist(), layer, quiet), last
+
+    def leave_layer(self, data: Tensor, output: Tensor, sizes: list[int], layer: int, quiet: bool = False) -> Tensor:
+        """What becomes of a layer's output rows on their way to the next layer; `data` are its input rows."""
         between, skip = self.between(layer), self.skip(layer)
         on_sum = skip is not None and self.between_on == "sum"
         if between is not None and not on_sum:
-            output = between.sequence(output, batch_sizes.tolist())
-        if self.dropout and random and layer < self.num_layers - 1:
+            output = between.sequence(output, sizes)
+        if self.dropout and self.training and not quiet and layer < self.num_layers - 1:
             output = F.dropout(output, self.dropout)
         if skip is not None:
             output = skip(data, output)
         if between is not None and on_sum:
-            output = between.sequence(output, batch_sizes.tolist())
-        return output, last
+            output = between.sequence(output, sizes)
+        return output
 
     def run_direction(
         self, rows: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], suffix: str, quiet: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One layer in one direction, without what is random if `quiet`."""
+        layer = self.ready_layer(suffix, states[0], quiet)
+        # By the steps of all processes where they are synchronized: their backends must be the same one.
+        self.ran = resolve(self.backend, layer, rows, layer.norms.agreed_steps(batch_sizes.shape[0]))
+        return BACKENDS[self.ran].scan(layer, rows, batch_sizes, states)
+
+    def ready_layer(self, suffix: str, h_0: Tensor, quiet: bool = False) -> Layer:
+        """One layer and direction with what is dropped in this run, without what is random if `quiet`."""
         random = self.training and not quiet
         noise = self.noise if random else self.noise.evaluating()
         weights = self.layer_weights(suffix, self.weight_dropout if random else 0.0)
-        layer = Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(states[0]))
-        self.ran = resolve(self.backend, layer, rows, batch_sizes.shape[0])
-        return BACKENDS[self.ran].scan(layer, rows, batch_sizes, states)
+        return Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(h_0))
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
         """Dropout with one mask per sequence, the same at all its steps."""

@@ -10,10 +10,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnnorm"
 FLOORS = [
     ["_version"],
-    ["norms", "opaque", "ragged", "initialization", "residual"],
+    ["ragged"],
+    ["norms", "opaque", "initialization", "residual"],
     ["placement", "borders"],
-    ["table", "equations", "data_dependent"],
+    ["table", "equations", "data_dependent", "batch_norm"],
     ["weights", "options", "scan"],
+    ["wavefront"],
     ["cell", "stack"],
     ["recurrent"],
     ["lstm", "gru", "rnn"],

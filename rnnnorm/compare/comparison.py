@@ -117,6 +117,11 @@ class Comparison(TaskCLI):
             raise ValueError(f"--model.norm {model.init_args.norm}: a comparison takes its norms from --norms")
         if config.seed_everything is not False:
             raise ValueError(f"--seed_everything {config.seed_everything}: a comparison takes its seeds from --seeds")
+        strategy = config.trainer.strategy
+        if isinstance(strategy, str) and any(word in strategy for word in ("spawn", "fork", "notebook")):
+            raise ValueError(
+                f"--trainer.strategy {strategy}: its processes do not hand back what a comparison writes down; use ddp"
+            )
         if data_dir is not None:
             if "data_dir" not in data.init_args:
                 raise ValueError(f"--data-dir {data_dir}: {data.class_path} reads no files")

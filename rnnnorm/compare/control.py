@@ -101,7 +101,7 @@ class Control(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, stop or go on."""
-        if self.seconds is not None and time.monotonic() - self._began > self.seconds:
+        if _anywhere(trainer, self.seconds is not None and time.monotonic() - self._began > self.seconds):
             self.out_of_time = trainer.should_stop = True
         elif not validates_next(trainer, batch_idx):
             # Resumed from here, Lightning would leave that validation out.
@@ -118,10 +118,11 @@ class Control(Checkpoint):
 
     def _at_resumable_step(self, trainer: Trainer) -> None:
         now = time.monotonic()
-        if self.interrupt.requested or now - self._saved > self.every:
+        requested = _anywhere(trainer, self.interrupt.requested)
+        if requested or _anywhere(trainer, now - self._saved > self.every):
             self._save(trainer)
             self._saved = now
-            self._stopping = self.interrupt.requested
+            self._stopping = requested
 
     def _pause(self) -> None:
         self.trained += time.monotonic() - self._resumed
@@ -143,6 +144,11 @@ class Control(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._streams, self.trained = state_dict["streams"], state_dict["trained"]
+
+
+def _anywhere(trainer: Trainer, decision: bool) -> bool:
+    """Whether some process has decided so: one that stopped or saved alone would leave the others waiting."""
+    return bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
 
 
 def validates_next(trainer: Trainer, batch_idx: int) -> bool:

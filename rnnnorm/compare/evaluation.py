@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from rnnnorm.compare.control import Interrupt
 from rnnnorm.data.sampler import LengthBucketBatchSampler
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
+from rnnnorm.norms.synchronized import unsynchronized
 
 MODES = ("running", "population", "batch")
 NUM_BUCKETS = 6
+ROWS = 4000
+"""Training sequences that the population statistics of a final test are taken of, if there are as many."""
 
 Array = NDArray[Any]
 Values = dict[str, float]
@@ -49,10 +54,15 @@ class Collector(Callback):
             self._parts.append(tuple(part.detach().double().cpu().numpy() for part in found))
 
     def collected(self) -> tuple[Array, Array, Array] | None:
-        """Score, length and step of every prediction."""
-        if not self._parts:
+        """Score, length and step of every prediction, of all processes."""
+        found = [self._parts]
+        if dist.is_available() and dist.is_initialized():
+            found *= dist.get_world_size()
+            dist.all_gather_object(found, self._parts)
+        collected = [part for parts in found for part in parts]
+        if not collected:
             return None
-        _, score, length, step = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        _, score, length, step = (np.concatenate(parts) for parts in zip(*collected, strict=True))
         return score, length, step
 
 
@@ -61,7 +71,7 @@ def evaluate(
 ) -> tuple[dict[str, Values], dict[str, list[dict[str, Any]]]]:
     """Test a model in the three evaluation modes.
 
-    Population statistics are re-estimated by one pass over the training batches, in the order of the first epoch.
+    Population statistics are consistent ones of training sequences, of up to `ROWS` drawn ones and the longest.
     Without batch statistics there is only one way to evaluate, and its result stands for all three.
 
     Args:
@@ -69,7 +79,8 @@ def evaluate(
         model: its weights are left alone, its population statistics are re-estimated.
         data: training and test batches.
         collector: gathers single predictions.
-        train_batches: how many training batches to use; None: all.
+        train_batches: take the first so many training batches instead, as the training was limited to them; None: do
+            not.
 
     Returns:
         mode → metric → value, and "length" and "step" → buckets with a mean score per mode.
@@ -99,14 +110,18 @@ def _recalibrate(
 ) -> None:
     device = trainer.strategy.root_device
     model.to(device)
+    sample = getattr(data, "training_sample", None)
+    found = data.train_dataloader() if sample is None or limit is not None else sample(ROWS)
 
     def batches() -> Iterator[Any]:
-        for batch in islice(data.train_dataloader(), limit):
+        for batch in islice(found, limit):
             interrupt.check()
             yield model.transfer_batch_to_device(batch, device, 0)
 
-    with torch.no_grad(), trainer.precision_plugin.forward_context():
-        recalibrate(model, batches(), forward=getattr(model, "scores", None))
+    # Sampled sequences are the same ones in all processes, which need not meet then.
+    alone = unsynchronized(model) if isinstance(found, list) else nullcontext()
+    with trainer.precision_plugin.forward_context(), alone:
+        recalibrate(model, batches(), forward=getattr(model, "encode", None), rows=ROWS)
 
 
 def _buckets(collected: dict[str, tuple[Array, Array, Array]]) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,7 @@
-"""What a run leaves in its folder beside curves and checkpoints, written so that no file is ever half there."""
+"""What a run leaves in its folder beside curves and checkpoints, written so that no file is ever half there.
+
+Of several processes that train together the first one writes and prints.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
+
+def leads() -> bool:
+    """Whether this process prints and writes: the first of those that train together, or the only one."""
+    return not getattr(rank_zero_only, "rank", 0)
+
 
 def write(path: Path, text: str) -> None:
-    """Write a file at once: a reader, or a crash, sees the old one or the new one."""
+    """Write a file at once: a reader, or a crash, sees the old one or the new one. Only the first process writes."""
+    if not leads():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(text, encoding="utf-8")

@@ -151,13 +151,13 @@ def _evaluate(
     elif diverged:
         return {"test": {}, "buckets": {"length": [], "step": []}}
     collector = Collector(interrupt)
-    limit = trained.num_training_batches
+    limit, limited = trained.num_training_batches, trained.limit_train_batches != 1.0
     test, buckets = evaluate(
         comparison.tester(collector),
         model,
         comparison.datamodule,
         collector,
-        None if math.isinf(limit) else int(limit),
+        int(limit) if limited and not math.isinf(limit) else None,
     )
     return {"test": test, "buckets": buckets}
 

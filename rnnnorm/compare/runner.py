@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+import torch.distributed as dist
 import yaml
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from rnnnorm.compare.control import Interrupt, InterruptedRunError
 from rnnnorm.compare.evaluation import length_summary
 from rnnnorm.compare.plan import Run, plan
 from rnnnorm.compare.progress import Display, count, make_console
-from rnnnorm.compare.record import is_result, write, write_json
+from rnnnorm.compare.record import is_result, leads, write, write_json
 from rnnnorm.compare.run import describe, execute
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
@@ -43,7 +44,8 @@ def compare(args: list[str], console: Console | None = None) -> int:
 
     Args:
         args: the command line after `compare`.
-        console: where to print; standard output if not given.
+        console: where to print; standard output if not given. Of several processes (`--trainer.devices 2`) only the
+            first one prints and writes; Lightning starts the others with the same command when training begins.
 
     Returns:
         the exit code: 0, or 1 if a run failed, 130 if the user interrupted.
@@ -51,12 +53,13 @@ def compare(args: list[str], console: Console | None = None) -> int:
     Raises:
         ValueError: the request cannot be met; nothing was run.
     """
-    console = console or make_console()
+    console = (console or make_console()) if leads() else Console(quiet=True)
     with quiet():
         comparison = Comparison(args)
         if comparison.threads is not None:
             torch.set_num_threads(comparison.threads)
-        _prepare(comparison)
+        if leads():
+            _prepare(comparison)
         runs = plan(comparison.norms, comparison.seeds, comparison.out)
         outcome = _run_all(comparison, runs, console)
         return _conclude(comparison, outcome, args, console)
@@ -100,10 +103,10 @@ def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outco
     budget = Budget(comparison.max_minutes)
     with Display(console, len(todo)) as display, Interrupt(lambda: display.say(STOPPING)) as interrupt:
         for position, run in enumerate(todo):
-            if interrupt.requested:
+            requested, seconds = _of_the_first((interrupt.requested, budget.share(len(todo) - position)))
+            if requested:
                 outcome.interrupted, outcome.waiting = True, todo[position:]
                 break
-            seconds = budget.share(len(todo) - position)
             if seconds is not None and seconds <= 0:
                 outcome.waiting = todo[position:]
                 break
@@ -124,6 +127,14 @@ def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outco
                 display.end(f"{run.name}: {describe(result)}")
                 budget.spent(time.monotonic() - began - result["seconds"])
     return outcome
+
+
+def _of_the_first(decision: tuple[bool, float | None]) -> tuple[bool, float | None]:
+    """The decision of the first process, whose clock and keyboard count for all that train together."""
+    shared = [decision]
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast_object_list(shared)
+    return shared[0]
 
 
 STOPPING = "stopping after this step (Ctrl-C again: at once) …"
@@ -161,7 +172,7 @@ def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    if any(is_result(path) for path in out.glob("*/seed=*/result.json")):
+    if leads() and any(is_result(path) for path in out.glob("*/seed=*/result.json")):
         console.print(summary_table(out))
         say(f"report:      {build(out)}")
         say(f"curves:      tensorboard --logdir {out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -151,6 +151,13 @@ class LanguageModel(TokenDataModule):
             world_size=torch.distributed.get_world_size() if parallel else 1,
         )
         return ResumableLoader(stream, InOrder(len(stream)), collate_fn=_as_it_is, num_workers=self.num_workers)
+
+    def training_sample(self, rows: int | None = None, late: int = 32) -> list[Batch]:
+        """Training sequences for population statistics; in mode "stream" its first batches, until they have `rows`."""
+        if self.mode == "sentences":
+            return super().training_sample(rows, late)
+        loader = self.loader("train", self.batch_size, shuffle=False)
+        return list(islice(loader, None if rows is None else -(-rows // self.batch_size)))
 
 
 def _pieces(ids: Tensor, max_length: int | None) -> list[Example]:

@@ -8,9 +8,10 @@ from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import lightning as L
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from rnnnorm.data.base import Spec, Task
+from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.sampler import LengthBucketBatchSampler
@@ -124,6 +125,23 @@ class SequenceDataModule(L.LightningDataModule):
             collate_fn=partial(collate, task=self.task),
             num_workers=self.num_workers,
         )
+
+    def training_sample(self, rows: int | None = None, late: int = 32) -> list[Batch]:
+        """Training sequences for the estimation of population statistics, as batches in the order to be read.
+
+        The same ones at every call: `rows` sequences drawn at random and, so that late steps are not left to a few of
+        them, the longest ones until each step has `late` sequences or all that reach it; as one batch.
+
+        Args:
+            rows: sequences to draw; None: all.
+            late: sequences that each step should have.
+        """
+        examples, lengths = self.examples("train"), self.lengths("train")
+        chosen = list(range(len(examples)))
+        if rows is not None and rows < len(examples):
+            drawn = np.random.default_rng(self.seed).permutation(len(examples))[:rows].tolist()
+            chosen = sorted({*drawn, *sorted(chosen, key=lengths.__getitem__)[-late:]})
+        return [collate([examples[i] for i in chosen], task=self.task)]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training split, in a new order in each epoch."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..norms import Normalizer
+from ..norms.synchronized import SynchronizedNormalizer
 from ..placement import Norm
 
 
@@ -72,6 +74,20 @@ class CellNorms(nn.Module):
     def per_step(self) -> bool:
         """Whether some normalizer keeps statistics per timestep, so that the number of a step matters."""
         return any(isinstance(module, Normalizer) and module.per_step for module in self.children())
+
+    def agreed_steps(self, steps: int) -> int:
+        """Steps of the longest sequence of any process, where normalizers are synchronized; otherwise `steps`."""
+        totals = [m.total for m in self.children() if isinstance(m, SynchronizedNormalizer) and m.total is not None]
+        return max([steps, *(len(total) for total in totals)])
+
+    def synchronized(self) -> CellNorms:
+        """Those alone that are synchronized now: what a process needs for steps at which it has no rows."""
+        kept = copy(self)
+        kept._modules = {
+            place: m if isinstance(m, SynchronizedNormalizer) and m.synchronizes() else None
+            for place, m in self._modules.items()
+        }
+        return kept
 
 
 NO_NORMS = CellNorms(Norm(), {})

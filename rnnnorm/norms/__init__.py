@@ -8,7 +8,8 @@ from pkgutil import iter_modules
 from .base import NORMALIZERS, Normalizer, WeightNormalizer, normalizer_class, options_of
 from .batch import BatchNorm
 from .layer import LayerNorm
-from .statistics import StepStatistics, evaluates_by, has_batch_statistics, recalibrate, statistics, step_statistics
+from .population import recalibrate
+from .statistics import StepStatistics, evaluates_by, has_batch_statistics, statistics, step_statistics
 from .use import Use, split_options
 from .weight import WeightNorm
 

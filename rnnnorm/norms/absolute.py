@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .batch_statistics import BatchNormalizer
 from .buffers import in_backward
-from .statistics import Accumulator
 
 _GAUSSIAN = math.sqrt(math.pi / 2)  # standard deviation of a Gaussian over its mean absolute deviation
 
@@ -74,9 +73,8 @@ class L1BatchNorm(BatchNormalizer):
     def _by_batch(self, rows: Tensor) -> Tensor:
         return self._by_moments(rows, *_mean_and_square(rows))
 
-    def _gather(self, accumulator: Accumulator, slot: int, rows: Tensor) -> None:
-        mean, square = _mean_and_square(rows.double())
-        accumulator.add_moments(slot, rows.shape[0], mean, square)
+    def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return _mean_and_square(rows.detach().double())
 
 
 def _mean_and_square(rows: Tensor) -> tuple[Tensor, Tensor]:

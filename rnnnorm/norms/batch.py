@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batch_statistics import BatchNormalizer
 from .buffers import in_backward
-from .column_steps import ColumnSteps
 from .fusible import ColumnStatistics, Fusible
+from .synchronized import SynchronizedNormalizer
 
 
-class BatchNorm(ColumnSteps, BatchNormalizer):
+class BatchNorm(SynchronizedNormalizer):
     """Batch normalization: y = g ⊙ (x - μ) / √(σ² + ε) + b, with μ and σ² over rows, feature by feature.
 
     Only active rows exist here, so padding cannot enter a statistic. Normalization uses the biased variance, the
@@ -77,6 +76,8 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         min_rows: fewest rows (at least 2) that estimate a variance.
         window: k, steps that share a running pair, for "timestep".
         frozen: normalize by stored statistics in training, too.
+        sync: in training on several processes (`torch.distributed`), take moments over the rows of all of them; see
+            `SynchronizedNormalizer`. None: not said, which is false but for `rnnnorm.tasks`, where it is true.
         bias: learn b.
 
     Raises:
@@ -105,6 +106,7 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         min_rows: int = 2,
         window: int = 1,
         frozen: bool = False,
+        sync: bool | None = None,
         bias: bool = False,
         **kw: Any,
     ) -> None:
@@ -115,7 +117,7 @@ class BatchNorm(ColumnSteps, BatchNormalizer):
         kw["stored"] = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
         options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
         slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows, "window": window}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
+        super().__init__(num_features, bias=bias, sync=sync, **options, **slots, **kw)
         if not isinstance(frozen, bool):
             raise ValueError(f"frozen must be true or false, got {frozen!r}")
         self.frozen = frozen

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
-from .statistics import Accumulator, StepStatistics
+from .statistics import StepStatistics
 
 SCOPES = ("sequence", "shared", "timestep")
 _NEVER = 2**63
@@ -73,11 +73,16 @@ class BatchNormalizer(Normalizer):
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's stored statistics."""
         rows, stats = at_least_float32(x), self.stats
         slot, accumulator = stats.slot(t), stats.accumulator
-        if accumulator is not None and slot is not None:
-            self._gather(accumulator, slot, rows)
-        enough = rows.shape[0] >= self.min_rows
+        gathered = None if accumulator is None else self._gather(rows)
+        if accumulator is not None and gathered is not None and slot is not None:
+            accumulator.add_moments(slot, rows.shape[0], *gathered)
+        enough = rows.shape[0] >= stats.fewest(self.min_rows)
         if enough and self._learns():
             y = self._train(rows, t, slot)
+        elif enough and accumulator is not None and gathered is not None and accumulator.serves:
+            # By the very numbers that are stored: where σ² ≪ ε, rounding the mean in another way is an error that
+            # γ/√ε multiplies at every place of every such slot.
+            y = self._by_stored(rows, *(moment.to(stats.running_mean.dtype) for moment in gathered))
         elif enough and (accumulator is not None or stats.source == "batch"):
             y = self._by_batch(rows)
         else:
@@ -118,9 +123,9 @@ class BatchNormalizer(Normalizer):
         y = (rows - mean) * (torch.rsqrt(var + self.eps) * gain)
         return y if bias is None else y + bias
 
-    def _gather(self, accumulator: Accumulator, slot: int, rows: Tensor) -> None:
-        """Give rows to the estimation of population statistics."""
-        accumulator.add(slot, rows)
+    def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance (F,) of rows for the estimation of population statistics, in float64."""
+        return moments(rows.detach().double())
 
     def _affine(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.gain.to(rows.dtype), None if self.bias is None else self.bias.to(rows.dtype)

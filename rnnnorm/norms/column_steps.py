@@ -63,6 +63,7 @@ class ColumnSteps:
             stats.move_steps(slots[:own], batch_sizes[:own], mean[:own], var[:own], self.momentum, start == 0)
 
     def _enough(self, batch_sizes: Sequence[int]) -> int:
-        if batch_sizes[-1] >= self.min_rows:  # they never grow
+        fewest = self.stats.fewest(self.min_rows)
+        if batch_sizes[-1] >= fewest:  # they never grow
             return len(batch_sizes)
-        return sum(rows >= self.min_rows for rows in batch_sizes)
+        return sum(rows >= fewest for rows in batch_sizes)

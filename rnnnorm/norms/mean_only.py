@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from .batch_statistics import BatchNormalizer, moments
+from .batch_statistics import moments
 from .buffers import in_backward
+from .synchronized import SynchronizedNormalizer
 
 
-class MeanOnlyBatchNorm(BatchNormalizer):
+class MeanOnlyBatchNorm(SynchronizedNormalizer):
     """Mean-only batch normalization: y = x - μ (+ b), with μ over rows (B_t, F), feature by feature.
 
     The scale is left to weight normalization, whose g it would duplicate, so there is no gain. The gradient is centred
@@ -28,6 +29,7 @@ class MeanOnlyBatchNorm(BatchNormalizer):
         max_steps: T_max.
         tail: "last", "pool" or "error": see `StepStatistics`.
         min_rows: fewest rows that are centred by their own mean.
+        sync: in training on several processes, take means over the rows of all of them; see `BatchNorm`.
         bias: learn b.
 
     Raises:
@@ -49,11 +51,12 @@ class MeanOnlyBatchNorm(BatchNormalizer):
         max_steps: int = 100,
         tail: str = "last",
         min_rows: int = 2,
+        sync: bool | None = None,
         bias: bool = False,
         **kw: Any,
     ) -> None:
         options: dict[str, Any] = {"statistics": statistics, "momentum": momentum, "max_steps": max_steps}
-        super().__init__(num_features, tail=tail, min_rows=min_rows, bias=bias, **options, **kw)
+        super().__init__(num_features, tail=tail, min_rows=min_rows, sync=sync, bias=bias, **options, **kw)
         self.register_parameter("gain", None)
 
     def reset_parameters(self) -> None:
@@ -73,6 +76,9 @@ class MeanOnlyBatchNorm(BatchNormalizer):
 
     def _by_stored(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         return self._minus(rows, mean.to(rows.dtype))
+
+    def _by_moments(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        return self._minus(rows, mean)
 
     def _minus(self, rows: Tensor, mean: Tensor) -> Tensor:
         return rows - mean if self.bias is None else rows - mean + self.bias.to(rows.dtype)

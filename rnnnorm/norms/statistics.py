@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
 
 SOURCES = ("running", "population", "batch")
@@ -86,8 +87,10 @@ class StepStatistics(StatisticBuffers):
         self.register_buffer("running_still", None if still is None else torch.zeros_like(self.running_mean))
         for name in self.late:
             self.register_buffer(name, None)
-        self.source = "running"
+        self.source: str | None = None
+        """What evaluation uses, if `statistics` has chosen it; None: the running averages, since nobody has."""
         self.accumulator: Accumulator | None = None
+        """What gathers population statistics at the moment, if anything does."""
         self._borrowed: tuple[Tensor | None, int, list[int]] = (None, 0, [])
 
     def slot(self, t: int) -> int | None:
@@ -105,6 +108,11 @@ class StepStatistics(StatisticBuffers):
             )
         return self.running_mean.shape[0] - 1 if self.tail == "pool" else None
 
+    @property
+    def pools_steps(self) -> bool:
+        """Whether a slot may hold the statistics of several steps."""
+        return self.max_steps is None or self.window > 1 or self.tail == "pool"
+
     def recall(self, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
         mean, var = self.recall_steps(t, t + 1)
@@ -112,19 +120,39 @@ class StepStatistics(StatisticBuffers):
 
     def recall_steps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The same for the steps start … stop - 1, (stop - start, F) each."""
-        if self.source == "population":
-            if self.population_mean is None or self.population_var is None or self.population_rows is None:
-                raise RuntimeError("there are no population statistics yet: call rnnnorm.recalibrate(model, batches)")
-            mean, var, rows = self.population_mean, self.population_var, self.population_rows
-        else:
-            mean, var, rows = self.running_mean, self.running_var, self.num_rows
-        filled = self._last_filled(rows, 2 if self.source == "population" else 1)
+        mean, var, rows, enough = self._stored()
+        filled = self._last_filled(rows, enough)
         index = [filled[-1 if slot is None else slot] for slot in map(self.slot, range(start, stop))]
         # Copies: what backward reads must not change when a later batch moves the running averages.
-        mean, var = mean[index], var[index]
-        if self.running_still is not None and self.source != "population":
-            var = var.masked_fill(self.running_still[index] > 0.5, math.inf)
-        return mean, var
+        recalled = var[index]
+        if self.running_still is not None and var is self.running_var:
+            recalled.masked_fill_(self.running_still[index] > 0.5, math.inf)
+        return mean[index], recalled
+
+    def _stored(self) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Mean, variance and rows of all slots in use now, and the rows that make a slot known."""
+        gathered = self.accumulator
+        if gathered is not None and gathered.serves and bool((gathered.count > 1).any()):
+            mean, var, rows = gathered.moments()
+            return mean.to(self.running_mean.dtype), var.to(self.running_var.dtype), rows, 2
+        if self.source != "population":
+            return self.running_mean, self.running_var, self.num_rows, 1
+        if self.population_mean is None or self.population_var is None or self.population_rows is None:
+            raise RuntimeError("there are no population statistics yet: call rnnnorm.recalibrate(model, batches)")
+        return self.population_mean, self.population_var, self.population_rows, 2
+
+    def fewest(self, min_rows: int) -> int:
+        """The fewest rows that are normalized by their own moments: `min_rows`, or 2 while a population is estimated.
+
+        Evaluation by population statistics uses the moments of every slot that has two rows, whatever `min_rows`.
+        """
+        return 2 if self.accumulator is not None and self.accumulator.serves else min_rows
+
+    def store_population(self, gathered: Accumulator, biased: bool = False) -> None:
+        """Write what was gathered into the population buffers, the unbiased variance unless asked otherwise."""
+        gathered.finish()
+        mean, var, self.population_rows = gathered.moments(biased)
+        self.population_mean, self.population_var = mean.to(self.running_mean.dtype), var.to(self.running_var.dtype)
 
     @torch.no_grad()
     def move_steps(
@@ -228,6 +256,10 @@ class StepStatistics(StatisticBuffers):
         for added in (self.total_weight, self.running_still):
             if added is not None:
                 added.zero_()
+        self.forget_population()
+
+    def forget_population(self) -> None:
+        """No population statistics, as before the first `recalibrate`."""
         self.population_mean = self.population_var = self.population_rows = None
 
     def extra_repr(self) -> str:
@@ -236,50 +268,6 @@ class StepStatistics(StatisticBuffers):
             return "shared"
         window = "" if self.window == 1 else f", window={self.window}"
         return f"max_steps={self.max_steps}, tail={self.tail}{window}"
-
-
-class Accumulator:
-    """Exact mean and variance per slot over any number of batches, each row weighted alike (Chan et al. 1979)."""
-
-    def __init__(self, like: Tensor) -> None:
-        self.count = torch.zeros(like.shape[0], 1, dtype=torch.float64, device=like.device)
-        self.mean = torch.zeros_like(like, dtype=torch.float64)
-        self.squares = torch.zeros_like(like, dtype=torch.float64)
-
-    def add(self, slot: int, rows: Tensor) -> None:
-        """Take in rows (n, F) of one slot."""
-        rows = rows.detach().double()
-        mean = rows.mean(0)
-        self.add_moments(slot, rows.shape[0], mean, ((rows - mean) ** 2).mean(0))
-
-    def add_moments(self, slot: int, n: int, mean: Tensor, var: Tensor) -> None:
-        """Take in n rows of which only the mean (F,) and the biased variance (F,) are known."""
-        mean, var, total = mean.detach().double(), var.detach().double(), self.count[slot] + n
-        delta = mean - self.mean[slot]
-        self.squares[slot] += var * n + delta**2 * self.count[slot] * n / total
-        self.mean[slot] += delta * n / total
-        self.count[slot] = total
-
-    def add_steps(self, slots: Sequence[int], rows: Sequence[int], mean: Tensor, var: Tensor) -> None:
-        """The same for several batches of rows, `rows[k]` of slot `slots[k]`: mean and var (len(slots), F)."""
-        mean, var = mean.detach().double(), var.detach().double()
-        where = torch.tensor(slots, dtype=torch.long, device=mean.device)
-        n = torch.tensor(rows, dtype=torch.float64, device=mean.device).unsqueeze(1)
-        # All new rows of a slot as one batch first, and then that one to the old rows.
-        count = torch.zeros_like(self.count).index_add_(0, where, n)
-        pooled = torch.zeros_like(self.mean).index_add_(0, where, mean * n) / count.clamp(min=1)
-        squares = torch.zeros_like(self.mean).index_add_(0, where, (var + (mean - pooled[where]) ** 2) * n)
-        delta, total = pooled - self.mean, (self.count + count).clamp(min=1)
-        self.squares += squares + delta**2 * self.count * count / total
-        self.mean += delta * count / total
-        self.count += count
-
-    def store(self, target: StepStatistics) -> None:
-        """Write what was gathered into the population buffers; the variance is the unbiased one."""
-        dtype = target.running_mean.dtype
-        target.population_mean = self.mean.to(dtype)
-        target.population_var = (self.squares / (self.count - 1).clamp(min=1)).to(dtype)
-        target.population_rows = self.count.squeeze(1).long()
 
 
 def step_statistics(model: nn.Module) -> list[StepStatistics]:
@@ -326,46 +314,3 @@ def statistics(model: nn.Module, source: str) -> Iterator[None]:
     finally:
         for s, old in zip(found, before, strict=True):
             s.source = old
-
-
-@torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None) -> None:
-    """Re-estimate population statistics by one pass over (training) batches.
-
-    The model runs in evaluation mode (no dropout), but normalizes by each batch's own moments, as it did in training.
-    Every active row of a step counts once, whatever the size of its batch, so late steps pool the few survivors of many
-    batches. The result is used inside `statistics(model, "population")`; running averages stay as they are. The authors
-    of BN-LSTM report all their numbers this way and call running averages "terrible".
-
-    Args:
-        model: any module that contains normalizers; nothing happens if none keeps statistics.
-        batches: what to run the model on; consumed once.
-        forward: called with each batch; default: the model itself.
-
-    Raises:
-        ValueError: there was no batch.
-
-    Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, and their released code.
-    """
-    found = step_statistics(model)
-    if not found:
-        return
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    for s in found:
-        s.accumulator = Accumulator(s.running_mean)
-    empty = True
-    try:
-        for batch in batches:
-            empty = False
-            (forward or model)(batch)
-        if empty:
-            raise ValueError("recalibrate got no batches")
-        for s in found:
-            assert s.accumulator is not None
-            s.accumulator.store(s)
-    finally:
-        for s in found:
-            s.accumulator = None
-        for module, training in modes.items():
-            module.training = training

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
+from rnnnorm.norms.synchronized import unsynchronized
 from rnnnorm.probes.base import Measurement, Probe
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.undisturbed import fresh_stream, undisturbed
@@ -143,7 +144,8 @@ class EvaluationGap(Probe):
         train, validation = watched
         found: dict[str, Losses] = {}
         several = has_batch_statistics(pl_module)
-        with undisturbed(pl_module), trainer.precision_plugin.forward_context():
+        # On rank zero alone: the other processes wait for nobody.
+        with undisturbed(pl_module), unsynchronized(pl_module), trainer.precision_plugin.forward_context():
             pl_module.eval()
             running = score(pl_module, validation)
             if running is None:

@@ -133,6 +133,8 @@ class _HeardCell:
             self._layers = layer, _HeardLayer(**{**options, "cell": self._cell, "norms": norms}, last=last)
         heard = self._layers[1]
         after = self._cell.step(heard, gates_x, states, t)
+        if not len(gates_x):  # a step that only other processes have, see `scan_reference`
+            return after
         self._record.gates.append(pre_activations(heard, heard.last, gates_x, states, after).detach())
         return after
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rnnnorm.norms import Normalizer
 from rnnnorm.norms import StepStatistics as StoredStatistics
-from rnnnorm.norms.statistics import Accumulator
+from rnnnorm.norms.accumulator import Accumulator
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.recording import Recording, normalizers, record

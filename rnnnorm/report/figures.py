@@ -49,7 +49,7 @@ class Figures:
             for seed in seeds:
                 if "val/loss" not in seed or "val/loss_batch" not in seed:
                     continue
-                running, batch = seed["val/loss"], seed["val/loss_batch"]
+                running, batch = seed.get("val_running/loss", seed["val/loss"]), seed["val/loss_batch"]
                 both = np.intersect1d(running.step, batch.step)
                 if len(both):
                     below = float(batch.value[batch.step == both[-1]][0])
@@ -132,16 +132,16 @@ class Figures:
         return self._lines(curves, f"curve-{tag.replace('/', '-')}", "training step", name) if curves else None
 
     def modes_svgs(self) -> list[tuple[Row, str]]:
-        """One small panel per norm: validation loss under running statistics and under the batch's own."""
-        running, batch = self.bands("val/loss"), self.bands("val/loss_batch")
-        limits = [band.mean for band in (*running.values(), *batch.values())]
+        """One small panel per norm: validation loss as it is selected by, by running averages, by the batch's own."""
+        own, running, batch = (self.bands(tag) for tag in ("val/loss", "val_running/loss", "val/loss_batch"))
+        limits = [band.mean for way in (own, running, batch) for band in way.values()]
         drawn = []
         for k, row in enumerate(self.summary.rows):
-            if row.norm not in running:
+            if row.norm not in own:
                 continue
             with settings():
                 figure, axes = canvas(230, 150, (38, 8, 10, 26), THEMED)
-                panels.two_modes(axes, row.norm, f"norm:{k}", running, batch, THEMED, limits)
+                panels.three_modes(axes, row.norm, f"norm:{k}", own, running, batch, THEMED, limits)
                 drawn.append((row, inline(figure, f"modes-{k}", f"Validation loss of {row.norm} by training step")))
         return drawn
 

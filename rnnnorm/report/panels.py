@@ -189,19 +189,25 @@ def statistics_gap(axes: Axes, gaps: Mapping[str, Sequence[float]], rows: Sequen
         axes.plot([mean], [y], "o", color=paint, markersize=8, mec=theme.paper, mew=1.2, gid=gid)
 
 
-def two_modes(axes: Axes, norm: str, gid: str, running: Mapping[str, Band], batch: Mapping[str, Band], theme: Theme,
-              limits: Sequence[Array]) -> None:  # fmt: skip
-    """One norm's validation loss under running statistics (line) and the batch's own (dots); all others behind it."""
+def three_modes(axes: Axes, norm: str, gid: str, own: Mapping[str, Band], running: Mapping[str, Band],
+                batch: Mapping[str, Band], theme: Theme, limits: Sequence[Array]) -> None:  # fmt: skip
+    """One norm's validation loss by its own stored statistics (line), by running averages (dashes) and by the batch's
+    own (dots); all other norms behind it.
+    """
     scale(axes, limits)
-    for other, band in running.items():
+    for other, band in own.items():
         if other != norm:
             axes.plot(band.step, band.mean, color=theme.grid, linewidth=1)
     if norm in running:
-        draw_band(axes, running[norm], colour(norm), width=2, gid=gid)
+        axes.plot(
+            running[norm].step, running[norm].mean, linestyle=(0, (3, 2)), color=colour(norm), linewidth=1.4, gid=gid
+        )
+    if norm in own:
+        draw_band(axes, own[norm], colour(norm), width=2, gid=gid)
     if norm in batch:
         axes.plot(batch[norm].step, batch[norm].mean, linestyle=(0, (0.2, 1.8)), dash_capstyle="round", color=theme.ink,
                   linewidth=1.6, gid=gid)  # fmt: skip
-    steps_axis(axes, max((float(band.step[-1]) for band in running.values()), default=1.0), 3)
+    steps_axis(axes, max((float(band.step[-1]) for band in own.values()), default=1.0), 3)
 
 
 def shorten(norm: str, longest: int = 26) -> str:

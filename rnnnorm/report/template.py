@@ -170,16 +170,18 @@ body:has([data-n="{{ k }}"]:hover) svg [class^="n"]:not(.n{{ k }}) { opacity: .1
   <figure><div class="panels">
   {% for svg in curve_svgs %}<div>{{ svg }}</div>{% endfor %}
   </div>
-  <figcaption>Training loss is averaged over blocks of steps. Validation uses running averages where a norm has batch
-  statistics. An axis is logarithmic where values span more than a factor of 30.</figcaption></figure>
+  <figcaption>Training loss is averaged over blocks of steps. Where a norm has batch statistics, validation uses those
+  of the population, estimated before each validation. An axis is logarithmic where values span more than a factor of
+  30.</figcaption></figure>
 </section>
 {% endif %}
 
 {% if modes_svgs %}
 <section>
   <h2>Training mode against evaluation mode</h2>
-  <p>The same validation batches, normalized by running averages (line) and by their own statistics (dots). Where the
-  two part, what the network learned depends on statistics that it does not have at test time.</p>
+  <p>The same validation batches, normalized by population statistics (line), by running averages (dashes) and by their
+  own statistics (dots). Where dashes and line part, the running averages are those of another network; where line and
+  dots part, the network depends on the batch at hand.</p>
   <figure><div class="small">
   {% for norm, paint, moving, svg in modes_svgs %}
     <div><h3><span class="dot" style="background:{{ paint }}"></span>{{ norm }}</h3>{{ svg }}</div>

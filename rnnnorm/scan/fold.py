@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ..norms.synchronized import SynchronizedNormalizer
 from .plan import Place
 
 
@@ -56,7 +57,11 @@ def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tenso
     """
     assert place.columns is not None
     N = x.shape[0]
-    if place.columns.own_steps([N]):
+    if isinstance(place.columns, SynchronizedNormalizer) and place.columns.synchronizes():
+        m = x.mean(0)
+        own = (W @ m).unsqueeze(0), _variance(x - m, W).unsqueeze(0)
+        mean, var = (moment[0].to(x.dtype) for moment in place.columns.pooled(*own, 0, [N]))
+    elif place.columns.own_steps([N]):
         m = x.mean(0)
         mean, var = W @ m, _variance(x - m, W)
         place.columns.observe(0, [N], mean.detach().unsqueeze(0), var.detach().unsqueeze(0))

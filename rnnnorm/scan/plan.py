@@ -14,6 +14,7 @@ from ..equations import Cell, CellNorms, Layer, Noise
 from ..norms import Normalizer
 from ..norms.column_steps import ColumnSteps
 from ..norms.fusible import ColumnStatistics, Fusible, RowStatistics
+from ..norms.synchronized import SynchronizedNormalizer
 
 PLACES = ("input", "hidden", "joint", "cell")
 
@@ -131,22 +132,27 @@ def transformed() -> bool:
 def applies(layer: Layer) -> bool:
     """Whether a layer that is supported can be run in one pass as it is now.
 
-    Against it speak a projection, a mask of h_{t-1}, hooks in a normalizer, and places that were set up differently, so
-    that not all of them normalize the same steps by moments of their own.
+    Against it speak a projection, a mask of h_{t-1}, hooks in a normalizer, places that were set up differently, so
+    that not all of them normalize the same steps by moments of their own, and steps whose moments are taken over the
+    rows of several processes.
     """
     norms: list[Any] = list(layer.norms.children())
     by_step = [m for m in norms if isinstance(m, ColumnSteps) and not _whole(_fusible(m))]
     agree = len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
-    return agree and layer.weights.W_hr is None and layer.mask is None and not watched(layer.norms)
+    alone = not any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in by_step)
+    return agree and alone and layer.weights.W_hr is None and layer.mask is None and not watched(layer.norms)
 
 
 def make_plan(layer: Layer) -> Plan:
     """The plan of a layer that is supported and to which it applies."""
     norms = layer.norms
-    return Plan(_place(norms.input), _place(norms.hidden), _place(norms.joint), _place(norms.cell), norms.carried)
+    return Plan(
+        place_of(norms.input), place_of(norms.hidden), place_of(norms.joint), place_of(norms.cell), norms.carried
+    )
 
 
-def _place(norm: Normalizer | None) -> Place | None:
+def place_of(norm: Normalizer | None) -> Place | None:
+    """A normalizer that is supported as a scan computes it."""
     if norm is None:
         return None
     statistics = _fusible(norm)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from ..equations import Layer
+from ..equations import QUIET, Layer
 
 
 def scan_reference(
@@ -15,6 +17,9 @@ def scan_reference(
 
     The input product is taken for all rows at once and split once: indexing it step by step would make the backward
     pass quadratic in T.
+
+    Where normalizers are synchronized, the sequences of other processes may go on when all of this one have ended: then
+    their steps are taken with no rows, so that all processes meet in the same collectives, forward and backward.
 
     Args:
         layer: the cell, its weights and normalizers, and what is dropped.
@@ -28,14 +33,19 @@ def scan_reference(
     """
     sizes: list[int] = batch_sizes.tolist()
     layer.norms.reset_sequence()
+    gates = layer.gates_x(data, sizes)
+    absent = layer.norms.agreed_steps(len(sizes)) - len(sizes)
+    if absent:
+        sizes += [0] * absent
+        without_rows = replace(layer, norms=layer.norms.synchronized(), noise=QUIET)
     outputs: list[Tensor] = []
     finished: list[tuple[Tensor, ...]] = []
-    for t, gates_x in enumerate(layer.gates_x(data, sizes).split_with_sizes(sizes)):
+    for t, gates_x in enumerate(gates.split_with_sizes(sizes)):
         active = sizes[t]
         if active < states[0].shape[0]:  # the shortest sequences, which are the last rows, have ended
             finished.append(tuple(state[active:] for state in states))
             states = tuple(state[:active] for state in states)
-        states = layer.step(gates_x, states, t)
+        states = (layer if active else without_rows).step(gates_x, states, t)
         outputs.append(states[0])
     layer.norms.reset_sequence()
     finished.append(states)

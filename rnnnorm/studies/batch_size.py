@@ -191,7 +191,7 @@ def _evaluated(task: SequenceTask, data: SequenceDataModule, train_loss: float) 
     yield {"quantity": "train_loss", "value": train_loss}
     stored = has_batch_statistics(task)
     if stored and not diverged:
-        recalibrate(task, data.train_dataloader(), forward=task.scores)
+        recalibrate(task, data.train_dataloader(), forward=task.encode, rows=None)
     own = evaluates_by(task) if stored else "running"
     for mode in ("population", "running", "batch"):
         loss, score = math.inf, math.nan

@@ -137,7 +137,7 @@ class InferenceGap(Study):
         about: dict[str, Any] = {"base": base_of(trial.norm)}
         about |= {} if momentum is None else {"momentum": momentum}
         limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
-        recalibrate(model, islice(data.train_dataloader(), limit), forward=model.scores)
+        recalibrate(model, islice(data.train_dataloader(), limit), forward=model.encode, rows=None)
         for row in (*self._losses(model, data), *_curve(trained.curves)):
             yield {**about, **row}
 
@@ -273,7 +273,7 @@ def _words(momentum: float) -> str:
 
 def _curve(curves: dict[str, Curve]) -> Iterator[Row]:
     """The gap of the validation loss in the course of training, in bits, by the share of training that is over."""
-    running, batch = curves.get("val/loss"), curves.get("val/loss_batch")
+    running, batch = curves.get("val_running/loss", curves.get("val/loss")), curves.get("val/loss_batch")
     if running is None or batch is None:
         return
     kept = dict(zip(batch.step.tolist(), batch.value.tolist(), strict=True))

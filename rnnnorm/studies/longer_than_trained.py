@@ -137,7 +137,7 @@ class LongerThanTrained(Study):
         batches = list(dense_batches(longest, data, int(self.settings.option("batch_long"))))
         limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
         train = (batch for k, batch in enumerate(data.train_dataloader()) if limit is None or k < limit)
-        recalibrate(model, train, forward=model.scores)
+        recalibrate(model, train, forward=model.encode, rows=None)
         for mode in modes_of(model):
             # What is predicted at a step does not depend on later ones: prefixes are shorter test sequences.
             losses = mean_step_losses(model, batches, mode)

@@ -124,7 +124,7 @@ class Online(Study):
         task.eval()
         stored = has_batch_statistics(task)
         if stored:
-            recalibrate(task, data.train_dataloader(), forward=task.scores)
+            recalibrate(task, data.train_dataloader(), forward=task.encode, rows=None)
         for mode in ("running", "population") if stored else (evaluates_by(task),):
             for size in (*(chunk for chunk in self.settings.option("chunks") if chunk < T), None):
                 with statistics(task, mode):

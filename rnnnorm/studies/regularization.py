@@ -117,7 +117,7 @@ class Regularization(Study):
             return
         data, model = trained.data(), trained.model(trained.run.last)
         if has_batch_statistics(model):
-            recalibrate(model, islice(data.train_dataloader(), BATCHES), forward=model.scores)
+            recalibrate(model, islice(data.train_dataloader(), BATCHES), forward=model.encode, rows=None)
         scores = {}
         for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
             scores[split] = mean_score(model, islice(loader, BATCHES) if split == "train" else loader)

@@ -118,7 +118,7 @@ class StepStatistics(Study):
             return
         if has_batch_statistics(task):
             batches = carrying(islice(data.train_dataloader(), self.settings.option("recalibration")), carry)
-            recalibrate(task, batches, forward=task.scores)
+            recalibrate(task, batches, forward=task.encode, rows=None)
         yield from _losses(task, data, str(trial.conditions["state"]))
         for place, along in distances(task).items():
             for t, value in enumerate(along):

@@ -8,6 +8,7 @@ from rnnnorm.tasks.classification import Classification
 from rnnnorm.tasks.divergence import StopOnDivergence
 from rnnnorm.tasks.language_modelling import LanguageModelling
 from rnnnorm.tasks.multi_label import MultiLabel
+from rnnnorm.tasks.population import PopulationStatistics
 from rnnnorm.tasks.regression import Regression
 from rnnnorm.tasks.scores import Scores
 from rnnnorm.tasks.tagging import Tagging
@@ -34,6 +35,7 @@ __all__ = [
     "Classification",
     "LanguageModelling",
     "MultiLabel",
+    "PopulationStatistics",
     "Regression",
     "Scores",
     "SequenceTask",

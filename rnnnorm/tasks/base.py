@@ -16,12 +16,14 @@ from torch.optim.lr_scheduler import ExponentialLR
 from torchmetrics import Metric, MetricCollection
 
 from rnnnorm.data.base import Batch, Spec, Task
-from rnnnorm.norms import has_batch_statistics, statistics
+from rnnnorm.norms import has_batch_statistics, statistics, step_statistics
+from rnnnorm.norms.synchronized import synchronize
 from rnnnorm.ragged import row_sequences, row_steps, sequence_lengths
 from rnnnorm.tasks.carry import CarriedStates, State
 from rnnnorm.tasks.cells import build_recurrent
 from rnnnorm.tasks.embedding import InputLayer
 from rnnnorm.tasks.optimizers import build_optimizer, check_optimizer
+from rnnnorm.tasks.population import PopulationStatistics
 from rnnnorm.tasks.scores import Scores
 from rnnnorm.tasks.seeding import own_random_stream
 from rnnnorm.tasks.specs import as_spec, spec_to_dict
@@ -36,9 +38,12 @@ class SequenceTask(L.LightningModule, ABC):
     `lightning.seed_everything(k)` all norms start from the same embeddings, recurrent weights and head.
 
     Logged: `train/loss` and `train/<metric>` at each logged step; `val/loss`, `val/<metric>`, `test/loss` and
-    `test/<metric>` per epoch, each prediction weighted alike however ragged the batches; `val/loss_batch`, the same
-    validation batches normalized by their own statistics as in training: the train/inference gap of batch
-    normalization is `val/loss - val/loss_batch`, and 0 for norms that keep no statistics.
+    `test/<metric>` per epoch, each prediction weighted alike however ragged the batches. Where batch normalization
+    keeps statistics, these are by those of the population, estimated before each validation (`PopulationStatistics`),
+    and `val_running/loss` and `val_running/<metric>` are the same by running averages. `val/loss_batch` is the loss of
+    the same validation batches normalized by their own statistics, as in training: the train/inference gap of batch
+    normalization is `val/loss - val/loss_batch`, that of running averages `val_running/loss - val/loss_batch`; 0 for
+    norms that keep no statistics.
 
     A subclass names its `task`, its `metric` and whether there is a target per row, and gives `losses` and `metrics`.
 
@@ -129,6 +134,7 @@ class SequenceTask(L.LightningModule, ABC):
         self.dropout = nn.Dropout(dropout)
         self.train_metric = self.metrics()[self.metric]
         self.val_metrics = MetricCollection(dict(self.metrics()), compute_groups=False)
+        self.val_running_metrics = MetricCollection({self.metric: self.metrics()[self.metric]}, compute_groups=False)
         self.test_metrics = MetricCollection(dict(self.metrics()), compute_groups=False)
         self._carried = CarriedStates()
 
@@ -165,6 +171,12 @@ class SequenceTask(L.LightningModule, ABC):
         rows = self.dropout(self.embedding(input.data))
         return PackedSequence(rows, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
 
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> None:
+        """Run the recurrent network alone over a batch, for the sake of its normalizers."""
+        _, state = self.recurrent(self._embedded(batch.input), self._carried.before("encode", batch))
+        self._carried.after("encode", state)
+
     def _last(self, h_n: Tensor) -> Tensor:
         """The top layer's last states, directions side by side: (layers · directions, B, H) → (B, directions · H)."""
         return h_n[-self.recurrent.num_directions :].transpose(0, 1).flatten(1)
@@ -189,12 +201,15 @@ class SequenceTask(L.LightningModule, ABC):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:
-        """Log loss and metrics, and the loss under the batch's own statistics."""
+        """Log loss and metrics; beside them those by running averages, and the loss by the batch's own statistics."""
         loss, count = self._evaluate(batch, "val", self.val_metrics)
         if has_batch_statistics(self):
             with statistics(self, "batch"):
                 loss = self._predict(batch, "val_batch")[1].mean()
         self.log("val/loss_batch", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        if any(s.source == "population" for s in step_statistics(self)):
+            with statistics(self, "running"):
+                self._evaluate(batch, "val_running", self.val_running_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int = 0) -> None:
         """Log loss and metrics."""
@@ -206,7 +221,7 @@ class SequenceTask(L.LightningModule, ABC):
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         for name, metric in metrics.items():
             metric.update(*self.observed(logits, batch.target, losses))
-            shown = name == self.metric
+            shown = name == self.metric and stage != "val_running"
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, batch_size=count, prog_bar=shown)
         return loss, count
 
@@ -221,6 +236,16 @@ class SequenceTask(L.LightningModule, ABC):
             length = length[row_sequences(sizes)]
         score = self.contributions(logits, batch.target, losses)
         return Scores(losses, score, length.to(losses.device), step.to(losses.device))
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Population statistics for validation and test, unless the trainer has such a callback of its own."""
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [] if any(isinstance(c, PopulationStatistics) for c in callbacks) else [PopulationStatistics()]
+
+    def setup(self, stage: str) -> None:
+        """Batch normalization on several processes is over the rows of all of them, unless it was told `sync=false`."""
+        if self.trainer.world_size > 1:
+            synchronize(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Data-dependent initialization by the first training batch, for norms that ask for it; once in a run."""

@@ -153,6 +153,29 @@ class TestMute:
                 assert_same((norm(x) - norm.bias).std(0), torch.ones(F, dtype=DOUBLE), source, 0.05)
 
     @pytest.mark.parametrize("backend", ["native", "reference"])
+    def test_population_statistics_are_gathered_as_without(self, backend: str) -> None:
+        """Also where a step has too few rows for moments of its own, and borrows those that are being gathered."""
+        plain, deaf = (
+            rnnnorm.LSTM(INPUT, HIDDEN, 2, norm=norm, backend=backend, dtype=DOUBLE)
+            for norm in ("bn-star", "bn-star:mute=true")
+        )
+        deaf.load_state_dict(plain.state_dict(), strict=False)
+        x, lengths = torch.randn(3, 4, INPUT, dtype=DOUBLE), torch.tensor([3, 1, 1, 1])
+        x[0] = 1
+        x[1:] *= 3  # in layer 2, seen by statistics over all rows
+        expected, actual = (self.population(lstm, x, lengths) for lstm in (plain, deaf))
+        assert torch.equal(actual, expected)
+
+    @staticmethod
+    def population(lstm: rnnnorm.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+        for _ in range(20):
+            lstm(x, lengths=lengths)
+        rnnnorm.recalibrate(lstm, [x], lambda x: lstm(x, lengths=lengths))
+        with rnnnorm.statistics(lstm.eval(), "population"):
+            output: Tensor = lstm(x, lengths=lengths)[0]
+        return output
+
+    @pytest.mark.parametrize("backend", ["native", "reference"])
     def test_a_common_beginning_no_longer_enlarges_lag(self, backend: str) -> None:
         """One step of an optimizer after the last batch, as good as none where the constant steps are muted."""
         errors = {}

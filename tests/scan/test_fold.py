@@ -9,9 +9,9 @@ import torch
 from scan.native_cases import Poison, assert_near, data, distance
 from torch import Tensor
 
+from rnnnorm.norms.accumulator import Accumulator
 from rnnnorm.norms.batch import BatchNorm
 from rnnnorm.norms.fusible import ColumnStatistics
-from rnnnorm.norms.statistics import Accumulator
 from rnnnorm.scan import fold as module
 from rnnnorm.scan.fold import fold
 from rnnnorm.scan.plan import Place
@@ -92,7 +92,7 @@ def test_it_gathers_population_statistics(rows: int) -> None:
         assert distance(folded(ours, x, W, None).detach(), normalized(other, x, W, None).detach()) < 1e-10
     for norm in (ours, other):
         assert norm.stats.accumulator is not None
-        norm.stats.accumulator.store(norm.stats)
+        norm.stats.store_population(norm.stats.accumulator)
     assert_near(dict(ours.named_buffers()), dict(other.named_buffers()))
 
 

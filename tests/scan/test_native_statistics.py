@@ -21,7 +21,8 @@ from scan.native_cases import (
 from torch import Tensor
 
 import rnnnorm
-from rnnnorm.norms.statistics import Accumulator, StepStatistics, step_statistics
+from rnnnorm.norms.accumulator import Accumulator
+from rnnnorm.norms.statistics import StepStatistics, step_statistics
 
 BATCHES: tuple[tuple[int, ...], ...] = (  # lengths; the last steps of the first two have one row, or fewer than four
     (7, 6, 6, 5, 5, 4, 4, 3, 2),
@@ -191,7 +192,7 @@ def test_accumulating_many_steps_is_accumulating_all_rows(shift: float) -> None:
         for slot, rows in zip(slots, batch, strict=True):
             seen.setdefault(slot, []).append(rows)
     stats = StepStatistics(3, 4, dtype=torch.float64)
-    accumulator.store(stats)
+    stats.store_population(accumulator)
     assert stats.population_rows is not None
     assert stats.population_rows.tolist() == [48, 33, 0, 3]
     for slot, parts in seen.items():

@@ -46,15 +46,16 @@ def measure(model: SequenceTask, data: LightningDataModule, by_step: bool = True
     found = _scores(model, test, "running", sign)
     scored = dict.fromkeys(MODES, found)
     if has_batch_statistics(model):
-        recalibrate(model, train, forward=model.scores)
+        recalibrate(model, train, forward=model.encode, rows=None)
         scored |= {mode: _scores(model, test, mode, sign) for mode in ("population", "batch")}
         if by_step and can_rest(model):
             scored[AT_REST] = _scores(at_rest(model, train), test, "running", sign)
     yield from _summary(scored, start)
     yield from _buckets(scored)
     if by_step and per_step(model):
-        target = moments_by_step(model, test, max(len(batch.input.batch_sizes) for batch in test))
-        for mode in ("running", "population"):
+        steps = max(len(batch.input.batch_sizes) for batch in test)
+        for mode, way in (("running", "pooled"), ("population", "consistent")):
+            target = moments_by_step(model, test, steps, way)
             for t, error in off_by(model, target, mode):
                 if shown(t):
                     yield {"quantity": "off_by", "mode": mode, "t": t, "value": error}

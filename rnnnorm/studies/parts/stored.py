@@ -21,15 +21,19 @@ def per_step(model: SequenceTask) -> list[BatchNormalizer]:
     return [m for m in model.modules() if isinstance(m, BatchNormalizer) and not m.sequence_wise]
 
 
-def moments_by_step(model: SequenceTask, batches: Iterable[Batch], steps: int) -> list[StepStatistics]:
+def moments_by_step(
+    model: SequenceTask, batches: Iterable[Batch], steps: int, way: str = "pooled"
+) -> list[StepStatistics]:
     """Mean and unbiased variance of what enters each normalizer at each step, over all rows of all batches.
 
-    The model normalizes by each batch's own moments meanwhile, as in training, and is left as it is.
+    The model is left as it is.
 
     Args:
         model: a task with normalizers over rows of steps.
         batches: whose rows are counted.
         steps: how many steps are told apart.
+        way: "pooled": each batch is normalized by its own moments, as in training; "consistent": all as one batch, as
+            population statistics are taken.
 
     Returns:
         one per normalizer of `per_step`, with `population_mean`, `population_var` and `population_rows`.
@@ -38,7 +42,7 @@ def moments_by_step(model: SequenceTask, batches: Iterable[Batch], steps: int) -
     for norm in per_step(twin):
         like = norm.stats.running_mean
         norm.stats = StepStatistics(like.shape[1], steps, device=like.device, dtype=like.dtype)
-    recalibrate(twin, batches, forward=twin.scores)
+    recalibrate(twin, batches, forward=twin.encode, way=way, rows=None)
     return [norm.stats for norm in per_step(twin)]
 
 

@@ -1,0 +1,239 @@
+"""Population statistics: re-estimated over training sequences, as of one batch or pooled over batches."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain, islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from .accumulator import Accumulator
+from .base import Normalizer
+from .recorder import Recordable, Recorder
+from .statistics import StepStatistics, statistics, step_statistics
+
+WAYS = ("consistent", "pooled")
+ROWS = 1000
+"""Sequences that consistent statistics are taken of, unless the caller says otherwise."""
+
+Forward = Callable[[Any], Any]
+
+
+def recalibrate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    forward: Forward | None = None,
+    *,
+    way: str = "consistent",
+    rows: int | None = ROWS,
+    as_trained: bool = False,
+) -> None:
+    """Re-estimation of population statistics over training batches.
+
+    "consistent": all sequences are normalized as one batch, so that the moments of each slot are those of rows whose
+    earlier slots and layers were normalized by the very statistics that are stored. Evaluating the same sequences by
+    the result then computes what the forward pass of that batch did (up to Bessel's correction). Sequences are recorded
+    where they enter a network and run again as one batch, whatever the batches they came in: memory for the inputs and
+    the states of a network, not for its activations.
+
+    "pooled": each batch is normalized by its own moments, and these are pooled, every row of a slot counting once: the
+    extra pass of the authors of BN-LSTM. Where a slot is almost constant over a batch, its mean becomes the mean over
+    differently normalized networks, and the difference is multiplied by γ/√(σ² + ε), slot after slot: there, one
+    consistent batch of 100 sequences is worth more than a pooled training set (`docs/statistics.md`).
+
+    Both run the model in evaluation mode, except that the noise on h_0 is drawn as in training, since it is part of
+    what the normalizers have seen. Running averages and random streams stay as they are. The result is used inside
+    `statistics(model, "population")`.
+
+    A slot needs two sequences that reach it; later steps use the last slot that has them. So the `rows` should hold
+    enough long sequences. A network that runs several times per batch counts each run as further sequences, from the
+    state in which that run began. Under distributed training, normalizers with `sync` take the moments of all
+    processes, which must call this together.
+
+    Args:
+        model: any module that contains normalizers; nothing happens if none keeps statistics.
+        batches: what to run the model on; read until there are `rows` sequences.
+        forward: called with each batch; default: the model itself.
+        way: "consistent" or "pooled".
+        rows: how many sequences are enough; None: all there are. The last batch is taken whole.
+        as_trained: draw dropout as in training, that of rnnnorm's networks and of `torch.nn.Dropout` modules, for
+            models that are evaluated with it. Otherwise the statistics are those of the network that is evaluated,
+            whose variances differ from those in training (Li et al. 2019: variance shift).
+
+    Raises:
+        ValueError: there was no batch; another `way`; `rows` below 2; consistent statistics over several batches for
+            normalizers outside `rnnnorm.LSTM`, `GRU`, `RNN` and `RaggedBatchNorm`, as in a single cell: only the
+            caller's loop knows what belongs together there, so there has to be one batch.
+        TypeError: the model does not take a batch as its one argument, and `forward` was not given.
+
+    Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, and their released code, for "pooled".
+    """
+    if way not in WAYS:
+        raise ValueError(f"way must be one of {', '.join(WAYS)}, got {way!r}")
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 2):
+        raise ValueError(
+            f"rows must be an integer of at least 2, since one sequence has no variance, or None; got {rows!r}"
+        )
+    found = step_statistics(model)
+    if not found:
+        return
+    run = _runner(model, forward)
+    with torch.no_grad(), _evaluating(model, as_trained):
+        if way == "pooled" or isinstance(model, Normalizer):  # before which nothing is normalized
+            _pool(model, found, batches, run, rows)
+        else:
+            _unify(model, found, batches, run, rows)
+
+
+def _runner(model: nn.Module, forward: Forward | None) -> Forward:
+    """What runs one batch; raises TypeError for a model that takes more than a batch."""
+    if forward is not None:
+        return forward
+    try:
+        inspect.signature(model.forward).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"{type(model).__name__} does not take a batch as its one argument ({error}); say how a batch is run: "
+            "recalibrate(model, batches, forward=lambda batch: model(…))"
+        ) from error
+
+    def run(batch: Any) -> Any:
+        try:
+            return model(batch)
+        except Exception as error:
+            error.add_note(
+                f"recalibrate called {type(model).__name__} with a {type(batch).__name__} as its one argument; "
+                "if it wants something else, say so: recalibrate(model, batches, forward=lambda batch: model(…))"
+            )
+            raise
+
+    return run
+
+
+@contextmanager
+def _evaluating(model: nn.Module, as_trained: bool) -> Iterator[None]:
+    """Evaluation mode, apart from what `as_trained` draws; afterwards modes and random streams are what they were."""
+    modes = {module: module.training for module in model.modules()}
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    model.eval()
+    if as_trained:
+        for module in modes:
+            module.training = isinstance(module, Recordable | nn.modules.dropout._DropoutNd)
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _gathering(found: Sequence[StepStatistics], serves: bool) -> Iterator[dict[StepStatistics, Accumulator]]:
+    """Gather what the normalizers see."""
+    gathered = {s: Accumulator(s.running_mean, serves) for s in found}
+    for s, accumulator in gathered.items():
+        s.accumulator = accumulator
+    try:
+        yield gathered
+    finally:
+        for s in found:
+            s.accumulator = None
+
+
+@contextmanager
+def _restored(found: Sequence[StepStatistics]) -> Iterator[None]:
+    """Put the population statistics back that there were, should anything go wrong."""
+    before = [(s, {name: getattr(s, name) for name in s.late}) for s in found]
+    try:
+        yield
+    except BaseException:
+        for s, buffers in before:
+            for name, buffer in buffers.items():
+                setattr(s, name, buffer)
+        raise
+
+
+def _one_pass_is_enough(recorder: Recorder, found: Sequence[StepStatistics]) -> bool:
+    """Whether one batch, normalized by its own moments, was normalized by those that are stored, as far as can be.
+
+    It was not where a module ran twice, nor behind a module whose slots hold the moments of several steps together.
+    """
+    if not recorder.covers(found):
+        return True
+    once = max(recorder.times.values()) == 1
+    return once and (len(recorder.modules) == 1 or not any(s.pools_steps for s in found))
+
+
+def _pool(
+    model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward, rows: int | None
+) -> None:
+    """Pooled statistics: the moments that each batch's own normalization leads to, of all batches together."""
+    with _gathering(found, serves=False) as gathered:
+        _run_until(Recorder(keep=False), model, batches, run, rows)
+    for s, accumulator in gathered.items():
+        s.store_population(accumulator)
+
+
+def _run_until(
+    recorder: Recorder, model: nn.Module, batches: Iterable[Any], run: Forward, rows: int | None
+) -> list[Any]:
+    """Run batches until there are enough sequences; returns those that were run."""
+    used = []
+    with recorder.listening(model):
+        for batch in batches:
+            run(batch)
+            used.append(batch)
+            if rows is not None and recorder.sequences >= rows:
+                break
+    if not used:
+        raise ValueError("recalibrate got no batches")
+    return used
+
+
+def _unify(
+    model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward, rows: int | None
+) -> None:
+    """Consistent statistics: one module after the other, in the order in which they run.
+
+    The inputs of the first one are recorded over all batches and run as one batch; then, with its statistics in place,
+    those of the second, and so on. For a single batch one pass is often enough, and needs no record.
+    """
+    iterator = iter(batches)
+    first = list(islice(iterator, 2))
+    if len(first) == 1:
+        recorder = Recorder(keep=False)
+        with statistics(model, "batch"), _gathering(found, serves=True) as gathered:
+            _run_until(recorder, model, first, run, rows)
+        if _one_pass_is_enough(recorder, found):
+            for s, accumulator in gathered.items():
+                s.store_population(accumulator)
+            return
+    recorder = Recorder()
+    with statistics(model, "batch"):
+        used = _run_until(recorder, model, chain(first, iterator), run, rows)
+    if not recorder.covers(found):
+        raise ValueError(
+            "some statistics stand outside rnnnorm.LSTM, GRU, RNN and RaggedBatchNorm, in a single cell perhaps, or "
+            "have not been used: those of one batch would be consistent, those of "
+            f'{len(used)} batches are not; give one batch, or way="pooled"'
+        )
+    order, final = recorder.modules, dict[StepStatistics, Accumulator]()
+    with _restored(found), ExitStack() as done:
+        done.enter_context(statistics(model, "batch"))
+        for module in order:
+            if module is not order[0]:
+                recorder = Recorder(keep=module)
+                _run_until(recorder, model, used, run, None)
+            own = step_statistics(module)
+            with _gathering(own, serves=True) as gathered:
+                module.rerun(recorder.as_one_batch())
+            final |= gathered
+            for s, accumulator in gathered.items():
+                s.store_population(accumulator, biased=True)  # as the one batch was normalized
+            done.enter_context(statistics(module, "population"))
+        for s, accumulator in final.items():
+            s.store_population(accumulator)

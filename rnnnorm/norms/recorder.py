@@ -1,0 +1,103 @@
+"""Runs over packed rows that are recorded, so that those of several batches can be run again as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..ragged import merge
+from .statistics import StepStatistics
+
+
+class Rows(NamedTuple):
+    """What a recurrent network is run on.
+
+    Args:
+        data: packed rows (N, F).
+        batch_sizes: (T,) int64 on the CPU, active rows of each step.
+        states: initial states (layers·directions, B, ·) in packed order; none for a module without states.
+    """
+
+    data: Tensor
+    batch_sizes: Tensor
+    states: tuple[Tensor, ...]
+
+
+class Recordable:
+    """A module that runs over packed rows and tells its `recorder`, if there is one, of each run."""
+
+    recorder: Recorder | None = None
+    """Set for as long as population statistics are estimated."""
+
+    def rerun(self, rows: Rows) -> None:
+        """Run over rows for the sake of the normalizers inside; what comes out is of no interest."""
+        raise NotImplementedError
+
+    def recorded(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...] = ()) -> None:
+        """Tell the recorder of a run that begins."""
+        if self.recorder is not None:
+            self.recorder.note(self, Rows(data, batch_sizes, states))
+
+
+class Recorder:
+    """The runs of the modules that hold stored statistics.
+
+    Args:
+        keep: the module whose runs are kept; True: the one that runs first; False: none.
+    """
+
+    def __init__(self, keep: Recordable | bool = True) -> None:
+        self._keep = keep
+        self.runs: list[Rows] = []
+        """Those of the module that is kept."""
+        self.times: dict[Recordable, int] = {}
+        """How often each module has run, in the order of their first runs."""
+        self.sequences = 0
+        """Sequences that the first module has run over."""
+
+    def note(self, module: Recordable, rows: Rows) -> None:
+        """A module begins a run."""
+        assert isinstance(module, nn.Module)
+        if not any(isinstance(part, StepStatistics) for part in module.modules()):
+            return
+        self.times[module] = self.times.get(module, 0) + 1
+        first = self.modules[0]
+        if module is first:
+            self.sequences += int(rows.batch_sizes[0])
+        if module is (first if self._keep is True else self._keep):
+            self.runs.append(rows)
+
+    @property
+    def modules(self) -> list[Any]:
+        """Every module that has run, in the order of their first runs."""
+        return list(self.times)
+
+    def covers(self, found: Iterable[StepStatistics]) -> bool:
+        """Whether all these statistics are inside modules that have run."""
+        return set(found) <= {part for module in self.modules for part in module.modules()}
+
+    @contextmanager
+    def listening(self, model: nn.Module) -> Iterator[None]:
+        """Be told of the runs inside a model."""
+        found = [module for module in model.modules() if isinstance(module, Recordable)]
+        for module in found:
+            module.recorder = self
+        try:
+            yield
+        finally:
+            for module in found:
+                del module.recorder
+
+    def as_one_batch(self) -> Rows:
+        """All runs that were kept as one batch, longest sequences first."""
+        if len(self.runs) == 1:
+            return self.runs[0]
+        order, batch_sizes, row = merge([run.batch_sizes for run in self.runs])
+        data = torch.cat([run.data for run in self.runs])[row.to(self.runs[0].data.device)]
+        order = order.to(data.device)
+        states = tuple(torch.cat(parts, 1)[:, order] for parts in zip(*(run.states for run in self.runs), strict=True))
+        return Rows(data, batch_sizes, states)

@@ -1,0 +1,120 @@
+"""Population statistics before each evaluation, so that curves show the network and not the lag of its averages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
+
+from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics, step_statistics
+from rnnnorm.norms.synchronized import unsynchronized
+
+
+class PopulationStatistics(L.Callback):
+    """Evaluation of batch normalization by consistent population statistics, estimated anew before each validation.
+
+    Before a validation or test begins, `rnnnorm.recalibrate` runs the recurrent network once over some training
+    sequences; until it ends, stored statistics are those of the population. So `val/…` and `test/…` are by them.
+    Nothing happens for models without stored statistics, for normalizers whose training itself reads running averages
+    (`rnnnorm.norms.evaluates_by`), and where the caller has chosen by `rnnnorm.statistics`. The next training step
+    makes the estimates void and they are dropped; a checkpoint written when a validation ends holds them.
+
+    The sequences are those of `datamodule.training_sample(rows)`, the same ones each time and in every process; other
+    data modules give their training batches in order. Without a data module the last training batches are used, and
+    without those the statistics of the checkpoint. Random streams are left as they were.
+
+    `SequenceTask` has this callback by default. To change `rows`, give the trainer one of your own.
+
+    Args:
+        rows: training sequences; None: all.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+
+    def __init__(self, rows: int | None = 500) -> None:
+        if rows is not None and rows < 2:
+            raise ValueError(f"rows must be at least 2, since one sequence has no variance, or None; got {rows}")
+        self.rows = rows
+        self._chosen = ExitStack()
+        self._sample: list[Any] | None = None
+        self._estimated = True  # perhaps in a checkpoint
+        self._recent: list[tuple[Any, int]] = []
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Drop what belonged to other weights; keep the batch where there is no data module to ask."""
+        if self._estimated:
+            for stats in step_statistics(pl_module):
+                stats.forget_population()
+            self._estimated = False
+        if getattr(trainer, "datamodule", None) is None and self._applies(pl_module):
+            self._keep(batch)
+
+    def _keep(self, batch: Any) -> None:
+        """Keep the last batches that have `rows` sequences together."""
+        sizes = getattr(getattr(batch, "input", None), "batch_sizes", None)
+        self._recent.append((batch, 1 if sizes is None else int(sizes[0])))
+        wanted = 1000 if self.rows is None else self.rows
+        while sum(count for _, count in self._recent[1:]) >= wanted:
+            self._recent.pop(0)
+
+    @staticmethod
+    def _applies(model: L.LightningModule) -> bool:
+        return has_batch_statistics(model) and evaluates_by(model) == "population"
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Estimate, and evaluate by the estimates."""
+        self._begin(trainer, pl_module)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Estimate, and evaluate by the estimates."""
+        self._begin(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose nothing any more."""
+        self._chosen.close()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose nothing any more."""
+        self._chosen.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Choose nothing any more."""
+        self._chosen.close()
+
+    def _begin(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        found = step_statistics(model)
+        if trainer.sanity_checking or not self._applies(model) or any(s.source is not None for s in found):
+            return
+        batches = self._batches(trainer)
+        if batches is not None:
+            device = model.device
+            moved = (model.transfer_batch_to_device(batch, device, 0) for batch in batches)
+            # Each process by itself, since all of them take the same sequences.
+            with trainer.precision_plugin.forward_context(), unsynchronized(model):
+                recalibrate(model, moved, forward=getattr(model, "encode", None), rows=self.rows)
+        elif any(s.population_mean is None for s in found):
+            rank_zero_warn(
+                "there are no training batches to take population statistics of, neither in a data module nor in the "
+                "checkpoint: batch normalization is evaluated by its running averages"
+            )
+            return
+        self._estimated = True
+        self._chosen.enter_context(statistics(model, "population"))
+
+    def _batches(self, trainer: L.Trainer) -> Iterable[Any] | None:
+        """Training batches to estimate on; None if there are none."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if data is None:
+            return [batch for batch, _ in self._recent] or None
+        if not hasattr(data, "training_sample"):
+            loader: Iterable[Any] = data.train_dataloader()
+            return loader
+        if self._sample is None:
+            self._sample = data.training_sample(self.rows)
+        return self._sample
