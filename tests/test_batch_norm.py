@@ -66,6 +66,18 @@ def test_from_a_trained_module() -> None:
         RaggedBatchNorm.from_torch(nn.BatchNorm1d(3, track_running_stats=False))
 
 
+def test_debiased_averages_go_on_from_those_of_torch() -> None:
+    theirs = nn.BatchNorm1d(F).double()
+    for _ in range(200):
+        theirs(torch.randn(50, F, dtype=DOUBLE) * 3 + 1)
+    ours = RaggedBatchNorm.from_torch(theirs, debias=True)
+    x = packed(padded(features=F, dtype=DOUBLE))
+    ours(x), theirs(x.data)
+    assert_same(ours.norm.stats.running_mean[0], theirs.running_mean, "mean", 1e-6)
+    with pytest.raises(ValueError, match="by_rows=True needs the rows"):
+        RaggedBatchNorm.from_torch(theirs, by_rows=True)
+
+
 @pytest.mark.parametrize("statistics", SCOPES)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_what_stands_in_the_padding_is_never_read(statistics: str, training: bool) -> None:
