@@ -95,7 +95,7 @@ class RaggedBatchNorm(Recordable, nn.Module):
             stats.num_rows[:] = count  # how many rows they were is not known
             if stats.by_rows:
                 raise ValueError(
-                    "by_rows=True needs the rows that the statistics were taken of; use from_torch without it"
+                    "by_rows=True needs the number of rows behind the statistics, which torch does not keep"
                 )
             if stats.total_weight is not None and module.momentum is not None:
                 stats.total_weight[:] = (1 - (1 - module.momentum) ** count) / module.momentum

@@ -74,7 +74,7 @@ def test_debiased_averages_go_on_from_those_of_torch() -> None:
     x = packed(padded(features=F, dtype=DOUBLE))
     ours(x), theirs(x.data)
     assert_same(ours.norm.stats.running_mean[0], theirs.running_mean, "mean", 1e-6)
-    with pytest.raises(ValueError, match="by_rows=True needs the rows"):
+    with pytest.raises(ValueError, match="by_rows=True needs the number of rows"):
         RaggedBatchNorm.from_torch(theirs, by_rows=True)
 
 

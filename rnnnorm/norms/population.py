@@ -164,7 +164,7 @@ def _one_pass_is_enough(recorder: Recorder, found: Sequence[StepStatistics]) -> 
     """
     if not recorder.covers(found):
         return True
-    once = max(recorder.times.values()) == 1
+    once = max(recorder.times.values(), default=1) == 1
     return once and (len(recorder.modules) == 1 or not any(s.pools_steps for s in found))
 
 
@@ -217,9 +217,8 @@ def _unify(
         used = _run_until(recorder, model, chain(first, iterator), run, rows)
     if not recorder.covers(found):
         raise ValueError(
-            "some statistics stand outside rnnnorm.LSTM, GRU, RNN and RaggedBatchNorm, in a single cell perhaps, or "
-            "have not been used: those of one batch would be consistent, those of "
-            f'{len(used)} batches are not; give one batch, or way="pooled"'
+            "some statistics stand outside rnnnorm.LSTM, GRU, RNN and RaggedBatchNorm, in a single cell perhaps: those "
+            f'of one batch would be consistent, those of {len(used)} batches are not; give one batch, or way="pooled"'
         )
     order, final = recorder.modules, dict[StepStatistics, Accumulator]()
     with _restored(found), ExitStack() as done:
@@ -235,5 +234,8 @@ def _unify(
             for s, accumulator in gathered.items():
                 s.store_population(accumulator, biased=True)  # as the one batch was normalized
             done.enter_context(statistics(module, "population"))
-        for s, accumulator in final.items():
-            s.store_population(accumulator)
+        for s in found:
+            if s in final:
+                s.store_population(final[s])
+            else:  # not used by any batch
+                s.forget_population()

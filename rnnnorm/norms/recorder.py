@@ -52,6 +52,7 @@ class Recorder:
 
     def __init__(self, keep: Recordable | bool = True) -> None:
         self._keep = keep
+        self._heard: list[Any] = []
         self.runs: list[Rows] = []
         """Those of the module that is kept."""
         self.times: dict[Recordable, int] = {}
@@ -77,13 +78,14 @@ class Recorder:
         return list(self.times)
 
     def covers(self, found: Iterable[StepStatistics]) -> bool:
-        """Whether all these statistics are inside modules that have run."""
-        return set(found) <= {part for module in self.modules for part in module.modules()}
+        """Whether all these statistics are inside modules whose runs can be recorded."""
+        return set(found) <= {part for module in self._heard for part in module.modules()}
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
         """Be told of the runs inside a model."""
         found = [module for module in model.modules() if isinstance(module, Recordable)]
+        self._heard = list(found)
         for module in found:
             module.recorder = self
         try:

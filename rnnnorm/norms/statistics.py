@@ -149,8 +149,11 @@ class StepStatistics(StatisticBuffers):
         return 2 if self.accumulator is not None and self.accumulator.serves else min_rows
 
     def store_population(self, gathered: Accumulator, biased: bool = False) -> None:
-        """Write what was gathered into the population buffers, the unbiased variance unless asked otherwise."""
+        """Write what was gathered, if anything, into the population buffers; the variance unbiased unless asked."""
         gathered.finish()
+        if not bool(gathered.count.any()):  # not used by any batch
+            self.forget_population()
+            return
         mean, var, self.population_rows = gathered.moments(biased)
         self.population_mean, self.population_var = mean.to(self.running_mean.dtype), var.to(self.running_var.dtype)
 

@@ -271,6 +271,16 @@ class TestModels:
             rnnnorm.recalibrate(loop, list(x.split(3, 1)))
         rnnnorm.recalibrate(loop, list(x.split(3, 1)), way="pooled")
 
+    def test_what_no_batch_uses_has_no_population(self) -> None:
+        model = nn.ModuleList([moved(rnnnorm.LSTM, "bn-timestep") for _ in range(2)])
+        for used in ([whole()], batches()):
+            for way in ("consistent", "pooled"):
+                rnnnorm.recalibrate(model, used, forward=model[0], way=way)
+                assert all(s.population_mean is not None for s in step_statistics(model[0]))
+                assert all(s.population_mean is None for s in step_statistics(model[1]))
+        with rnnnorm.statistics(model, "population"), pytest.raises(RuntimeError, match="no population statistics yet"):
+            model[1](whole())
+
     def test_a_compiled_network(self) -> None:
         net = moved(rnnnorm.LSTM, "bn-timestep")
         rnnnorm.recalibrate(net, batches())
