@@ -182,15 +182,7 @@ def collect(out: Path, data_dir: str) -> dict[str, dict[str, Any]]:
     for key, (arguments, norm) in TRAINED.items():
         place = out / f"{key}.json"
         if not place.is_file():
-            data_keys = ["--data-dir", data_dir] if "-c" in arguments else []
-            full = [
-                *arguments,
-                *data_keys,
-                "--threads",
-                "1",
-                "--out",
-                str(out / ("rows" if "-c" in arguments else "order")),
-            ]
+            full = command(arguments, out, data_dir)
             compare(full)
             measured = {}
             for seed, model, data in trained(full, norm):
@@ -199,7 +191,23 @@ def collect(out: Path, data_dir: str) -> dict[str, dict[str, Any]]:
                 print(key, "seed", seed, {name: round(value, 3) for name, value in ways_.items()}, flush=True)
             place.write_text(json.dumps(measured), encoding="utf-8")
         results[key] = json.loads(place.read_text(encoding="utf-8"))
+    for key, (arguments, norm) in DURING.items():
+        place = out / f"{key}-during.json"
+        if not place.is_file():
+            full = command(arguments, out, data_dir)
+            compare(full)  # what has been trained is skipped
+            measured = {str(seed): accuracy(model, data, "running") for seed, model, data in trained(full, norm)}
+            place.write_text(json.dumps(measured), encoding="utf-8")
+        for seed, value in json.loads(place.read_text(encoding="utf-8")).items():
+            results[key][seed]["ways"]["muted"] = value
     return results
+
+
+def command(arguments: Sequence[str], out: Path, data_dir: str) -> list[str]:
+    """A comparison on one thread, in its folder."""
+    real = "-c" in arguments
+    data_keys = ["--data-dir", data_dir] if real else []
+    return [*arguments, *data_keys, "--threads", "1", "--out", str(out / ("rows" if real else "order"))]
 
 
 def over_seeds(results: dict[str, Any], pick: Callable[[dict[str, Any]], float]) -> list[float]:
@@ -262,16 +270,15 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     paints = {"running": "#c2571a", "pooled": "#2d6779", "1000": "#4e9a51"}
     labels = {"running": "running averages", "pooled": "pooled over 500 batches", "1000": "one batch of 1,000"}
     for name, paint in paints.items():
-        _band(errors, [r["errors"][name] for r in one.values()], paint, labels[name])
-    deviation = [mean(parts) for parts in zip(*(r["deviation"] for r in one.values()), strict=True)]
-    errors.plot(
-        range(len(deviation)), [max(d, 1e-6) for d in deviation], ":", color=LIGHT.ink, label="median σ of the slot"
-    )
+        _band(errors, [r["mismatch"][name] for r in one.values()], paint, labels[name])
+    deviation = [max(mean(parts), 1e-4) for parts in zip(*(r["deviation"] for r in one.values()), strict=True)]
+    errors.plot(range(len(deviation)), deviation, ":", color=LIGHT.ink, label="median σ of the slot")
     errors.axhline(1e-5**0.5, color=LIGHT.muted, linewidth=1, linestyle=(0, (2, 3)))
-    errors.text(len(deviation) - 1, 1e-5**0.5 * 0.55, "√ε", color=LIGHT.muted, ha="right", va="top", fontsize=10)
+    errors.text(len(deviation) - 1, 1e-5**0.5, "√ε", color=LIGHT.muted, ha="right", va="bottom", fontsize=10)
     errors.set_yscale("log")
-    errors.legend(frameon=False, fontsize=9)
-    name_axes(errors, "slot (row of the image)", "Error of the stored mean, in √(σ² + ε)", LIGHT)
+    errors.set_ylim(1e-4, 1e3)
+    errors.legend(frameon=False, fontsize=9, ncol=2, loc="upper right")
+    name_axes(errors, "slot (row of the image)", "Mean met in evaluation minus stored mean, in √(σ² + ε)", LIGHT)
     for slot, paint in (("0", "#c2571a"), ("1", "#d9a441"), ("10", "#2d6779")):
         values = [[r["injected"][slot][k] for k in range(len(INJECTED))] for r in one.values()]
         _band(inject, values, paint, f"slot {slot}", x=INJECTED)
@@ -287,14 +294,9 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
         for p, v in zip(places, values, strict=True):
             replace.plot([p + offset] * len(v), v, "o", color=LIGHT.ink, markersize=2.5)
     replace.set_xticks(list(places), list(SETS))
-    replace.set_ylim(0, 1)
-    replace.legend(frameon=False, fontsize=9, loc="lower right")
-    name_axes(
-        replace,
-        "slots taken from one batch of all training rows",
-        "Test accuracy when single slots are replaced",
-        LIGHT,
-    )
+    replace.set_ylim(0, 1.15)
+    replace.legend(frameon=False, fontsize=9, loc="upper left", ncol=2)
+    name_axes(replace, "slots taken from one batch of all rows", "Test accuracy when single slots are replaced", LIGHT)
     for key, paint in (("rows", "#2d6779"), ("order", "#c2571a"), ("star", "#7a4fa3")):
         sizes = [str(size) for size in ROWS]
         _band(rows, [[r["ways"].get(s, r["ways"]["all"]) for s in sizes] for r in results[key].values()], paint,

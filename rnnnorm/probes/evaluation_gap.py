@@ -80,7 +80,7 @@ class EvaluationGap(Probe):
     Measured when validation ends, on its first `batches` batches, at least `every` training batches after the time
     before. Dropout is off in all of them, so that nothing but the statistics differs. The population statistics are
     those of `rnnnorm.recalibrate` on the last `batches` training batches: few, so that this probe is cheap; the ones
-    that `rnnnorm compare` reports see the whole training set. A stream is read from its initial state. The random
+    that `rnnnorm compare` reports see more of the training set. A stream is read from its initial state. The random
     streams, all statistics, modes and metrics are as before.
 
     Models with `scores(batch)` (`rnnnorm.tasks.SequenceTask`) are measured prediction by prediction, others by the loss
@@ -147,7 +147,8 @@ class EvaluationGap(Probe):
         # On rank zero alone: the other processes wait for nobody.
         with undisturbed(pl_module), unsynchronized(pl_module), trainer.precision_plugin.forward_context():
             pl_module.eval()
-            running = score(pl_module, validation)
+            with statistics(pl_module, "running"):  # whatever a callback has chosen for this validation
+                running = score(pl_module, validation)
             if running is None:
                 self._warn(pl_module)
                 return Measurement()

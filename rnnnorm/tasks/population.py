@@ -23,8 +23,8 @@ class PopulationStatistics(L.Callback):
     makes the estimates void and they are dropped; a checkpoint written when a validation ends holds them.
 
     The sequences are those of `datamodule.training_sample(rows)`, the same ones each time and in every process; other
-    data modules give their training batches in order. Without a data module the last training batches are used, and
-    without those the statistics of the checkpoint. Random streams are left as they were.
+    data modules give their training batches in order. Without a data module the last training batches of the epoch are
+    used, and without those the statistics of the checkpoint. Random streams are left as they were.
 
     `SequenceTask` has this callback by default. To change `rows`, give the trainer one of your own.
 
@@ -41,8 +41,12 @@ class PopulationStatistics(L.Callback):
         self.rows = rows
         self._chosen = ExitStack()
         self._sample: list[Any] | None = None
-        self._estimated = True  # perhaps in a checkpoint
+        self._estimated = False
         self._recent: list[tuple[Any, int]] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to keep batches anew: none is to count twice."""
+        self._recent = []
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -86,6 +90,14 @@ class PopulationStatistics(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Choose nothing any more."""
         self._chosen.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the population statistics in the checkpoint are this callback's, to be dropped in training."""
+        return {"estimated": self._estimated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what the checkpoint kept."""
+        self._estimated = state_dict["estimated"]
 
     def _begin(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         found = step_statistics(model)

@@ -109,7 +109,8 @@ def test_tensorboard_tags_are_the_same_in_every_run_and_hparams_are_filled(small
         assert last.value == pytest.approx(small.result(norm)["test"]["population"]["accuracy"])
         lengths = [point.step for point in events.Scalars("test_by_length/accuracy_batch")]
         assert lengths == [bucket["high"] for bucket in small.result(norm)["buckets"]["length"]]
-    assert tags[0] == tags[1]
+    assert tags[1] - tags[0] == {"val_running/loss", "val_running/accuracy"}, "where there are running averages"
+    assert not tags[0] - tags[1]
     assert {"train/loss", "val/loss", "val/loss_batch", "val/accuracy"} <= tags[0]
 
 

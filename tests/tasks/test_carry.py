@@ -72,7 +72,8 @@ def test_validation_logs_the_loss_of_the_long_sequence() -> None:
 def test_validation_under_the_batch_statistics_carries_a_state_of_its_own() -> None:
     pieces, _ = stream_of(SPEC, steps=10)
     model = model_of("language-modelling", norm="bn-shared")
-    logged = trainer_of().validate(model, pieces, verbose=False)[0]
+    with statistics(model, "running"):
+        logged = trainer_of().validate(model, pieces, verbose=False)[0]
     model.eval()
     running = torch.cat([model.scores(piece).loss for piece in pieces]).mean()
     with statistics(model, "batch"):
