@@ -31,7 +31,7 @@ from rnnnorm.tasks import SequenceTask
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = Path(__file__).with_name("statistics_page.md")
-CURED = "bn-timestep:mute=true:by_rows=true:momentum=0.2"
+CURED = "bn-timestep:mute=true:by_rows=true"
 ROW_MNIST = ["-c", "row-mnist", "--norms", f"bn-timestep,{CURED}", "--seeds", "5", "--trainer.max_epochs", "2"]
 ORDER = ["--norms", f"bn-timestep,{CURED},bn-star", "--seeds", "3"]
 TRAINED = {"rows": (ROW_MNIST, "bn-timestep"), "order": (ORDER, "bn-timestep"), "star": (ORDER, "bn-star")}
