@@ -76,7 +76,8 @@ class RaggedBatchNorm(Recordable, nn.Module):
 
         Raises:
             TypeError: something else than a `torch.nn.BatchNorm1d`.
-            ValueError: it keeps no running statistics; `by_rows`, since how many rows it has seen is not known.
+            ValueError: it keeps no running statistics; `by_rows` or momentum None, since how many rows it has seen
+                is not known.
         """
         if not isinstance(module, nn.BatchNorm1d):
             raise TypeError(f"expected a torch.nn.BatchNorm1d, got {type(module).__name__}")
@@ -93,12 +94,14 @@ class RaggedBatchNorm(Recordable, nn.Module):
             stats = new.norm.stats
             stats.running_mean[:], stats.running_var[:] = mean, var
             stats.num_rows[:] = count  # how many rows they were is not known
-            if stats.by_rows:
+            momentum = module.momentum
+            if stats.by_rows or momentum is None:
                 raise ValueError(
-                    "by_rows=True needs the number of rows behind the statistics, which torch does not keep"
+                    "by_rows=True and momentum=None need the number of rows behind the statistics, which torch does "
+                    "not keep"
                 )
-            if stats.total_weight is not None and module.momentum is not None:
-                stats.total_weight[:] = (1 - (1 - module.momentum) ** count) / module.momentum
+            if stats.total_weight is not None:
+                stats.total_weight[:] = (1 - (1 - momentum) ** count) / momentum
         return new.train(module.training)
 
     @overload

@@ -74,8 +74,10 @@ def test_debiased_averages_go_on_from_those_of_torch() -> None:
     x = packed(padded(features=F, dtype=DOUBLE))
     ours(x), theirs(x.data)
     assert_same(ours.norm.stats.running_mean[0], theirs.running_mean, "mean", 1e-6)
-    with pytest.raises(ValueError, match="by_rows=True needs the number of rows"):
+    with pytest.raises(ValueError, match="need the number of rows"):
         RaggedBatchNorm.from_torch(theirs, by_rows=True)
+    with pytest.raises(ValueError, match="momentum=None need the number of rows"):
+        RaggedBatchNorm.from_torch(nn.BatchNorm1d(F, momentum=None))
 
 
 @pytest.mark.parametrize("statistics", SCOPES)
@@ -145,11 +147,11 @@ def test_population_statistics_in_a_deep_model() -> None:
         return nn.utils.rnn.pack_sequence(part, enforce_sorted=False)
 
     rnnnorm.recalibrate(model, [batch(sequences)])
-    expected = {name: b.clone() for name, b in model.named_buffers() if "population" in name}
+    expected = {name: b.clone() for name, b in model.state_dict().items() if "population" in name}
     assert len(expected) == 9
     rnnnorm.recalibrate(model, [batch(sequences[:3]), batch(sequences[3:5]), batch(sequences[5:])])
     for name, value in expected.items():
-        assert_same(dict(model.named_buffers())[name].double(), value.double(), name, 1e-12)
+        assert_same(model.state_dict()[name].double(), value.double(), name, 1e-12)
     model.eval()
     x = batch(sequences)
     with rnnnorm.statistics(model, "population"):

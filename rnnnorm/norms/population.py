@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import torch
@@ -38,7 +38,9 @@ def recalibrate(
     earlier slots and layers were normalized by the very statistics that are stored. Evaluating the same sequences by
     the result then computes what the forward pass of that batch did (up to Bessel's correction). Sequences are recorded
     where they enter a network and run again as one batch, whatever the batches they came in: memory for the inputs and
-    the states of a network, not for its activations.
+    the states of a network, not for its activations. Where a slot stands for several steps (statistics "shared",
+    `window`, steps ≥ T_max), each step of a network is normalized by its own moments meanwhile, and the agreement is as
+    good as these are like each other.
 
     "pooled": each batch is normalized by its own moments, and these are pooled, every row of a slot counting once: the
     extra pass of the authors of BN-LSTM. Where a slot is almost constant over a batch, its mean becomes the mean over
@@ -56,7 +58,8 @@ def recalibrate(
 
     Args:
         model: any module that contains normalizers; nothing happens if none keeps statistics.
-        batches: what to run the model on; read until there are `rows` sequences.
+        batches: what to run the model on; read until there are `rows` sequences. They are kept, and run again for each
+            further network, so a loader must not reuse their memory.
         forward: called with each batch; default: the model itself.
         way: "consistent" or "pooled".
         rows: how many sequences are enough; None: all there are. The last batch is taken whole.
@@ -65,9 +68,9 @@ def recalibrate(
             whose variances differ from those in training (Li et al. 2019: variance shift).
 
     Raises:
-        ValueError: there was no batch; another `way`; `rows` below 2; consistent statistics over several batches for
-            normalizers outside `rnnnorm.LSTM`, `GRU`, `RNN` and `RaggedBatchNorm`, as in a single cell: only the
-            caller's loop knows what belongs together there, so there has to be one batch.
+        ValueError: there was no batch, or one sequence only; another `way`; `rows` below 2; consistent statistics over
+            several batches for normalizers outside `rnnnorm.LSTM`, `GRU`, `RNN` and `RaggedBatchNorm`, as in a single
+            cell: only the caller's loop knows what belongs together there, so there has to be one batch.
         TypeError: the model does not take a batch as its one argument, and `forward` was not given.
 
     Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, and their released code, for "pooled".
@@ -147,25 +150,37 @@ def _gathering(found: Sequence[StepStatistics], serves: bool) -> Iterator[dict[S
 @contextmanager
 def _restored(found: Sequence[StepStatistics]) -> Iterator[None]:
     """Put the population statistics back that there were, should anything go wrong."""
-    before = [(s, {name: getattr(s, name) for name in s.late}) for s in found]
+    before = [(s, {name: getattr(s, name) for name in s.population}) for s in found]
     try:
         yield
     except BaseException:
-        for s, buffers in before:
-            for name, buffer in buffers.items():
-                setattr(s, name, buffer)
+        for s, values in before:
+            for name, value in values.items():
+                setattr(s, name, value)
         raise
 
 
 def _one_pass_is_enough(recorder: Recorder, found: Sequence[StepStatistics]) -> bool:
     """Whether one batch, normalized by its own moments, was normalized by those that are stored, as far as can be.
 
-    It was not where a module ran twice, nor behind a module whose slots hold the moments of several steps together.
+    It was not where a module ran twice, nor behind a module in which slots stand for several steps.
     """
-    if not recorder.covers(found):
-        return True
-    once = max(recorder.times.values(), default=1) == 1
-    return once and (len(recorder.modules) == 1 or not any(s.pools_steps for s in found))
+    alone = len(recorder.modules) <= 1 or not any(s.pools_steps(recorder.steps) for s in found)
+    return alone and max(recorder.times.values(), default=1) == 1
+
+
+def _store(gathered: dict[StepStatistics, Accumulator]) -> None:
+    """Store what was gathered.
+
+    Raises:
+        ValueError: there was one row only.
+    """
+    for accumulator in gathered.values():
+        accumulator.finish()
+    if max(int(accumulator.count.max()) for accumulator in gathered.values()) == 1:
+        raise ValueError("population statistics need at least two sequences, since one has no variance; got one")
+    for s, accumulator in gathered.items():
+        s.store_population(accumulator)
 
 
 def _pool(
@@ -173,13 +188,17 @@ def _pool(
 ) -> None:
     """Pooled statistics: the moments that each batch's own normalization leads to, of all batches together."""
     with _gathering(found, serves=False) as gathered:
-        _run_until(Recorder(keep=False), model, batches, run, rows)
-    for s, accumulator in gathered.items():
-        s.store_population(accumulator)
+        _run_until(Recorder(keep=False), model, batches, run, rows, gathered)
+    _store(gathered)
 
 
 def _run_until(
-    recorder: Recorder, model: nn.Module, batches: Iterable[Any], run: Forward, rows: int | None
+    recorder: Recorder,
+    model: nn.Module,
+    batches: Iterable[Any],
+    run: Forward,
+    rows: int | None,
+    gathered: dict[StepStatistics, Accumulator] | None = None,
 ) -> list[Any]:
     """Run batches until there are enough sequences; returns those that were run."""
     used = []
@@ -187,11 +206,42 @@ def _run_until(
         for batch in batches:
             run(batch)
             used.append(batch)
-            if rows is not None and recorder.sequences >= rows:
+            if rows is not None and max(recorder.sequences, _rows_of_first_slots(gathered or {})) >= rows:
                 break
     if not used:
         raise ValueError("recalibrate got no batches")
     return used
+
+
+def _rows_of_first_slots(gathered: dict[StepStatistics, Accumulator]) -> int:
+    """Rows that the first slots have: how many sequences there were, where nothing tells of whole runs."""
+    return min((int(a.count[0]) for a in gathered.values() if bool(a.count.any())), default=0)
+
+
+def _as_one(model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward) -> bool:
+    """Consistent statistics of one batch by one pass, if that is enough; returns whether it was."""
+    recorder = Recorder(keep=False)
+    with statistics(model, "batch"), _gathering(found, serves=True) as gathered:
+        _run_until(recorder, model, batches, run, None)
+    enough = _one_pass_is_enough(recorder, found)
+    if enough:
+        _store(gathered)
+    return enough
+
+
+def _in_a_loop(
+    model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward, rows: int | None
+) -> None:
+    """Consistent statistics of normalizers that stand in loops of the caller's: those of one batch."""
+    iterator = iter(batches)
+    with statistics(model, "batch"), _gathering(found, serves=True) as gathered:
+        _run_until(Recorder(keep=False), model, islice(iterator, 1), run, None)
+    if (rows is None or _rows_of_first_slots(gathered) < rows) and any(True for _ in iterator):
+        raise ValueError(
+            "some statistics stand outside rnnnorm.LSTM, GRU, RNN and RaggedBatchNorm, in a single cell perhaps: those "
+            'of one batch would be consistent, those of several are not; give one batch, or way="pooled"'
+        )
+    _store(gathered)
 
 
 def _unify(
@@ -202,24 +252,14 @@ def _unify(
     The inputs of the first one are recorded over all batches and run as one batch; then, with its statistics in place,
     those of the second, and so on. For a single batch one pass is often enough, and needs no record.
     """
-    iterator = iter(batches)
-    first = list(islice(iterator, 2))
-    if len(first) == 1:
-        recorder = Recorder(keep=False)
-        with statistics(model, "batch"), _gathering(found, serves=True) as gathered:
-            _run_until(recorder, model, first, run, rows)
-        if _one_pass_is_enough(recorder, found):
-            for s, accumulator in gathered.items():
-                s.store_population(accumulator)
-            return
+    if not set(found) <= {part for m in model.modules() if isinstance(m, Recordable) for part in m.modules()}:
+        _in_a_loop(model, found, batches, run, rows)
+        return
+    if isinstance(batches, Sized) and len(batches) == 1 and _as_one(model, found, batches, run):
+        return
     recorder = Recorder()
     with statistics(model, "batch"):
-        used = _run_until(recorder, model, chain(first, iterator), run, rows)
-    if not recorder.covers(found):
-        raise ValueError(
-            "some statistics stand outside rnnnorm.LSTM, GRU, RNN and RaggedBatchNorm, in a single cell perhaps: those "
-            f'of one batch would be consistent, those of {len(used)} batches are not; give one batch, or way="pooled"'
-        )
+        used = _run_until(recorder, model, batches, run, rows)
     order, final = recorder.modules, dict[StepStatistics, Accumulator]()
     with _restored(found), ExitStack() as done:
         done.enter_context(statistics(model, "batch"))
@@ -228,14 +268,14 @@ def _unify(
                 recorder = Recorder(keep=module)
                 _run_until(recorder, model, used, run, None)
             own = step_statistics(module)
-            with _gathering(own, serves=True) as gathered:
+            with _gathering(own, serves=True) as gathered, recorder.autocast:
                 module.rerun(recorder.as_one_batch())
             final |= gathered
             for s, accumulator in gathered.items():
                 s.store_population(accumulator, biased=True)  # as the one batch was normalized
             done.enter_context(statistics(module, "population"))
-        for s in found:
-            if s in final:
-                s.store_population(final[s])
-            else:  # not used by any batch
-                s.forget_population()
+        unused = [s for s in found if s not in final]
+        if final:
+            _store(final)
+        for s in unused:
+            s.forget_population()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +52,10 @@ class Recorder:
 
     def __init__(self, keep: Recordable | bool = True) -> None:
         self._keep = keep
-        self._heard: list[Any] = []
+        self.autocast: AbstractContextManager[Any] = nullcontext()
+        """The autocast state in which the runs that are kept were made."""
+        self.steps = 0
+        """Steps of the longest run."""
         self.runs: list[Rows] = []
         """Those of the module that is kept."""
         self.times: dict[Recordable, int] = {}
@@ -69,23 +72,23 @@ class Recorder:
         first = self.modules[0]
         if module is first:
             self.sequences += int(rows.batch_sizes[0])
+        self.steps = max(self.steps, rows.batch_sizes.shape[0])
         if module is (first if self._keep is True else self._keep):
-            self.runs.append(rows)
+            # Copies, since a loader may reuse its memory for the next batch.
+            self.runs.append(Rows(rows.data.clone(), rows.batch_sizes.clone(), tuple(s.clone() for s in rows.states)))
+            device = rows.data.device.type
+            enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+            self.autocast = torch.autocast(device, dtype, enabled=enabled)
 
     @property
     def modules(self) -> list[Any]:
         """Every module that has run, in the order of their first runs."""
         return list(self.times)
 
-    def covers(self, found: Iterable[StepStatistics]) -> bool:
-        """Whether all these statistics are inside modules whose runs can be recorded."""
-        return set(found) <= {part for module in self._heard for part in module.modules()}
-
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
         """Be told of the runs inside a model."""
         found = [module for module in model.modules() if isinstance(module, Recordable)]
-        self._heard = list(found)
         for module in found:
             module.recorder = self
         try:

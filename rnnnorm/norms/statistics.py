@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,9 @@ class StepStatistics(StatisticBuffers):
             the recent batches is recalled from the running averages with variance ∞. None: none is.
     """
 
-    late: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
+    population: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
+    """Names of what `recalibrate` adds. They are in state dicts, but are no buffers: whoever pairs the buffers of two
+    copies of a model, as averages of weights do, must find as many in both."""
     running_mean: Tensor
     running_var: Tensor
     num_rows: Tensor
@@ -85,8 +87,7 @@ class StepStatistics(StatisticBuffers):
         weights = torch.zeros(slots, device=device, dtype=dtype) if debias or by_rows else None
         self.register_buffer("total_weight", weights)
         self.register_buffer("running_still", None if still is None else torch.zeros_like(self.running_mean))
-        for name in self.late:
-            self.register_buffer(name, None)
+        self.population_mean = self.population_var = self.population_rows = None
         self.source: str | None = None
         """What evaluation uses, if `statistics` has chosen it; None: the running averages, since nobody has."""
         self.accumulator: Accumulator | None = None
@@ -108,10 +109,9 @@ class StepStatistics(StatisticBuffers):
             )
         return self.running_mean.shape[0] - 1 if self.tail == "pool" else None
 
-    @property
-    def pools_steps(self) -> bool:
-        """Whether a slot may hold the statistics of several steps."""
-        return self.max_steps is None or self.window > 1 or self.tail == "pool"
+    def pools_steps(self, steps: int) -> bool:
+        """Whether a slot stands for several of so many steps."""
+        return self.max_steps is None or self.window > 1 or self.max_steps < steps
 
     def recall(self, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
@@ -264,6 +264,30 @@ class StepStatistics(StatisticBuffers):
     def forget_population(self) -> None:
         """No population statistics, as before the first `recalibrate`."""
         self.population_mean = self.population_var = self.population_rows = None
+
+    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        for name in self.population:
+            value = getattr(self, name)
+            if value is not None:
+                moved = fn(value)
+                setattr(self, name, value.to(device=moved.device) if moved.dtype in HALF else moved)
+        return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in self.population:
+            if getattr(self, name) is not None:
+                destination[prefix + name] = getattr(self, name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        unexpected: list[str] = args[3]
+        for name, like in zip(self.population, (self.running_mean, self.running_var, self.num_rows), strict=True):
+            saved = state_dict.get(prefix + name)
+            setattr(self, name, None if saved is None else saved.detach().to(like, copy=True))
+            if prefix + name in unexpected:
+                unexpected.remove(prefix + name)
 
     def extra_repr(self) -> str:
         """Slots and tail policy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -22,9 +21,13 @@ class PopulationStatistics(L.Callback):
     (`rnnnorm.norms.evaluates_by`), and where the caller has chosen by `rnnnorm.statistics`. The next training step
     makes the estimates void and they are dropped; a checkpoint written when a validation ends holds them.
 
-    The sequences are those of `datamodule.training_sample(rows)`, the same ones each time and in every process; other
-    data modules give their training batches in order. Without a data module the last training batches of the epoch are
-    used, and without those the statistics of the checkpoint. Random streams are left as they were.
+    The sequences are those of `datamodule.training_sample(rows)`, the same ones each time and in every process; without
+    that method, or without a data module, the last training batches of the epoch. Where there are none either, in a
+    test by a fresh trainer perhaps, those statistics are used that a checkpoint or the caller has brought. Random
+    streams are left as they were. The model is run by its method `encode(batch)`, or else by `forward(batch)`.
+
+    With a callback that averages weights it is the averaged ones that are evaluated, if it stands before this one among
+    the trainer's callbacks, as it does by default.
 
     `SequenceTask` has this callback by default. To change `rows`, give the trainer one of your own.
 
@@ -40,13 +43,16 @@ class PopulationStatistics(L.Callback):
             raise ValueError(f"rows must be at least 2, since one sequence has no variance, or None; got {rows}")
         self.rows = rows
         self._chosen = ExitStack()
-        self._sample: list[Any] | None = None
         self._estimated = False
+        self._sample: tuple[Any, list[Any]] = (None, [])
+        """A data module, and what was sampled from it."""
         self._recent: list[tuple[Any, int]] = []
+        self._learning: Any = None
+        """The model that the recent batches have trained."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to keep batches anew: none is to count twice."""
-        self._recent = []
+        self._recent, self._learning = [], pl_module
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -56,13 +62,12 @@ class PopulationStatistics(L.Callback):
             for stats in step_statistics(pl_module):
                 stats.forget_population()
             self._estimated = False
-        if getattr(trainer, "datamodule", None) is None and self._applies(pl_module):
+        if not hasattr(getattr(trainer, "datamodule", None), "training_sample") and self._applies(pl_module):
             self._keep(batch)
 
     def _keep(self, batch: Any) -> None:
         """Keep the last batches that have `rows` sequences together."""
-        sizes = getattr(getattr(batch, "input", None), "batch_sizes", None)
-        self._recent.append((batch, 1 if sizes is None else int(sizes[0])))
+        self._recent.append((batch, _sequences(batch)))
         wanted = 1000 if self.rows is None else self.rows
         while sum(count for _, count in self._recent[1:]) >= wanted:
             self._recent.pop(0)
@@ -71,11 +76,11 @@ class PopulationStatistics(L.Callback):
     def _applies(model: L.LightningModule) -> bool:
         return has_batch_statistics(model) and evaluates_by(model) == "population"
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Estimate, and evaluate by the estimates."""
         self._begin(trainer, pl_module)
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Estimate, and evaluate by the estimates."""
         self._begin(trainer, pl_module)
 
@@ -103,30 +108,35 @@ class PopulationStatistics(L.Callback):
         found = step_statistics(model)
         if trainer.sanity_checking or not self._applies(model) or any(s.source is not None for s in found):
             return
-        batches = self._batches(trainer)
-        if batches is not None:
-            device = model.device
-            moved = (model.transfer_batch_to_device(batch, device, 0) for batch in batches)
+        batches = self._batches(trainer, model)
+        if batches:
+            moved = [model.transfer_batch_to_device(batch, model.device, 0) for batch in batches]
             # Each process by itself, since all of them take the same sequences.
             with trainer.precision_plugin.forward_context(), unsynchronized(model):
-                recalibrate(model, moved, forward=getattr(model, "encode", None), rows=self.rows)
-        elif any(s.population_mean is None for s in found):
+                recalibrate(model, moved, forward=getattr(model, "encode", None), rows=None)
+            self._estimated = True
+        for s in found:
+            if s.population_mean is not None:  # a network that no batch has used has none
+                self._chosen.enter_context(statistics(s, "population"))
+        if all(s.population_mean is None for s in found):
             rank_zero_warn(
-                "there are no training batches to take population statistics of, neither in a data module nor in the "
-                "checkpoint: batch normalization is evaluated by its running averages"
+                "there are no training batches to take population statistics of, neither in a data module nor from "
+                "this training: batch normalization is evaluated by its running averages"
             )
-            return
-        self._estimated = True
-        self._chosen.enter_context(statistics(model, "population"))
 
-    def _batches(self, trainer: L.Trainer) -> Iterable[Any] | None:
-        """Training batches to estimate on; None if there are none."""
+    def _batches(self, trainer: L.Trainer, model: L.LightningModule) -> list[Any]:
+        """Training batches to estimate on; none if there are not two sequences."""
         data: Any = getattr(trainer, "datamodule", None)
-        if data is None:
-            return [batch for batch, _ in self._recent] or None
-        if not hasattr(data, "training_sample"):
-            loader: Iterable[Any] = data.train_dataloader()
-            return loader
-        if self._sample is None:
-            self._sample = data.training_sample(self.rows)
-        return self._sample
+        if hasattr(data, "training_sample"):
+            if self._sample[0] is not data:
+                self._sample = (data, list(data.training_sample(self.rows)))
+            batches = self._sample[1]
+        else:
+            batches = [batch for batch, _ in self._recent] if self._learning is model else []
+        return batches if sum(map(_sequences, batches)) > 1 else []
+
+
+def _sequences(batch: Any) -> int:
+    """Sequences of a batch of `rnnnorm.data`; of another batch it is not known, and two are taken for granted."""
+    sizes = getattr(getattr(batch, "input", None), "batch_sizes", None)
+    return 2 if sizes is None else int(sizes[0])

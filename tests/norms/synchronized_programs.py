@@ -93,7 +93,7 @@ def population(_: None, rank: int) -> Errors:
             whole = alone(net)
             rnnnorm.recalibrate(net, halves, forward=lambda b, n=net: n(b[0], lengths=b[1]), way=way)
             rnnnorm.recalibrate(whole, batches, forward=lambda b, n=whole: n(b[0], lengths=b[1]), way=way)
-            for (name, found), expected in zip(net.named_buffers(), whole.buffers(), strict=True):
+            for (name, found), expected in zip(net.state_dict().items(), whole.state_dict().values(), strict=True):
                 errors[f"{norm}, {way}, {name}"] = largest(found, expected)
     # What consistent statistics are does not depend on how sequences are dealt out, not even in how many batches.
     x, lengths = batch(BASE)
@@ -103,7 +103,7 @@ def population(_: None, rank: int) -> Errors:
     parts = [(x[:, part], lengths[part]) for part in dealt]
     rnnnorm.recalibrate(net, parts, forward=lambda b: net(b[0][: int(b[1].max())], lengths=b[1]))
     rnnnorm.recalibrate(whole, [(x, lengths)], forward=lambda b: whole(b[0], lengths=b[1]))
-    for (name, found), expected in zip(net.named_buffers(), whole.buffers(), strict=True):
+    for (name, found), expected in zip(net.state_dict().items(), whole.state_dict().values(), strict=True):
         errors[f"dealt otherwise, {name}"] = largest(found, expected)
     return errors
 

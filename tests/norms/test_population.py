@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -267,9 +268,36 @@ class TestModels:
             [s.population_mean[:4] for s in step_statistics(loop)],
             [s.population_mean[:4] for s in step_statistics(lstm)],
         )
-        with pytest.raises(ValueError, match='those of 2 batches are not; give one batch, or way="pooled"'):
+        with pytest.raises(ValueError, match='those of several are not; give one batch, or way="pooled"'):
             rnnnorm.recalibrate(loop, list(x.split(3, 1)))
         rnnnorm.recalibrate(loop, list(x.split(3, 1)), way="pooled")
+
+    def test_steps_beyond_the_last_slot_do_not_depend_on_how_sequences_are_batched(self) -> None:
+        class Chain(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                torch.manual_seed(0)
+                self.lstm = rnnnorm.LSTM(INPUT, HIDDEN, norm="bn-timestep:gain=1", max_steps=5, dtype=DOUBLE)
+                self.norm = rnnnorm.RaggedBatchNorm(HIDDEN, statistics="timestep", max_steps=20, dtype=DOUBLE)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.norm(self.lstm(x)[0])
+
+        model = Chain()
+        x = torch.randn(20, 32, INPUT, dtype=DOUBLE) + torch.linspace(0, 9, 20, dtype=DOUBLE).view(-1, 1, 1)
+        rnnnorm.recalibrate(model, [x])
+        expected = population(model)
+        rnnnorm.recalibrate(model, list(x.split(8, 1)))
+        assert_equal(population(model), expected)
+
+    def test_copies_of_a_model_have_as_many_buffers_before_and_after(self) -> None:
+        net = moved(rnnnorm.LSTM, "bn-timestep")
+        before = [name for name, _ in net.named_buffers()]
+        rnnnorm.recalibrate(net, batches())
+        assert [name for name, _ in net.named_buffers()] == before
+        assert {name for name in net.state_dict() if "population" in name}
+        halved = copy.deepcopy(net).to(torch.bfloat16)
+        assert_equal(population(halved), population(net), 0.0)
 
     def test_what_no_batch_uses_has_no_population(self) -> None:
         model = nn.ModuleList([moved(rnnnorm.LSTM, "bn-timestep") for _ in range(2)])
@@ -287,6 +315,70 @@ class TestModels:
         expected = population(net)
         rnnnorm.recalibrate(torch.compile(net, backend="eager"), batches())
         assert_equal(population(net), expected)
+
+
+class TestLoaders:
+    def test_memory_that_is_used_again(self) -> None:
+        net = rnnnorm.LSTM(INPUT, HIDDEN, norm="bn-timestep")
+        data = [torch.randn(6, 8, INPUT) for _ in range(4)]
+
+        def reusing() -> Iterator[Tensor]:
+            buffer = torch.empty(6, 8, INPUT)
+            for part in data:
+                yield buffer.copy_(part)
+
+        rnnnorm.recalibrate(net, reusing())
+        found = population(net)
+        rnnnorm.recalibrate(net, data)
+        assert_equal(found, population(net), 0.0)
+
+    @pytest.mark.parametrize("way", ["consistent", "pooled"])
+    def test_no_more_is_read_than_is_needed(self, way: str) -> None:
+        for model, forward in self.models():
+            read = []
+
+            def endless(read: list[int] = read) -> Iterator[Tensor]:
+                while True:
+                    read.append(1)
+                    yield torch.randn(5, 8, INPUT)
+
+            rnnnorm.recalibrate(model, endless(), forward, rows=8, way=way)
+            assert len(read) == 1
+
+    def test_an_endless_loader_of_batches_for_a_loop_over_cells_is_refused_at_once(self) -> None:
+        (_, (model, forward)) = self.models()
+        with pytest.raises(ValueError, match="give one batch"):
+            rnnnorm.recalibrate(model, (torch.randn(5, 8, INPUT) for _ in iter(int, 1)), forward, rows=9)
+
+    @staticmethod
+    def models() -> list[tuple[nn.Module, Any]]:
+        cell = rnnnorm.LSTMCell(INPUT, HIDDEN, norm="bn-timestep")
+
+        def loop(x: Tensor) -> None:
+            state = None
+            for t, rows in enumerate(x):
+                state = cell(rows, state, step=t)
+
+        return [(rnnnorm.LSTM(INPUT, HIDDEN, norm="bn-timestep"), None), (cell, loop)]
+
+    @pytest.mark.parametrize("count", [1, 4])
+    def test_autocast_around_the_model(self, count: int) -> None:
+        model = nn.Sequential(nn.Linear(INPUT, INPUT), rnnnorm.LSTM(INPUT, HIDDEN, norm="bn-timestep"))
+
+        def forward(x: Tensor) -> Any:
+            with torch.autocast("cpu", torch.bfloat16):
+                return model(x)
+
+        rnnnorm.recalibrate(model, torch.randn(6, 16, INPUT).split(16 // count, 1), forward)
+        assert all(part.isfinite().all() for part in population(model))
+
+    @pytest.mark.parametrize(
+        "sequences", [[torch.randn(6, 1, INPUT)], iter([torch.randn(6, 1, INPUT)])], ids=["list", "generator"]
+    )
+    def test_one_sequence_has_no_variance(self, sequences: Any) -> None:
+        net = rnnnorm.LSTM(INPUT, HIDDEN, norm="bn-timestep")
+        with pytest.raises(ValueError, match="at least two sequences"):
+            rnnnorm.recalibrate(net, sequences)
 
 
 class TestNoise:

@@ -93,7 +93,7 @@ def test_it_gathers_population_statistics(rows: int) -> None:
     for norm in (ours, other):
         assert norm.stats.accumulator is not None
         norm.stats.store_population(norm.stats.accumulator)
-    assert_near(dict(ours.named_buffers()), dict(other.named_buffers()))
+    assert_near(ours.state_dict(), other.state_dict())
 
 
 CORRELATED = {"far-from-0": (1.0, 100.0), "nearly-collinear": (1e-2, 0.0), "collinear-and-far": (1e-2, 3.0)}

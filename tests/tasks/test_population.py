@@ -146,6 +146,66 @@ class TestWithoutADataModule:
         assert logged["test/loss"] > 0
 
 
+class TestOtherDataModules:
+    class Testing(L.LightningDataModule):
+        def test_dataloader(self) -> Any:
+            return data().test_dataloader()
+
+    class Staged(Testing):
+        def setup(self, stage: str) -> None:
+            if stage == "fit":
+                self.train, self.val = data().train_dataloader(), data().val_dataloader()
+
+        def train_dataloader(self) -> Any:
+            return self.train
+
+        def val_dataloader(self) -> Any:
+            return self.val
+
+    @pytest.mark.parametrize("module", [Testing, Staged])
+    def test_without_training_data_at_hand_it_says_so(self, module: type[L.LightningDataModule]) -> None:
+        model = task()
+        with pytest.warns(UserWarning, match="running averages"):
+            trainer().test(model, datamodule=module(), verbose=False)
+
+    def test_training_batches_of_theirs_are_taken(self) -> None:
+        model = task()
+        logged = fit(model, self.Staged())
+        assert logged["val/loss"] != logged["val_running/loss"]
+        assert int(step_statistics(model)[0].population_rows[0]) == 96
+
+    def test_another_data_module_has_another_sample(self) -> None:
+        model, ran = task(), trainer(max_epochs=1)
+        ran.fit(model, datamodule=data())
+        other = data(seed=5, length_distribution="fixed")
+        (used,) = ran.test(model, datamodule=other, verbose=False)
+        (fresh,) = trainer().test(model, datamodule=other, verbose=False)
+        assert used == fresh
+
+
+@pytest.mark.parametrize("norm", ["bn-timestep", "bn-vertical"])
+def test_averaged_weights_are_evaluated_by_statistics_of_their_own(norm: str) -> None:
+    averaging = pytest.importorskip("lightning.pytorch.callbacks")
+    if not hasattr(averaging, "EMAWeightAveraging"):
+        pytest.skip("this Lightning has no EMAWeightAveraging")
+    model, plain = task(norm, num_layers=3), task(norm, num_layers=3)
+    weights: dict[str, list[float]] = {"estimated": [], "evaluated": []}
+    encode, step = model.encode, model.validation_step
+
+    def summed(key: str) -> None:
+        weights[key].append(float(model.recurrent.weight_hh_l0.detach().sum()))
+
+    model.encode = lambda batch: (summed("estimated"), encode(batch))[1]  # type: ignore[assignment]
+    model.validation_step = lambda *a: (summed("evaluated"), step(*a))[1]  # type: ignore[method-assign]
+    fit(model, None, averaging.EMAWeightAveraging(decay=0.9, use_buffers=False), max_epochs=3, num_sanity_val_steps=0)
+    fit(plain, max_epochs=3)
+    assert weights["estimated"]
+    assert set(weights["estimated"]) == set(weights["evaluated"])
+    for ours, theirs in zip(model.buffers(), plain.buffers(), strict=True):
+        if ours.is_floating_point():
+            assert torch.equal(ours, theirs), "averaging weights leaves the running averages alone"
+
+
 class TestSample:
     def test_it_is_the_same_each_time_and_has_the_longest(self) -> None:
         module = data()
