@@ -96,7 +96,7 @@ def main() -> None:
         check_hparams(base, runs)
         given.screenshots.mkdir(parents=True, exist_ok=True)
         # The Scalars tab: in a page without a person, the Time Series tab does not draw the lines.
-        shown = f"{base}/?darkMode=false#scalars&tagFilter=(train|val)/loss"
+        shown = f"{base}/?darkMode=false#scalars&tagFilter=(train|val|val_running)/loss"
         screenshot(shown, given.screenshots / "scalars.png", 1500, 900, wait=20)
         screenshot(f"{base}/?darkMode=false#hparams", given.screenshots / "hparams.png", 1800, 1000, wait=25)
     finally:
