@@ -7,9 +7,10 @@ from pkgutil import iter_modules
 
 from .base import NORMALIZERS, Normalizer, WeightNormalizer, normalizer_class, options_of
 from .batch import BatchNorm
+from .evaluation import evaluates_by, has_batch_statistics, statistics, step_statistics
 from .layer import LayerNorm
 from .population import recalibrate
-from .statistics import StepStatistics, evaluates_by, has_batch_statistics, statistics, step_statistics
+from .statistics import StepStatistics
 from .use import Use, split_options
 from .weight import WeightNorm
 

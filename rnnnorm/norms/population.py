@@ -13,8 +13,9 @@ from torch import nn
 
 from .accumulator import Accumulator
 from .base import Normalizer
+from .evaluation import statistics, step_statistics
 from .recorder import Recordable, Recorder
-from .statistics import StepStatistics, statistics, step_statistics
+from .statistics import StepStatistics
 
 WAYS = ("consistent", "pooled")
 ROWS = 1000

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 import rnnnorm
 from rnnnorm.equations import QUIET
-from rnnnorm.norms.statistics import step_statistics
+from rnnnorm.norms import step_statistics
 from rnnnorm.scan import plan
 from rnnnorm.scan.native.buffers import Block
 from rnnnorm.scan.native.library import library

@@ -21,8 +21,8 @@ from scan.native_cases import (
 from torch import Tensor
 
 import rnnnorm
+from rnnnorm.norms import StepStatistics, step_statistics
 from rnnnorm.norms.accumulator import Accumulator
-from rnnnorm.norms.statistics import StepStatistics, step_statistics
 
 BATCHES: tuple[tuple[int, ...], ...] = (  # lengths; the last steps of the first two have one row, or fewer than four
     (7, 6, 6, 5, 5, 4, 4, 3, 2),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import rnnnorm
 from rnnnorm.equations import Layer
-from rnnnorm.norms.statistics import step_statistics
+from rnnnorm.norms import step_statistics
 from rnnnorm.scan.reference import scan_reference
 from rnnnorm.scan.triton import check, launches, ready, scan_triton, supports
 from rnnnorm.scan.triton.graphs import Recorder
