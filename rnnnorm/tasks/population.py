@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import lightning as L
@@ -111,8 +111,9 @@ class PopulationStatistics(L.Callback):
         batches = self._batches(trainer, model)
         if batches:
             moved = [model.transfer_batch_to_device(batch, model.device, 0) for batch in batches]
-            # Each process by itself, since all of them take the same sequences.
-            with trainer.precision_plugin.forward_context(), unsynchronized(model):
+            # A sample is the same in all processes, which need not meet then; recent batches are each process's own.
+            alone = unsynchronized(model) if batches is self._sample[1] else nullcontext()
+            with trainer.precision_plugin.forward_context(), alone:
                 recalibrate(model, moved, forward=getattr(model, "encode", None), rows=None)
             self._estimated = True
         for s in found:
