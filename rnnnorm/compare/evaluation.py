@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rnnnorm.compare.control import Interrupt
 from rnnnorm.data.sampler import LengthBucketBatchSampler
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
+from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
 
 MODES = ("running", "population", "batch")
@@ -110,7 +111,7 @@ def _recalibrate(
 ) -> None:
     device = trainer.strategy.root_device
     model.to(device)
-    sample = getattr(data, "training_sample", None)
+    sample = getattr(data, "training_sample", None) if mergeable(model) else None
     found = data.train_dataloader() if sample is None or limit is not None else sample(ROWS)
 
     def batches() -> Iterator[Any]:

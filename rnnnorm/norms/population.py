@@ -14,7 +14,7 @@ from torch import nn
 from .accumulator import Accumulator
 from .base import Normalizer
 from .evaluation import statistics, step_statistics
-from .recorder import Recordable, Recorder
+from .recorder import Recordable, Recorder, mergeable
 from .statistics import StepStatistics
 
 WAYS = ("consistent", "pooled")
@@ -87,7 +87,8 @@ def recalibrate(
         return
     run = _runner(model, forward)
     with torch.no_grad(), _evaluating(model, as_trained):
-        if way == "pooled" or isinstance(model, Normalizer):  # before which nothing is normalized
+        # Before a normalizer by itself nothing is normalized.
+        if way == "pooled" or isinstance(model, Normalizer) or not mergeable(model):
             _pool(model, found, batches, run, rows)
         else:
             _unify(model, found, batches, run, rows)
@@ -215,8 +216,9 @@ def _run_until(
 
 
 def _rows_of_first_slots(gathered: dict[StepStatistics, Accumulator]) -> int:
-    """Rows that the first slots have: how many sequences there were, where nothing tells of whole runs."""
-    return min((int(a.count[0]) for a in gathered.values() if bool(a.count.any())), default=0)
+    """Rows that the slots of step 0 have: how many sequences there were, where nothing tells of whole runs."""
+    counts = [int(a.count[0]) for s, a in gathered.items() if not s.pools_steps(0) and bool(a.count.any())]
+    return min(counts, default=0)
 
 
 def _as_one(model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward) -> bool:

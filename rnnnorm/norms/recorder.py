@@ -32,6 +32,8 @@ class Recordable:
 
     recorder: Recorder | None = None
     """Set for as long as population statistics are estimated."""
+    mergeable: bool = True
+    """Whether sequences of several batches may be run as one; not where padding counts, which depends on the batch."""
 
     def rerun(self, rows: Rows) -> None:
         """Run over rows for the sake of the normalizers inside; what comes out is of no interest."""
@@ -41,6 +43,11 @@ class Recordable:
         """Tell the recorder of a run that begins."""
         if self.recorder is not None:
             self.recorder.note(self, Rows(data, batch_sizes, states))
+
+
+def mergeable(model: nn.Module) -> bool:
+    """Whether sequences of several batches may be run as one in all networks of a model."""
+    return all(module.mergeable for module in model.modules() if isinstance(module, Recordable))
 
 
 class Recorder:

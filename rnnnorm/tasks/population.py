@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 
 from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics, step_statistics
+from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
 
 
@@ -130,11 +131,22 @@ class PopulationStatistics(L.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if hasattr(data, "training_sample"):
             if self._sample[0] is not data:
-                self._sample = (data, list(data.training_sample(self.rows)))
+                self._sample = (data, self._sampled(data, model))
             batches = self._sample[1]
         else:
             batches = [batch for batch, _ in self._recent] if self._learning is model else []
         return batches if sum(map(_sequences, batches)) > 1 else []
+
+    def _sampled(self, data: Any, model: L.LightningModule) -> list[Any]:
+        """The sample; whole training batches for networks in which the batch matters to a sequence."""
+        if mergeable(model):
+            return list(data.training_sample(self.rows))
+        found: list[Any] = []
+        for batch in data.train_dataloader():
+            found.append(batch)
+            if self.rows is not None and sum(map(_sequences, found)) >= self.rows:
+                break
+        return found
 
 
 def _sequences(batch: Any) -> int:

@@ -55,7 +55,7 @@ def test_squared_error_is_that_of_normalized_values() -> None:
 
 def test_off_by() -> None:
     model, batches = recalibrated()
-    target = moments_by_step(model, batches, 9)
+    target = moments_by_step(model, batches, 9, "consistent")
     assert dict(off_by(model, target, "population", min_rows=2)) == pytest.approx(
         dict.fromkeys(range(7), 0.0), abs=0.02
     )

@@ -62,7 +62,7 @@ class CountPadding(L.Callback):
             raise ValueError(f"{type(model).__name__} has no rnnnorm.LSTM, GRU or RNN at `recurrent`")
         padded = _Padded(network, self.finished == "frozen")
         # Bound methods in place of the network's own: a deep copy of the network gets copies bound to itself.
-        vars(network).update(run_direction=padded.run_direction, between=padded.between)
+        vars(network).update(run_direction=padded.run_direction, between=padded.between, mergeable=False)
 
 
 class _Padded:
