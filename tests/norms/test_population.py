@@ -151,7 +151,7 @@ class TestConsistent:
         assert_same(stored, own, "output", 1e-10)
 
     def test_rows_are_normalized_by_the_numbers_that_are_stored(self) -> None:
-        """Where all rows agree, a mean that is rounded in another way is an error that γ/√ε multiplies, slot by slot."""
+        """Where all rows agree, a mean that is rounded in another way is an error that γ/√ε multiplies."""
         torch.manual_seed(1)
         net = rnnnorm.LSTM(INPUT, 16, norm="bn-timestep", backend="reference", max_steps=4).eval()
         x = torch.randn(3, 1, INPUT).expand(3, 4000, INPUT)  # constant at every step, so every output is N_cell's bias
