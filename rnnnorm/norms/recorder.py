@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ragged import merge
-from .statistics import StepStatistics
+from .evaluation import has_batch_statistics
 
 
 class Rows(NamedTuple):
@@ -73,7 +73,7 @@ class Recorder:
     def note(self, module: Recordable, rows: Rows) -> None:
         """A module begins a run."""
         assert isinstance(module, nn.Module)
-        if not any(isinstance(part, StepStatistics) for part in module.modules()):
+        if not has_batch_statistics(module):
             return
         self.times[module] = self.times.get(module, 0) + 1
         first = self.modules[0]

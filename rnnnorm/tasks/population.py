@@ -47,7 +47,7 @@ class PopulationStatistics(L.Callback):
         self._estimated = False
         self._sample: tuple[Any, list[Any]] = (None, [])
         """A data module, and what was sampled from it."""
-        self._recent: list[tuple[Any, int]] = []
+        self._recent: list[Any] = []
         self._learning: Any = None
         """The model that the recent batches have trained."""
 
@@ -68,9 +68,9 @@ class PopulationStatistics(L.Callback):
 
     def _keep(self, batch: Any) -> None:
         """Keep the last batches that have `rows` sequences together."""
-        self._recent.append((batch, _sequences(batch)))
+        self._recent.append(batch)
         wanted = 1000 if self.rows is None else self.rows
-        while sum(count for _, count in self._recent[1:]) >= wanted:
+        while sum(map(_sequences, self._recent[1:])) >= wanted:
             self._recent.pop(0)
 
     @staticmethod
@@ -134,7 +134,7 @@ class PopulationStatistics(L.Callback):
                 self._sample = (data, self._sampled(data, model))
             batches = self._sample[1]
         else:
-            batches = [batch for batch, _ in self._recent] if self._learning is model else []
+            batches = self._recent if self._learning is model else []
         return batches if sum(map(_sequences, batches)) > 1 else []
 
     def _sampled(self, data: Any, model: L.LightningModule) -> list[Any]:

@@ -75,12 +75,8 @@ class _Padded:
         self, rows: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], suffix: str, quiet: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """In place of `RecurrentStack.run_direction`."""
-        network = self.network
-        random = network.training and not quiet
-        noise = network.noise if random else network.noise.evaluating()
-        weights = network.layer_weights(suffix, network.weight_dropout if random else 0.0)
-        layer = Layer(network.cell, weights, network.norms(suffix), noise, noise.mask(states[0]))
-        network.ran = "reference"
+        self.network.ran = "reference"
+        layer = self.network.ready_layer(suffix, states[0], quiet)
         return scan_padded(layer, rows, batch_sizes, states, self.frozen)
 
     def between(self, layer: int) -> Any:
