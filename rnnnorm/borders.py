@@ -21,9 +21,25 @@ def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: in
         if lengths is not None:
             raise ValueError("lengths are given, but a PackedSequence carries its own")
         packed = Packed(*input)
-        if packed.data.dim() != 2 or packed.data.shape[-1] != input_size:
-            raise ValueError(f"expected rows of {input_size} features, got {tuple(packed.data.shape)}")
+        check_rows(packed.data, input_size)
         return packed
+    padded = enter_padded(input, lengths, input_size, batch_first)
+    return pack_dense(padded) if lengths is None else pack_padded(padded, lengths)
+
+
+def check_rows(data: Tensor, input_size: int) -> None:
+    """Raise ValueError unless packed rows are (N, F)."""
+    if data.dim() != 2 or data.shape[-1] != input_size:
+        raise ValueError(f"expected rows of {input_size} features, got {tuple(data.shape)}")
+
+
+def enter_padded(input: Tensor, lengths: Tensor | None, input_size: int, batch_first: bool) -> Tensor:
+    """Dense or padded input as (T, B, F).
+
+    Raises:
+        TypeError: no Tensor.
+        ValueError: a shape that does not fit.
+    """
     if not isinstance(input, Tensor):
         raise TypeError(f"expected a Tensor or PackedSequence, got {type(input).__name__}")
     if input.dim() not in (2, 3) or input.shape[-1] != input_size:
@@ -37,7 +53,7 @@ def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: in
         input = input.transpose(0, 1)
     if 0 in input.shape[:2]:
         raise ValueError(f"expected at least one step and one sequence, got T, B = {tuple(input.shape[:2])}")
-    return pack_dense(input) if lengths is None else pack_padded(input, lengths)
+    return input
 
 
 def leave(

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .equations import Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from .equations import QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
 from .placement import Norm
 from .weights import RecurrentWeights
 
@@ -70,7 +70,7 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
                 if state.shape != expected:
                     raise ValueError(f"expected {name} of shape {expected}, got {tuple(state.shape)}")
             states = tuple(state if input.dim() == 2 else state.unsqueeze(0) for state in given)
-        layer, t = Layer(self.cell, self.layer_weights(""), self.norms), step or 0
+        layer, t = Layer(self.cell, self.layer_weights(""), self.norms, QUIET, None), step or 0
         if t == 0:
             self.norms.reset_sequence()
         states = layer.step(layer.gates_x_at(rows, t), states, t)

@@ -38,6 +38,12 @@ class Packed(NamedTuple):
         return int(self.batch_sizes[0]) if self.batch is None else self.batch
 
 
+def check_packed(rows: int, batch_sizes: Tensor) -> None:
+    """Raise ValueError unless batch_sizes describe so many packed rows."""
+    if int(batch_sizes.sum()) != rows:
+        raise ValueError(f"batch_sizes sum up to {int(batch_sizes.sum())}, but there are {rows} rows")
+
+
 def pack_dense(input: Tensor) -> Packed:
     """All sequences of one length: (T, B, F) → T·B rows."""
     T, B = input.shape[:2]

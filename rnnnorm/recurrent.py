@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .borders import enter, enter_states, leave, leave_states
+from . import opaque
+from .borders import check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .data_dependent import initialize_weight_norm, wants_data
 from .placement import Norm
 from .ragged import Packed
@@ -35,7 +36,7 @@ class Recurrent(RecurrentStack, Generic[State]):
     def all_weights(self) -> list[list[Tensor]]:
         """The weights per layer and direction, as torch lists them."""
         names = (*NAMES, "bias_hn", *PEEPHOLES)
-        return [[getattr(self, n + s) for n in names if hasattr(self, n + s)] for s in self._all_suffixes()]
+        return [[getattr(self, n + s) for n in names if hasattr(self, n + s)] for s in self.all_suffixes()]
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase, norm: str | Norm = "none", **options: Any) -> Self:
@@ -53,7 +54,7 @@ class Recurrent(RecurrentStack, Generic[State]):
         arguments |= {"device": weight.device, "dtype": weight.dtype, "norm": norm}
         new = cls(**arguments, **options)
         source = dict(module.named_parameters())
-        for suffix in new._all_suffixes():
+        for suffix in new.all_suffixes():
             weights = {n: source[n + suffix].detach() for n in NAMES if n + suffix in source}
             new.assign_torch(suffix, weights)
         new.train(module.training)
@@ -99,6 +100,8 @@ class Recurrent(RecurrentStack, Generic[State]):
             raise RuntimeError(
                 f"norm {self.norm.name!r} starts from data: call initialize_from_data(first_batch) before training"
             )
+        if opaque.applies(input):
+            return self._as_operator(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if hx is None:
@@ -109,6 +112,36 @@ class Recurrent(RecurrentStack, Generic[State]):
         data, last = self.run(packed.data, packed.batch_sizes, states)
         output = leave(input, lengths, packed, data, self.batch_first)
         return output, self._as_state(leave_states(last, packed, unbatched))
+
+    def _as_operator(
+        self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """`forward` where somebody looks on who is to see one operator; nothing here looks into sizes or lengths."""
+        reason = opaque.obstacle(self)
+        if reason:
+            return opaque.run_eagerly(self, reason, input, hx, lengths)
+        unbatched = isinstance(input, Tensor) and input.dim() == 2
+        if isinstance(input, PackedSequence):
+            check_rows(input.data, self.input_size)
+            order = input.sorted_indices
+            packed = Packed(*input, batch=None if order is None else order.shape[0])
+            data, sizes = packed.data, packed.batch_sizes
+        else:
+            data = enter_padded(input, lengths, self.input_size, self.batch_first)
+            sizes = None if lengths is None else torch.as_tensor(lengths)
+            packed = Packed(data, torch.empty(0), batch=data.shape[1])
+        states: tuple[Tensor, ...] = ()
+        if hx is not None:
+            given = self._as_tuple(hx)
+            states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, packed, unbatched)
+        elif self.initial_state == "learned" or (self.training and self.initial_state_noise):
+            states = self._omitted_states(packed)
+        output, last = opaque.run(self, data, sizes, states)
+        state = self._as_state(leave_states(last, packed, unbatched))
+        if isinstance(input, PackedSequence):
+            return PackedSequence(output, *packed[1:4]), state
+        output = output.squeeze(1) if unbatched else output
+        return output.transpose(0, 1) if self.batch_first and not unbatched else output, state
 
     def _omitted_states(self, packed: Packed) -> tuple[Tensor, ...]:
         """The states where the caller gives none, (layers·directions, B, ·)."""

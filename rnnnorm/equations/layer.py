@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +35,28 @@ class LayerWeights(NamedTuple):
     W_hr: Tensor | None = None
     bias_hn: Tensor | None = None
     peepholes: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """All of them that there are, in this order."""
+        rest = [t for t in (self.W_hr, self.bias_hn) if t is not None]
+        return [self.W_ih, self.W_hh, *self.biases, *rest, *(self.peepholes or ())]
+
+    @property
+    def layout(self) -> tuple[int, bool, bool, bool]:
+        """Number of biases, and whether there are W_hr, b_hn and peepholes: what `from_tensors` needs to know."""
+        return len(self.biases), self.W_hr is not None, self.bias_hn is not None, self.peepholes is not None
+
+    @classmethod
+    def from_tensors(cls, tensors: Iterator[Tensor], layout: tuple[int, bool, bool, bool]) -> LayerWeights:
+        """The weights whose `tensors` come next."""
+        biases, projected, inside, peepholes = layout
+        W_ih, W_hh = next(tensors), next(tensors)
+        both = tuple(next(tensors) for _ in range(biases))
+        W_hr = next(tensors) if projected else None
+        bias_hn = next(tensors) if inside else None
+        return cls(
+            W_ih, W_hh, both, W_hr, bias_hn, (next(tensors), next(tensors), next(tensors)) if peepholes else None
+        )
 
     @property
     def bias(self) -> Tensor | None:

@@ -36,6 +36,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
         ValueError: `sync` is neither true, false nor None.
     """
 
+    untold: ClassVar[tuple[str, ...]] = ("total",)
     total: list[int] | None = None
     """Rows of all processes at each step, while a network runs that has agreed on them."""
 
