@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from . import opaque
 from .equations import QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
 from .placement import Norm
 from .weights import RecurrentWeights
@@ -59,6 +60,8 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
             )
         if step is None and self.norms.per_step():
             raise ValueError(f"norm {self.norm.name!r} keeps statistics per timestep: call the cell with step=t")
+        if torch.compiler.is_compiling() and any(map(opaque.keeps_python, self.norms.children())):
+            return opaque.outside(self, input, hx, step=step)
         rows = input if input.dim() == 2 else input.unsqueeze(0)
         names = self.cell.states
         if hx is None:

@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C import DispatchKey
 from torch._subclasses import FakeTensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .borders import enter, enter_states, leave, leave_states
 from .equations import draw_seed, seeded
+from .norms import Normalizer
 from .norms.buffers import first_pass
 from .ragged import Packed, check_packed
 from .settings import listened_to
@@ -41,7 +43,8 @@ Tensors = list[Tensor]
 
 def applies(input: object) -> bool:
     """Whether somebody looks on who is to see one operator."""
-    return torch.compiler.is_compiling() or isinstance(getattr(input, "data", None), FakeTensor)
+    data = input.data if isinstance(input, PackedSequence) else input
+    return torch.compiler.is_compiling() or isinstance(data, FakeTensor)
 
 
 class Told(NamedTuple):
@@ -118,7 +121,7 @@ def _transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def run_eagerly(network: Any, reason: str, *arguments: Any) -> Any:
+def run_eagerly(network: Any, reason: str, input: Any, hx: Any, lengths: Any) -> Any:
     """A network's `forward` outside of the graph that is being made.
 
     Raises:
@@ -126,12 +129,21 @@ def run_eagerly(network: Any, reason: str, *arguments: Any) -> Any:
     """
     if not torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting():
         raise RuntimeError(f"this {type(network).__name__} cannot be exported as it is: {reason}")
-    return _outside(network, *arguments)
+    further = {} if lengths is None else {"lengths": lengths}
+    return outside(network, input, hx, **further)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _outside(network: Any, input: Any, hx: Any, lengths: Any) -> Any:
-    return network(input, hx) if lengths is None else network(input, hx, lengths=lengths)
+def outside(module: Any, *arguments: Any, **keys: Any) -> Any:
+    """A call of a module outside of the graph that is being made."""
+    return module(*arguments, **keys)
+
+
+def keeps_python(norm: nn.Module) -> bool:
+    """Whether a normalizer keeps more than tensors from step to step, or moves some in the backward pass."""
+    if not isinstance(norm, Normalizer):
+        return True
+    return not norm.memoryless or (norm.training and (norm.remembers_batches or norm.learns_backward))
 
 
 def run(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch.nn.functional as F
@@ -81,11 +80,14 @@ class Layer:
     norms: CellNorms
     noise: Noise = QUIET
     mask: Tensor | None = None
+    _split: list[tuple[Tensor | None, Tensor | None]] = field(init=False, repr=False, default_factory=list)
 
-    @cached_property
+    @property
     def split(self) -> tuple[Tensor | None, Tensor | None]:
         """The bias b outside and, in a GRU, b_hn inside; added up once per run, not once per step."""
-        return self.cell.split_biases(self.weights)
+        if not self._split:
+            self._split.append(self.cell.split_biases(self.weights))
+        return self._split[0]
 
     def gates_x(self, data: Tensor, sizes: list[int]) -> Tensor:
         """N_input(W_ih x) of all packed rows, (N, G·H), with b unless N_joint stands, which comes before b."""

@@ -19,6 +19,8 @@ _first_pass: ContextVar[bool] = ContextVar("_first_pass", default=False)
 
 def in_backward() -> bool:
     """Whether autograd is running, that is, whether activation checkpointing runs the forward pass a second time."""
+    if torch.compiler.is_compiling():  # what is computed again there is a function of what the first pass read
+        return False
     return bool(torch._C._current_graph_task_id() != -1) and not _first_pass.get()
 
 

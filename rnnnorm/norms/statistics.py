@@ -113,8 +113,21 @@ class StepStatistics(StatisticBuffers):
 
     def recall(self, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
+        if torch.compiler.is_compiling():
+            return self._recall_unseen(t)
         mean, var = self.recall_steps(t, t + 1)
         return mean[0], var[0]
+
+    def _recall_unseen(self, t: int) -> tuple[Tensor, Tensor]:
+        """The same where nobody can look into tensors, and `t` may stand for any step."""
+        mean, var, rows, enough = self._stored()
+        slots = torch.arange(rows.shape[0], device=rows.device)
+        slot = self.slot(t)
+        index = torch.where(rows >= enough, slots, 0).cummax(0).values[-1 if slot is None else slot].view(1)
+        recalled = var.index_select(0, index)
+        if self.running_still is not None and var is self.running_var:
+            recalled = recalled.masked_fill(self.running_still.index_select(0, index) > 0.5, math.inf)
+        return mean.index_select(0, index)[0], recalled[0]
 
     def recall_steps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The same for the steps start … stop - 1, (stop - start, F) each."""
