@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 
+class InputError(ValueError, RuntimeError):
+    """An input that does not fit: a `ValueError`, and the `RuntimeError` that torch raises for the same one."""
+
+
 class Packed(NamedTuple):
     """Packed rows, and how the caller had ordered the sequences.
 
@@ -41,29 +45,86 @@ class Packed(NamedTuple):
 def pack_dense(input: Tensor) -> Packed:
     """All sequences of one length: (T, B, F) → T·B rows."""
     T, B = input.shape[:2]
-    return Packed(input.reshape(T * B, *input.shape[2:]), torch.full((T,), B), batch=B)
+    return Packed(input.reshape(T * B, *input.shape[2:]), torch.full((T,), B, device="cpu"), batch=B)
+
+
+def check_packed(rows: int, batch_sizes: Tensor) -> list[int]:
+    """Whether `batch_sizes` (T,) describe packed rows; returns them as a list.
+
+    Args:
+        rows: N, packed rows that there are.
+        batch_sizes: (T,) int64 on the CPU, positive, not increasing, N in all.
+
+    Raises:
+        InputError: they are not.
+    """
+    if batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1 or batch_sizes.device.type != "cpu":
+        raise InputError(
+            f"batch_sizes must be int64 (T,) on the CPU, "
+            f"got {batch_sizes.dtype} {tuple(batch_sizes.shape)} on {batch_sizes.device}"
+        )
+    sizes: list[int] = batch_sizes.tolist()
+    check_sizes(rows, sizes)
+    return sizes
+
+
+def check_sizes(rows: int, sizes: list[int]) -> None:
+    """The same for a list of rows per step.
+
+    Raises:
+        InputError: it is empty, it has an entry below 1 or an increase, or another sum.
+    """
+    if sizes and sizes[-1] >= 1 and sum(sizes) == rows and sizes == sorted(sizes, reverse=True):
+        return
+    if not sizes:
+        raise InputError("batch_sizes are empty, expected at least one step")
+    for t, size in enumerate(sizes):
+        if size < 1:
+            raise InputError(f"batch_sizes[{t}] = {size}, expected at least 1 row per step")
+        if t and size > sizes[t - 1]:
+            raise InputError(f"batch_sizes[{t}] = {size} after {sizes[t - 1]}, expected no increase")
+    raise InputError(f"batch_sizes add up to {sum(sizes)} rows, but there are {rows}")
+
+
+def check_order(name: str, order: Tensor, batch: int) -> None:
+    """Whether `order` is a permutation (B,) of the sequences; on another device than the CPU its values are not read.
+
+    Raises:
+        InputError: it is none.
+    """
+    if order.dtype not in (torch.int64, torch.int32) or order.dim() != 1 or order.shape[0] != batch:
+        raise InputError(
+            f"{name} must be int64 of shape ({batch},), one per sequence, got {order.dtype} {tuple(order.shape)}"
+        )
+    if order.device.type == "cpu" and sorted(order.tolist()) != list(range(batch)):
+        raise InputError(f"{name} must hold each of 0 … {batch - 1} once, got {_shortened(order.tolist())}")
+
+
+def _shortened(numbers: list[int], most: int = 20) -> str:
+    return str(numbers) if len(numbers) <= most else str(numbers[:most])[:-1] + ", …]"
 
 
 def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     """Padded sequences (T, B, F) of the given lengths (B,) → Σ lengths rows; what stands in the padding is never read.
 
     Raises:
-        ValueError: lengths of the wrong shape, below 1, or above T.
+        InputError: lengths of the wrong shape or type, below 1, or above T.
     """
     T, B = input.shape[:2]
     lengths = torch.as_tensor(lengths)
     if lengths.dim() != 1 or lengths.shape[0] != B:
-        raise ValueError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
+        raise InputError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
+        raise InputError(f"lengths must be integers, got {lengths.dtype}")
     lengths = lengths.detach().to("cpu", torch.int64)
-    for b, length in enumerate(lengths.tolist()):
-        if not 1 <= length <= T:
-            raise ValueError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
+    numbers: list[int] = lengths.tolist()
+    if B and not 1 <= min(numbers) <= max(numbers) <= T:
+        b, length = next((b, length) for b, length in enumerate(numbers) if not 1 <= length <= T)
+        raise InputError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
     ordered, order = lengths.sort(descending=True)
-    active = torch.arange(int(ordered[0])).unsqueeze(1) < ordered
+    active = torch.arange(int(ordered[0]), device="cpu").unsqueeze(1) < ordered
     # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
-    cells = (torch.arange(active.shape[0]).unsqueeze(1) * B + order)[active].to(input.device)
+    cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active].to(input.device)
     rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
     return Packed(rows, active.sum(1), order.to(input.device), order.argsort().to(input.device), B, cells)
 
@@ -86,19 +147,19 @@ def reversal(batch_sizes: Tensor) -> Tensor:
 
 def sequence_lengths(batch_sizes: Tensor) -> Tensor:
     """Lengths (B,) of the packed sequences, longest first."""
-    return (batch_sizes.unsqueeze(1) > torch.arange(int(batch_sizes[0]))).sum(0)
+    return (batch_sizes.unsqueeze(1) > torch.arange(int(batch_sizes[0]), device="cpu")).sum(0)
 
 
 def row_steps(batch_sizes: Tensor) -> Tensor:
     """The timestep of each packed row, (N,)."""
-    return torch.repeat_interleave(torch.arange(batch_sizes.shape[0]), batch_sizes)
+    return torch.repeat_interleave(torch.arange(batch_sizes.shape[0], device="cpu"), batch_sizes)
 
 
 def row_sequences(batch_sizes: Tensor) -> Tensor:
     """The sequence of each packed row, (N,)."""
     offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
     steps = row_steps(batch_sizes)
-    return torch.arange(steps.shape[0]) - offsets[steps]
+    return torch.arange(steps.shape[0], device="cpu") - offsets[steps]
 
 
 def merge(batches: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
