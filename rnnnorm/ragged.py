@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .transforms import apart, known, shown
+
 
 class InputError(ValueError, RuntimeError):
     """An input that does not fit: a `ValueError`, and the `RuntimeError` that torch raises for the same one."""
@@ -44,8 +46,10 @@ class Packed(NamedTuple):
 
 def pack_dense(input: Tensor) -> Packed:
     """All sequences of one length: (T, B, F) → T·B rows."""
-    T, B = input.shape[:2]
-    return Packed(input.reshape(T * B, *input.shape[2:]), torch.full((T,), B, device="cpu"), batch=B)
+    T, B = known(input.shape[:2])
+    with apart():
+        batch_sizes = torch.full((T,), B, device="cpu")
+    return Packed(input.reshape(T * B, *input.shape[2:]), batch_sizes, batch=B)
 
 
 def check_packed(rows: int, batch_sizes: Tensor) -> list[int]:
@@ -110,8 +114,17 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     Raises:
         InputError: lengths of the wrong shape or type, below 1, or above T.
     """
-    T, B = input.shape[:2]
-    lengths = torch.as_tensor(lengths)
+    T, B = known(input.shape[:2])
+    with apart():
+        batch_sizes, order, inverse, cells = _layout(torch.as_tensor(lengths), T, B)
+    cells, order, inverse = (shown(numbers).to(input.device) for numbers in (cells, order, inverse))
+    # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
+    rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
+    return Packed(rows, batch_sizes, order, inverse, B, cells)
+
+
+def _layout(lengths: Tensor, T: int, B: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B cells."""
     if lengths.dim() != 1 or lengths.shape[0] != B:
         raise InputError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
@@ -123,10 +136,8 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
         raise InputError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
     ordered, order = lengths.sort(descending=True)
     active = torch.arange(int(ordered[0]), device="cpu").unsqueeze(1) < ordered
-    # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
-    cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active].to(input.device)
-    rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
-    return Packed(rows, active.sum(1), order.to(input.device), order.argsort().to(input.device), B, cells)
+    cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
+    return active.sum(1), order, order.argsort(), cells
 
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
@@ -139,27 +150,35 @@ def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
 
 def reversal(batch_sizes: Tensor) -> Tensor:
     """Row numbers (N,) that turn each sequence around within its own length; applying them twice changes nothing."""
-    offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
-    sequence = row_sequences(batch_sizes)
-    mirrored = sequence_lengths(batch_sizes)[sequence] - 1 - row_steps(batch_sizes)
-    return offsets[mirrored] + sequence
+    with apart():
+        offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
+        sequence = row_sequences(batch_sizes)
+        mirrored = sequence_lengths(batch_sizes)[sequence] - 1 - row_steps(batch_sizes)
+        rows = offsets[mirrored] + sequence
+    return shown(rows)
 
 
 def sequence_lengths(batch_sizes: Tensor) -> Tensor:
     """Lengths (B,) of the packed sequences, longest first."""
-    return (batch_sizes.unsqueeze(1) > torch.arange(int(batch_sizes[0]), device="cpu")).sum(0)
+    with apart():
+        lengths = (batch_sizes.unsqueeze(1) > torch.arange(int(batch_sizes[0]), device="cpu")).sum(0)
+    return shown(lengths)
 
 
 def row_steps(batch_sizes: Tensor) -> Tensor:
     """The timestep of each packed row, (N,)."""
-    return torch.repeat_interleave(torch.arange(batch_sizes.shape[0], device="cpu"), batch_sizes)
+    with apart():
+        steps = torch.repeat_interleave(torch.arange(batch_sizes.shape[0], device="cpu"), batch_sizes)
+    return shown(steps)
 
 
 def row_sequences(batch_sizes: Tensor) -> Tensor:
     """The sequence of each packed row, (N,)."""
-    offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
-    steps = row_steps(batch_sizes)
-    return torch.arange(steps.shape[0], device="cpu") - offsets[steps]
+    with apart():
+        offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
+        steps = row_steps(batch_sizes)
+        sequences = torch.arange(steps.shape[0], device="cpu") - offsets[steps]
+    return shown(sequences)
 
 
 def merge(batches: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch._ops import _len_torch_dispatch_stack_pre_dispatch
-from torch.autograd import forward_ad
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
 
 from ..equations import Cell, CellNorms, Layer, Noise
 from ..norms import Normalizer
@@ -126,31 +121,6 @@ def watched(norms: CellNorms) -> bool:
         or "forward" in vars(module)
         for module in norms.children()
     )
-
-
-def transformed() -> bool:
-    """Whether somebody looks into every operator, as nothing compiled can be looked into.
-
-    Those are function transforms (`torch.func`), forward-mode differentiation, `torch.jit.trace`, and modes that see
-    operators (`make_fx`, `FakeTensorMode`, `FlopCounterMode`, …) or calls of functions. `torch.device` as a context,
-    which is a mode, too, looks only at what makes new tensors.
-    """
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-        or torch._C._len_torch_dispatch_stack() > 0
-        or _len_torch_dispatch_stack_pre_dispatch() > 0  # type: ignore[no-untyped-call]
-        or torch._C._get_tracing_state() is not None
-        or (torch._C._len_torch_function_stack() > 0 and not all(map(_makes_tensors, _function_modes())))
-    )
-
-
-def _function_modes() -> list[Any]:
-    return list(_get_current_function_mode_stack())  # type: ignore[no-untyped-call]
-
-
-def _makes_tensors(mode: object) -> bool:
-    return isinstance(mode, DeviceContext)
 
 
 def applies(layer: Layer) -> bool:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..equations import Cell, CellNorms, Layer, Noise
-from .plain import check_states, fits
-from .plan import transformed
+from ..transforms import transformed
+from .checks import check_states, fits
 
 
 def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:

@@ -12,9 +12,10 @@ from torch.autograd import Function
 
 from ...equations import Layer
 from ...ragged import check_packed
+from ...transforms import plain, transformed
+from ..checks import check_states, fits
 from ..fold import fold
-from ..plain import check_states, fits, plain
-from ..plan import applies, make_plan, transformed
+from ..plan import applies, make_plan
 from ..reference import scan_reference
 from .library import library
 from .replay import replay

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...ragged import check_sizes
-from ..plain import address
+from ..checks import address
 from ..plan import Place, Plan
 from .buffers import ALIGNMENT, Block, Buffers
 from .library import library

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ...equations import Layer
-from ..plain import fits
-from ..plan import applies, supports, transformed
+from ...transforms import transformed
+from ..checks import fits
+from ..plan import applies, supports
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

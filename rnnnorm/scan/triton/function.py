@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...ragged import InputError
-from ..plain import plain
+from ...transforms import plain
 from .column_moments import observe_tail, settle
 from .recurrence import Recurrence
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...equations import Layer
 from ...ragged import check_packed
-from ..plain import check_states
+from ..checks import check_states
 from ..plan import Plan, make_plan
 from ..reference import scan_reference
 from .framewise import framewise

@@ -6,37 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import DispatchKey, DispatchKeySet
 
 from ..equations import Layer
 from ..ragged import InputError
-
-_disabled = torch._C._disabled_torch_function_impl
-_keys_of = torch._C._dispatch_keys
-
-
-def _plain_keys(device: DispatchKey, autocast: DispatchKey, autograd: DispatchKey) -> frozenset[int]:
-    """Dispatch keys of an ordinary tensor, and of one that was made in inference mode."""
-    keys = DispatchKeySet(device) | DispatchKeySet(autocast)
-    ordinary = keys | DispatchKeySet(DispatchKey.ADInplaceOrView) | DispatchKeySet(autograd)
-    return frozenset((keys.raw_repr(), ordinary.raw_repr()))
-
-
-_PLAIN = {
-    "cpu": _plain_keys(DispatchKey.CPU, DispatchKey.AutocastCPU, DispatchKey.AutogradCPU),
-    "cuda": _plain_keys(DispatchKey.CUDA, DispatchKey.AutocastCUDA, DispatchKey.AutogradCUDA),
-}
-
-
-def plain(tensor: Tensor, device: str = "cpu") -> bool:
-    """Whether a tensor is a dense array in the memory of a device and nothing else.
-
-    Wrappers of function transforms, fake, meta, sparse, quantized and nested tensors, lazily negated or zero ones, and
-    subclasses that see what is done to them have other dispatch keys or a `__torch_function__`.
-    """
-    kind = type(tensor)
-    known = kind is Tensor or kind.__torch_function__ is _disabled
-    return known and _keys_of(tensor).raw_repr() in _PLAIN[device]
+from ..transforms import plain
 
 
 def fits(layer: Layer, data: Tensor, device: str, typed: bool = True) -> bool:
