@@ -345,7 +345,10 @@ def _run_backward(ticket: Tensor, gradients: Tensors, *arguments: Any) -> Tensor
         found = torch.autograd.grad(
             [t for t, _ in pairs], sources, [g for _, g in pairs], retain_graph=True, allow_unused=True
         )
-    return [torch.zeros_like(t, memory_format=torch.contiguous_format) if g is None else _own(g) for t, g in zip(sources, found, strict=True)]
+    return [
+        torch.zeros_like(t, memory_format=torch.contiguous_format) if g is None else _own(g)
+        for t, g in zip(sources, found, strict=True)
+    ]
 
 
 @_run_backward.register_fake

@@ -69,7 +69,13 @@ def told(text: str) -> dict[str, Any]:
 def insides(stack: RecurrentStack) -> tuple[tuple[str, str, Names, Names, Names], ...]:
     """The modules inside a network: path, class, and the names of parameters, buffers and further statistics."""
     return tuple(
-        (path, type(module).__qualname__, tuple(module._parameters), tuple(module._buffers), tuple(getattr(module, "population", ())))
+        (
+            path,
+            type(module).__qualname__,
+            tuple(module._parameters),
+            tuple(module._buffers),
+            tuple(getattr(module, "population", ())),
+        )
         for path, module in stack.named_modules()
         if path and isinstance(module, Settings)
     )
@@ -175,7 +181,8 @@ def _lines(settings: str) -> list[tuple[str, tuple[str, ...], tuple[str, dict[st
     """Path, names of the tensors that are there, class and attributes of each module."""
     lines = [line.split("|", 2) for line in settings.split("\n")[1:]]
     return [
-        (path, tuple(present.split(",")) if present else (), ast.literal_eval(values)) for path, present, values in lines
+        (path, tuple(present.split(",")) if present else (), ast.literal_eval(values))
+        for path, present, values in lines
     ]
 
 

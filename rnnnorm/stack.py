@@ -18,8 +18,8 @@ from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
 from .scan import BACKENDS, check_backend, resolve
-from .scan.plan import transformed as looked_into
 from .skeleton import architecture, insides
+from .transforms import transformed
 from .wavefront import stream
 from .weights import RecurrentWeights
 
@@ -160,7 +160,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
 
     def run(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders."""
-        if not self.draws() or looked_into() or data.is_meta:
+        if not self.draws() or transformed() or data.is_meta:
             return self.run_layers(data, batch_sizes, states)
         with seeded(draw_seed(), data.device):
             return self.run_layers(data, batch_sizes, states)

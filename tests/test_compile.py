@@ -290,7 +290,7 @@ FURTHER: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture()
+@pytest.fixture
 def _same_stream() -> Iterator[None]:
     """Inductor draws from another random stream than eager code unless it is told not to."""
     with torch._inductor.config.patch(fallback_random=True):

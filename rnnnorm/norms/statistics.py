@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from ..transforms import apart, has_numbers
 from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
 
@@ -256,7 +257,9 @@ class StepStatistics(StatisticBuffers):
         known, known_version, table = self._borrowed
         if known is not rows or known_version != version:
             last, table = 0, []
-            for s, n in enumerate(rows.tolist()):
+            with apart():  # nothing is borrowed where there are only shapes, as on the meta device
+                counts = rows.tolist() if has_numbers(rows) else [enough] * rows.shape[0]
+            for s, n in enumerate(counts):
                 last = s if n >= enough else last
                 table.append(last)
             self._borrowed = (rows, version, table)
