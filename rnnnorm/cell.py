@@ -61,7 +61,8 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
         if step is None and self.norms.per_step():
             raise ValueError(f"norm {self.norm.name!r} keeps statistics per timestep: call the cell with step=t")
         if torch.compiler.is_compiling() and any(map(opaque.keeps_python, self.norms.children())):
-            return opaque.outside(self, input, hx, step=step)
+            outside: State = opaque.outside(self, input, hx, step=step)
+            return outside
         rows = input if input.dim() == 2 else input.unsqueeze(0)
         names = self.cell.states
         if hx is None:

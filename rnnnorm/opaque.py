@@ -116,7 +116,7 @@ def obstacle(stack: RecurrentStack) -> str:
     return ""
 
 
-@torch._dynamo.assume_constant_result
+@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
 def _transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
@@ -361,7 +361,7 @@ def _(ticket: Tensor, gradients: Tensors, *arguments: Any) -> Tensors:
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
     call = _Call(*inputs)
     ctx.set_materialize_grads(True)
-    ctx.plain = call[:5]
+    ctx.words = call[:5]
     ctx.counts = [len(group) for group in call[8:]]
     ctx.leaving = 1 + len(told(call.architecture)["state_sizes"])
     ctx.save_for_backward(output[-1], call.data, call.sizes, call.seed, *(t for group in call[8:] for t in group))
@@ -371,7 +371,7 @@ def _differentiate(ctx: Any, gradients: Tensors) -> Any:
     ticket, data, sizes, seed, *rest = ctx.saved_tensors
     remaining = iter(rest)
     groups = [list(islice(remaining, count)) for count in ctx.counts]
-    call = _Call(*ctx.plain, data, sizes, seed, *groups)
+    call = _Call(*(*ctx.words, data, sizes, seed, *groups))
     found = iter(_run_backward(ticket, list(gradients[: ctx.leaving]), *call))
     d_data, *others = [next(found) if want else None for want in call.wanted]
     states, parameters = others[: len(groups[0])], others[len(groups[0]) :]

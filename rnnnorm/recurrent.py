@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -119,13 +119,14 @@ class Recurrent(RecurrentStack, Generic[State]):
         """`forward` where somebody looks on who is to see one operator; nothing here looks into sizes or lengths."""
         reason = opaque.obstacle(self)
         if reason:
-            return opaque.run_eagerly(self, reason, input, hx, lengths)
+            result: tuple[Tensor | PackedSequence, State] = opaque.run_eagerly(self, reason, input, hx, lengths)
+            return result
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if isinstance(input, PackedSequence):
             check_rows(input.data, self.input_size)
             order = input.sorted_indices
             packed = Packed(*input, batch=None if order is None else order.shape[0])
-            data, sizes = packed.data, packed.batch_sizes
+            data, sizes = packed.data, cast(Tensor | None, packed.batch_sizes)
         else:
             data = enter_padded(input, lengths, self.input_size, self.batch_first)
             sizes = None if lengths is None else torch.as_tensor(lengths)

