@@ -34,6 +34,8 @@ def fits(layer: Layer, data: Tensor, device: str, typed: bool = True) -> bool:
     found: list[tuple[Any, tuple[int, ...]]] = [(W_ih, (gates, data.shape[1])), *((b, (gates,)) for b in biases)]
     projected = H
     if W_hr is not None:
+        if not W_hr.dim():
+            return False
         projected = W_hr.shape[0]
         found.append((W_hr, (projected, H)))
     found.append((W_hh, (gates, projected)))

@@ -1,0 +1,89 @@
+"""What differs from torch on purpose: the only failures that are counted and not reported."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from soak.verdict import CRASH, SILENT
+
+
+class Deviation(NamedTuple):
+    """One difference that is meant.
+
+    Args:
+        failure: its kind.
+        program: a pattern found in the case's text.
+        said: a pattern at the beginning of what happened.
+        reason: why it is meant.
+    """
+
+    failure: str
+    program: str
+    said: str
+    reason: str
+
+
+DEVIATIONS = (
+    Deviation(
+        SILENT,
+        r"b = (torch\._neg_view\(-b\)|torch\.stack\(\[b, b\], 1\)\[:, 0\])",
+        r"torch: RuntimeError: (narrow|start|shape|invalid shape|'lengths'|Length|split)",
+        "torch reads batch_sizes as if they were contiguous and not negated; ours reads their values, which are right",
+    ),
+    Deviation(
+        SILENT,
+        r"out = |out, ",
+        r"torch: RuntimeError: .*modified by an inplace operation|torch: RuntimeError: .* is a view and its base",
+        "what torch needs for its backward pass and ours does not, or has copied, may be changed: gradients are right",
+    ),
+    Deviation(
+        SILENT,
+        r"float16|half|double|float",
+        r"torch: RuntimeError: (could not create a primitive|get_mkldnn_dtype)",
+        "torch hands its LSTM to a library that does not have this type on this processor; ours does not",
+    ),
+    Deviation(
+        SILENT,
+        r"func\.|jvp|jacobian|is_grads_batched|forward_ad|compiled|make_fx",
+        r"torch: .*(Batching rule not implemented|NotImplementedError|doesn't match the broadcast shape"
+        r"|Trying to use forward AD with .* that does not support it)",
+        "torch has not implemented a transformation of its own recurrence; ours is made of operators that have it",
+    ),
+    Deviation(
+        SILENT,
+        r"to_sparse",
+        r"torch: RuntimeError: (addmm_sparse_dense|add\(sparse, dense\)|expand is unsupported)",
+        "torch has no operator for a sparse matrix on that side; ours has it on the other, and numbers are right",
+    ),
+    Deviation(
+        SILENT,
+        r"set_at.*stats\.running_.*Parameter\(",
+        r"reference: RuntimeError: The function 'native_batch_norm' is not differentiable",
+        "one of torch's operators cannot be told that stored statistics want gradients; ours give them none",
+    ),
+    Deviation(
+        SILENT,
+        r"swap_tensors|copy\.copy|deepcopy|pickle",
+        r"torch: RuntimeError: (Cannot swap t1|Serialization of parametrized modules)",
+        "torch's modules hold weak references to weights and are not pickled with parametrizations; ours work",
+    ),
+    Deviation(
+        CRASH,
+        r"out = [\s\S]*\.data = ",
+        r".*; (reference|torch) ends likewise",
+        "another tensor was put under a graph behind autograd's back: torch's own operators read it by its old shape",
+    ),
+)
+
+
+def reason_for(failure: str, program: str, said: str) -> str:
+    """Why a failure is none; "" if it is one."""
+    for deviation in DEVIATIONS:
+        if (
+            deviation.failure == failure
+            and re.search(deviation.program, program)
+            and re.match(deviation.said, said, re.DOTALL)
+        ):
+            return deviation.reason
+    return ""
