@@ -134,6 +134,7 @@ _SCHEMA = (
 
 @torch.library.custom_op("rnnnorm::run", mutates_args=(), schema=f"({_SCHEMA}) -> Tensor[]")
 def run_network(*arguments: Any) -> Tensors:
+    """Output, last states, moved buffers (none in evaluation) and the ticket; arguments as in `_Call`."""
     call = _Call(*arguments)
     kept, buffers = call.compute()
     ticket = np.zeros(1, np.int64)
