@@ -44,12 +44,12 @@ HERE = Path(__file__).parent
 _lock = threading.Lock()
 
 
-class UnresolvedError(UnavailableError):
+class CompilerError(UnavailableError):
+    """What a compiler refuses, or what it made does not load; without OpenMP it may."""
+
+
+class UnresolvedError(CompilerError):
     """A library needs functions that nobody has loaded, such as those of another OpenMP runtime than torch's."""
-
-
-class HangingError(UnavailableError):
-    """A compiler does not end."""
 
 
 def library() -> ctypes.CDLL | None:
@@ -63,9 +63,7 @@ def _library() -> ctypes.CDLL | None:
     try:
         try:
             return _loaded(OPENMP)
-        except HangingError:
-            raise
-        except UnavailableError:  # a compiler without OpenMP, or with a runtime other than torch's
+        except CompilerError:  # a compiler without OpenMP, or with a runtime other than torch's
             return _loaded(())
     except UnavailableError as error:
         warnings.warn(f"rnnnorm runs without its compiled scan, correctly but slower: {error}", stacklevel=2)
@@ -151,11 +149,11 @@ def _run(command: list[str], patience: float) -> str:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise HangingError(f"{command[0]} did not finish within {patience:g} s") from error
+                raise UnavailableError(f"{command[0]} did not finish within {patience:g} s") from error
             raise
     if process.returncode:
         lines = err.strip().splitlines()
-        raise UnavailableError(f"{command[0]} failed: {lines[0] if lines else 'no message'}")
+        raise CompilerError(f"{command[0]} failed: {lines[0] if lines else 'no message'}")
     return str(out)
 
 
@@ -172,12 +170,12 @@ def _load(path: Path) -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
-        kind = UnresolvedError if "symbol" in str(error) else UnavailableError
+        kind = UnresolvedError if "symbol" in str(error) else CompilerError
         raise kind(f"the compiled scan does not load: {error}") from error
     try:
         return _declared(loaded)
     except AttributeError as error:
-        raise UnavailableError(f"the compiled scan is none: {error}") from error
+        raise CompilerError(f"the compiled scan is none: {error}") from error
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
@@ -185,7 +183,7 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.rnnnorm_problem_size.restype = ctypes.c_long
     size = loaded.rnnnorm_problem_size()
     if size != ctypes.sizeof(Problem):
-        raise UnavailableError(f"the compiled scan expects {size} bytes of arguments, not {ctypes.sizeof(Problem)}")
+        raise CompilerError(f"the compiled scan expects {size} bytes of arguments, not {ctypes.sizeof(Problem)}")
     loaded.rnnnorm_padding.argtypes = [ctypes.c_long, ctypes.c_int]
     loaded.rnnnorm_padding.restype = ctypes.c_long
     for direction in ("forward", "backward"):
