@@ -116,7 +116,8 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     """
     T, B = known(input.shape[:2])
     with apart():
-        batch_sizes, order, inverse, cells = _layout(torch.as_tensor(lengths), T, B)
+        lengths = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
+        batch_sizes, order, inverse, cells = _layout(lengths, T, B)
     cells, order, inverse = (shown(numbers).to(input.device) for numbers in (cells, order, inverse))
     # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
     rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..equations import QUIET, Layer
+from ..ragged import InputError
 
 
 def scan_reference(
@@ -30,7 +31,15 @@ def scan_reference(
 
     Returns:
         Output rows (N, H or proj_size), and the states of each sequence after its own last step.
+
+    Raises:
+        InputError: weights without values, on the meta device, for rows that have some: torch computes garbage.
     """
+    if not data.is_meta and any(w.is_meta for w in (*layer.weights[:2], *layer.weights.biases)):
+        raise InputError(
+            f"the weights are on the meta device, but the input is on {data.device}: "
+            f"make them by to_empty(device=...) and reset_parameters() or load_state_dict(...)"
+        )
     sizes: list[int] = batch_sizes.tolist()
     layer.norms.reset_sequence()
     gates = layer.gates_x(data, sizes)

@@ -19,10 +19,14 @@ class Buffers:
 
     All of them together are never more than twice what was lent at the same time at some moment of the last `patience`
     loans, so that a step finds its blocks of different sizes again, and one big batch is not remembered for ever.
+
+    Args:
+        patience: loans after which a peak is forgotten.
+        exact: lend nothing but fresh blocks of the very size, so that a sanitizer sees who writes behind their end.
     """
 
-    def __init__(self, patience: int = 256) -> None:
-        self.patience = patience
+    def __init__(self, patience: int = 256, exact: bool = False) -> None:
+        self.patience, self.exact = patience, exact
         self._lock = threading.Lock()
         self._idle: list[Block] = []
         self._returned: deque[Block] = deque()  # filled by finalizers, which may run anywhere, so without the lock
@@ -30,6 +34,8 @@ class Buffers:
 
     def borrow(self, count: int) -> Block:
         """At least `count` bytes, aligned, of any content; they come back when the array is garbage."""
+        if self.exact:
+            return np.empty(count, np.uint8)
         size = _rounded(count)
         with self._lock:
             self._take_back()

@@ -16,11 +16,11 @@ from ...ragged import check_sizes
 from ..checks import address
 from ..plan import Place, Plan
 from .buffers import ALIGNMENT, Block, Buffers
-from .library import library
+from .library import library, sanitizes
 from .problem import COLUMN, ROW, PlaceFields, Problem
 
 DTYPES = {torch.float32: ("f32", 4), torch.float64: ("f64", 8)}
-BUFFERS = Buffers()
+BUFFERS = Buffers(exact=sanitizes())
 _forked = False
 
 
