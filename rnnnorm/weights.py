@@ -79,7 +79,10 @@ class RecurrentWeights(nn.Module):
 
     def initialize(self, suffix: str) -> None:
         """Draw this layer's weights; see `initial_weights`."""
-        shapes = self._shapes(getattr(self, "weight_ih" + suffix).shape[1], pair=True)
+        W_ih = getattr(self, "weight_ih" + suffix)
+        if W_ih.is_meta:  # no numbers to draw, and none taken from the random stream
+            return
+        shapes = self._shapes(W_ih.shape[1], pair=True)
         init, max_steps = self._arguments["init"], self._arguments["max_steps"]
         self.assign_torch(suffix, initial_weights(shapes, self.hidden_size, init, self.cell, max_steps))
 
@@ -171,7 +174,8 @@ class RecurrentWeights(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, and every option that differs from its default, as the constructor takes them."""
         changed = []
-        for name, parameter in inspect.signature(self._own_class).parameters.items():
+        parameters = inspect.signature(self._own_class).parameters
+        for name, parameter in sorted(parameters.items(), key=lambda item: item[0] != "proj_size"):  # torch's order
             value = getattr(self, name, self._arguments[name])
             if name not in ("input_size", "hidden_size", "device", "dtype", "norm") and value != parameter.default:
                 changed.append(f"{name}={value!r}")
