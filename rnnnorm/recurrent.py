@@ -138,9 +138,12 @@ class Recurrent(TorchInterface, Generic[State]):
 
     def _nothing(self, input: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """What comes out for no sequences, (T, 0, ·): no numbers, but gradients of zeros for all that takes part."""
-        if input.shape[-1] != self.input_size or (lengths is not None and tuple(lengths.shape) != (0,)):
-            shapes = f"input {tuple(input.shape)}" + ("" if lengths is None else f" and lengths {tuple(lengths.shape)}")
-            raise InputError(f"expected {self.input_size} features, and no lengths for no sequences; got {shapes}")
+        given = (0,) if lengths is None else tuple(torch.as_tensor(lengths).shape)
+        if input.shape[-1] != self.input_size or given != (0,):
+            raise InputError(
+                f"expected {self.input_size} features, and no lengths for no sequences; "
+                f"got input of shape {tuple(input.shape)} and lengths of shape {given}"
+            )
         packed = pack_dense(input.transpose(0, 1) if self.batch_first else input)
         states = self._initial_states(hx, packed, unbatched=False)
         if processes() > 1 and any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in self.modules()):

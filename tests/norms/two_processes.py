@@ -135,7 +135,11 @@ def compare(case: Case, rank: int) -> Errors:
         x, lengths = batch(case)
         net.zero_grad()
         whole.zero_grad()
-        own = x[: int(lengths[mine].max()) if len(lengths[mine]) else len(x), mine].clone().requires_grad_(case["loss"] != "none")
+        own = (
+            x[: int(lengths[mine].max()) if len(lengths[mine]) else len(x), mine]
+            .clone()
+            .requires_grad_(case["loss"] != "none")
+        )
         x.requires_grad_(case["loss"] != "none")
         results = run(net, own, lengths[mine], case)
         if not case["exact"]:
