@@ -54,3 +54,22 @@ def noise_of(cell: Cell, a: Mapping[str, Any]) -> Noise:
 def _check_probability(name: str, value: Any) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a probability between 0 and 1, got {value!r}")
+
+
+class OptionTypeError(ValueError, TypeError):
+    """An option of the wrong type; a TypeError, as torch raises, and a ValueError like other refusals of options."""
+
+
+def check_types(a: Mapping[str, Any]) -> None:
+    """Raise OptionTypeError for arguments that torch's constructors have, too, if they are of the wrong type."""
+    for name in ("input_size", "hidden_size", "num_layers", "proj_size"):
+        value = a.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool):
+            least = 0 if name == "proj_size" else 1
+            raise OptionTypeError(f"{name} must be an integer of at least {least}, got {value!r}")
+    for name in ("bias", "batch_first"):
+        if not isinstance(a.get(name, True), bool):
+            raise OptionTypeError(f"{name} must be True or False, got {a[name]!r}")
+    dropout = a.get("dropout", 0.0)
+    if not isinstance(dropout, int | float) or isinstance(dropout, bool):
+        raise OptionTypeError(f"dropout must be a probability between 0 and 1, got {dropout!r}")

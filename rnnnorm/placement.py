@@ -105,6 +105,11 @@ class Norm:
                 uses[p] = replace(uses[p], options={**uses[p].options, option: value})
         return Norm(**uses, carried=carried, name=name or self.name)
 
+    def written(self) -> str:
+        """The expression that builds it: `Norm(input='ln', cell='bn:gain=0.1')`."""
+        parts = [f"{place}={str(use)!r}" for place, use in self.places.items()]
+        return f"Norm({', '.join(parts + ['carried=True'] * self.carried)})"
+
     def __str__(self) -> str:
         parts = [f"{place}={use}" for place, use in self.places.items()] + (["carried"] if self.carried else [])
         return ", ".join(parts) or "none"

@@ -58,13 +58,13 @@ class RecurrentStack(Recordable, RecurrentWeights):
                 self.create_weights(suffix, self.input_size if layer == 0 else self.output_size)
                 norms = cell.build_norms(self.norm, self.hidden_size, a["max_steps"], **keys)
                 check_backend(self.backend, cell, norms, self.noise)
-                self.add_module("norms" + suffix, norms if norms.any() else None)
+                setattr(self, "norms" + suffix, norms if norms.any() else None)
         between = self.norm.places.get("between")
         if between is not None and self.num_layers == 1:
             warnings.warn("a norm between layers does nothing with num_layers=1", stacklevel=4)
         for layer in range(self.num_layers - 1):
             module = between.build(self.output_size, bias=True, max_steps=a["max_steps"], **keys) if between else None
-            self.register_module(f"between_l{layer}", module)
+            setattr(self, f"between_l{layer}", module)
         self._skipping: list[int] = []
         if self.residual != "none":
             self._skipping = skipping_layers(self.input_size, self.output_size, self.num_layers)

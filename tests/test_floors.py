@@ -17,6 +17,7 @@ FLOORS = [
     ["weights", "options", "scan"],
     ["wavefront"],
     ["cell", "stack"],
+    ["torch_interface"],
     ["recurrent"],
     ["lstm", "gru", "rnn"],
     ["catalogue"],

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from .base import Normalizer, WeightNormalizer, at_least_float32
-from .weight import RowLengths
+from .weight import RowLengths, reparametrize
 
 
 def gaussian_moments(f: Callable[[Tensor], Tensor], mean: float, std: float) -> tuple[float, float]:
@@ -67,23 +66,16 @@ class _UnitRows(RowLengths):
         return torch.full_like(lengths, self.gamma), W / lengths
 
 
-def _register(module: nn.Module, weight: str, gamma: float) -> None:
-    weight_norm(module, weight, dim=0)
-    parametrizations: Any = module.parametrizations
-    parametrizations[weight][0] = _UnitRows(gamma)
-    setattr(module, weight, parametrizations[weight].original1.detach().clone())
-
-
 class NormPropInput(WeightNormalizer):
     """Normalization propagation at W_ih: W_ih = γ_x v / ‖v‖, unit rows times a learned γ_x (4H,).
 
     See `NormPropCell` for the whole method. It is weight normalization that starts at γ_x instead of at the length of
-    each drawn row, and with v of unit rows, as the paper has them; the rest of torch's parametrization stays as it is.
-    The paper rescales v to unit rows throughout training; here v is not edited, its length may grow as with weight
-    normalization, which changes the effective learning rate and not the model. A weight that is drawn, assigned or
-    taken over from `torch.nn.LSTM` gives its directions only: the composed weight is another one than with other norms.
-    With a single input feature only the sign of each weight is left. v is (outputs, inputs) = (4H, I), γ_x (4H,), both
-    shared over time. One row is an ordinary case; nothing is stored.
+    each drawn row, and with v of unit rows, as the paper has them. The paper rescales v to unit rows throughout
+    training; here v is not edited, its length may grow as with weight normalization, which changes the effective
+    learning rate and not the model. A weight that is drawn, assigned or taken over from `torch.nn.LSTM` gives its
+    directions only: the composed weight is another one than with other norms. With a single input feature only the sign
+    of each weight is left. v is (outputs, inputs) = (4H, I), γ_x (4H,), both shared over time. One row is an ordinary
+    case; nothing is stored.
 
     Args:
         gamma_x: initial γ_x; 2 for character-level Penn Treebank, 0.5 for DRAW.
@@ -106,7 +98,7 @@ class NormPropInput(WeightNormalizer):
 
     def register(self, module: nn.Module, weight: str) -> None:
         """Reparametrize `module.<weight>` as γ_x v / ‖v‖, row by row."""
-        _register(module, weight, self.gamma_x)
+        reparametrize(module, weight, _UnitRows(self.gamma_x))
 
     def forbids(self, place: str) -> str | None:
         """It is the part of the method that belongs to W_ih."""
@@ -142,7 +134,7 @@ class NormPropHidden(WeightNormalizer):
 
     def register(self, module: nn.Module, weight: str) -> None:
         """Reparametrize `module.<weight>` as γ_h v / ‖v‖, row by row."""
-        _register(module, weight, self.gamma_h)
+        reparametrize(module, weight, _UnitRows(self.gamma_h))
 
     def forbids(self, place: str) -> str | None:
         """It is the part of the method that belongs to W_hh."""

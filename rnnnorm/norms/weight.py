@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils import parametrize
 
 from .base import WeightNormalizer
 
@@ -14,9 +14,10 @@ from .base import WeightNormalizer
 class WeightNorm(WeightNormalizer):
     """Weight normalization: W = g · v / ‖v‖, one length g per output row of W (4H, I) or (4H, H).
 
-    It is `torch.nn.utils.parametrizations.weight_norm` on `weight_ih` and `weight_hh`: the composed weight equals the
-    plain one at the start (g = ‖v‖), and gradient descent then moves length and direction separately. It does not look
-    at activations, so there are no statistics, no dependence on time or batch, and one row is an ordinary case.
+    It is `torch.nn.utils.parametrizations.weight_norm`, with its names, on `weight_ih` and `weight_hh`: the composed
+    weight equals the plain one at the start (g = ‖v‖), and gradient descent then moves length and direction separately.
+    It does not look at activations, so there are no statistics, no dependence on time or batch, and one row is an
+    ordinary case.
 
     Args:
         init: "norm" keeps the initial weights (g = ‖v‖); "data" sets g = 1/σ and b = -μ/σ from the first batch
@@ -36,16 +37,35 @@ class WeightNorm(WeightNormalizer):
 
     def register(self, module: nn.Module, weight: str) -> None:
         """Reparametrize `module.<weight>` as g · v / ‖v‖, row by row."""
-        weight_norm(module, weight, dim=0)
-        parametrizations: Any = module.parametrizations
-        parametrizations[weight][0] = RowLengths()
+        reparametrize(module, weight, RowLengths())
+
+
+def reparametrize(module: nn.Module, weight: str, by: nn.Module) -> None:
+    """Let `by` compose `module.<weight>` from two parameters; those that older code has saved as `<weight>_g` and
+    `<weight>_v` can be loaded.
+    """
+    parametrize.register_parametrization(module, weight, by, unsafe=True)
+    module.register_load_state_dict_pre_hook(_OldNames(weight))  # type: ignore[no-untyped-call]
+
+
+class _OldNames:
+    """Renames what `torch.nn.utils.weight_norm` has saved; unlike the hook of torch's parametrization, it pickles."""
+
+    def __init__(self, weight: str) -> None:
+        self.weight = weight
+
+    def __call__(self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+        for old, new in (("_g", "original0"), ("_v", "original1")):
+            if prefix + self.weight + old in state_dict:
+                renamed = f"{prefix}parametrizations.{self.weight}.{new}"
+                state_dict[renamed] = state_dict.pop(prefix + self.weight + old)
 
 
 class RowLengths(nn.Module):
     """W = g · v / ‖v‖ from ATen's differentiable norm, in the place of torch's fused one.
 
     The backward pass of the fused `torch._weight_norm` takes ‖v‖ for a constant, so that its second derivatives are
-    wrong (torch 2.13; first derivatives agree). The rest of torch's parametrization stays as it is.
+    wrong (torch 2.13; first derivatives agree).
     """
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ def scan_reference(
     layer.norms.reset_sequence()
     gates = layer.gates_x(data, sizes)
     absent = layer.norms.agreed_steps(len(sizes)) - len(sizes)
-    if absent:
-        sizes += [0] * absent
+    sizes += [0] * absent
+    if not sizes[-1]:
         without_rows = replace(layer, norms=layer.norms.synchronized(), noise=QUIET)
     outputs: list[Tensor] = []
     finished: list[tuple[Tensor, ...]] = []
