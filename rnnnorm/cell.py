@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from .equations import Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from .padded import check_statistics
 from .placement import Norm
+from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import RecurrentWeights
 
 State = TypeVar("State")
@@ -42,7 +44,7 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
         self.initialize("")
         self.reset_norms()
 
-    def forward(self, input: Tensor, hx: State | None = None, *, step: int | None = None) -> State:
+    def forward(self, input: Tensor, hx: State | None = None, step: int | None = None) -> State:
         """One step: returns the new state, (h, c) of an LSTM and h otherwise.
 
         Args:
@@ -53,6 +55,13 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
         Raises:
             ValueError: a shape that does not fit, or no step where one is needed.
         """
+        if not by_plain_operators():
+            return self._step(input, hx, step)
+        check_statistics(self)
+        with sizes_are_fixed():
+            return self._step(input, hx, step)
+
+    def _step(self, input: Tensor, hx: State | None, step: int | None) -> State:
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             raise ValueError(
                 f"expected input (batch, {self.input_size}) or ({self.input_size},), got {tuple(input.shape)}"

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from . import padded
 from .borders import enter, enter_states, leave, leave_states
 from .data_dependent import initialize_weight_norm, wants_data
 from .placement import Norm
 from .ragged import Packed
 from .stack import RecurrentStack
+from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import NAMES, PEEPHOLES
 
 State = TypeVar("State")
@@ -85,20 +87,22 @@ class Recurrent(RecurrentStack, Generic[State]):
 
     @overload
     def forward(
-        self, input: Tensor, hx: State | None = None, *, lengths: Tensor | None = None
+        self, input: Tensor, hx: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]: ...
 
     @overload
     def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[PackedSequence, State]: ...
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: State | None = None, *, lengths: Tensor | None = None
+        self, input: Tensor | PackedSequence, hx: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, State]:
         """Run all layers; see the class for shapes."""
         if self.training and self.needs_data:
             raise RuntimeError(
                 f"norm {self.norm.name!r} starts from data: call initialize_from_data(first_batch) before training"
             )
+        if by_plain_operators():
+            return self._unrolled(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if hx is None:
@@ -109,6 +113,22 @@ class Recurrent(RecurrentStack, Generic[State]):
         data, last = self.run(packed.data, packed.batch_sizes, states)
         output = leave(input, lengths, packed, data, self.batch_first)
         return output, self._as_state(leave_states(last, packed, unbatched))
+
+    def _unrolled(
+        self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """The same by plain operators, for a graph that is being recorded."""
+        rows, grid, order = padded.enter(input, lengths, self.input_size, self.batch_first)
+        unbatched = isinstance(input, Tensor) and input.dim() == 2
+        with sizes_are_fixed():
+            if hx is None:
+                states = self._omitted_states(order)
+            else:
+                given = self._as_tuple(hx)
+                states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, order, unbatched)
+            rows, last = padded.run(self, rows, grid, states)
+        output = padded.leave(input, rows, grid, self.batch_first)
+        return output, self._as_state(leave_states(last, order, unbatched))
 
     def _omitted_states(self, packed: Packed) -> tuple[Tensor, ...]:
         """The states where the caller gives none, (layers·directions, B, ·)."""

@@ -14,13 +14,14 @@ from .equations import Cell, LayerWeights
 from .initialization import check_init, initial_weights
 from .norms import Normalizer, StepStatistics
 from .table import parse_norm
+from .tracing import Unscriptable
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 """Torch's names, in torch's order."""
 PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 
 
-class RecurrentWeights(nn.Module):
+class RecurrentWeights(Unscriptable, nn.Module):
     """Owns `weight_ih…`, `weight_hh…`, `bias_ih…`, `bias_hh…`, `weight_hr…` of any number of layers and directions.
 
     Without any normalizer the names, shapes and initial values are those of torch. With one, b is a single vector,

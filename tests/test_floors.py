@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnnorm"
 FLOORS = [
     ["_version"],
-    ["ragged"],
+    ["ragged", "tracing"],
     ["norms", "opaque", "initialization", "residual"],
-    ["placement", "borders"],
+    ["placement", "borders", "padded"],
     ["table", "equations", "data_dependent", "batch_norm"],
     ["weights", "options", "scan"],
     ["wavefront"],

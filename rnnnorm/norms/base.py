@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..tracing import by_plain_operators
 from .fusible import Fusible
 
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
@@ -167,3 +168,11 @@ def options_of(cls: type[Normalizer] | type[WeightNormalizer]) -> dict[str, insp
 def at_least_float32(x: Tensor) -> Tensor:
     """Half-precision rows as float32, since moments of 16-bit numbers lose most of their digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def rms_norm(x: Tensor, eps: float, gain: Tensor | None = None) -> Tensor:
+    """Root mean square normalization g ⊙ x / √(mean(x²) + ε) over the last dimension; ONNX knows no operator for it."""
+    if by_plain_operators():
+        y = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+        return y if gain is None else y * gain
+    return F.rms_norm(x, x.shape[-1:], gain, eps)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Normalizer, at_least_float32
+from .base import Normalizer, at_least_float32, rms_norm
 from .buffers import in_backward
 from .state import FirstPass, State
 from .statistics import StepStatistics
@@ -122,7 +122,7 @@ class OnlineNorm(Normalizer):
             y = F.batch_norm(rows, None, None, None, None, True, 0.0, self.eps)
         else:
             mean, var = (moment.to(rows.dtype) for moment in stats.recall(0))
-            y = F.batch_norm(rows, mean, var, None, None, False, 0.0, self.eps)
+            y = (rows - mean) * torch.rsqrt(var + self.eps)
         y = y * self.gain.to(rows.dtype)
         y = y if self.bias is None else y + self.bias.to(rows.dtype)
         return self._guarded(y).to(x.dtype)
@@ -139,8 +139,7 @@ class OnlineNorm(Normalizer):
 
     def _guarded(self, y: Tensor) -> Tensor:
         if self.guard == "scaling":
-            grouped = y.reshape(y.shape[0], self.groups, -1)
-            return F.rms_norm(grouped, grouped.shape[-1:], eps=self.eps).view_as(y)
+            return rms_norm(torch.unflatten(y, 1, (self.groups, -1)), self.eps).flatten(1)
         return y.clamp(-self.clamp, self.clamp) if self.guard == "clamp" else y
 
     def extra_repr(self) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Normalizer, at_least_float32
+from .base import Normalizer, at_least_float32, rms_norm
 from .fusible import Fusible, RowStatistics
 
 
@@ -44,7 +43,7 @@ class RMSNorm(Normalizer):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize each row of x (…, F) by itself; `t` does not matter."""
         rows = at_least_float32(x)
-        return F.rms_norm(rows, (self.num_features,), self.gain.to(rows.dtype), self.eps).to(x.dtype)
+        return rms_norm(rows, self.eps, self.gain.to(rows.dtype)).to(x.dtype)
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
         """All N rows at once: rows do not see each other."""

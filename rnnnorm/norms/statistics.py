@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from ..tracing import by_plain_operators
 from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
 
@@ -119,13 +120,25 @@ class StepStatistics(StatisticBuffers):
     def recall_steps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The same for the steps start … stop - 1, (stop - start, F) each."""
         mean, var, rows, enough = self._stored()
+        slots = [-1 if slot is None else slot for slot in map(self.slot, range(start, stop))]
+        if by_plain_operators():
+            return self._recall_in_graph(mean, var, rows >= enough, slots)
         filled = self._last_filled(rows, enough)
-        index = [filled[-1 if slot is None else slot] for slot in map(self.slot, range(start, stop))]
+        index = [filled[slot] for slot in slots]
         # Copies: what backward reads must not change when a later batch moves the running averages.
         recalled = var[index]
         if self.running_still is not None and var is self.running_var:
             recalled.masked_fill_(self.running_still[index] > 0.5, math.inf)
         return mean[index], recalled
+
+    def _recall_in_graph(self, mean: Tensor, var: Tensor, known: Tensor, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What `recall_steps` returns, where which slots are known is no constant of the graph but computed in it."""
+        last = torch.where(known, torch.arange(known.shape[0], device=known.device), 0)
+        index = torch.cat([(last if slot == -1 else last[: slot + 1]).amax(0, keepdim=True) for slot in slots])
+        recalled = var.index_select(0, index)
+        if self.running_still is not None and var is self.running_var:
+            recalled = torch.where(self.running_still.index_select(0, index) > 0.5, math.inf, recalled)
+        return mean.index_select(0, index), recalled
 
     def _stored(self) -> tuple[Tensor, Tensor, Tensor, int]:
         """Mean, variance and rows of all slots in use now, and the rows that make a slot known."""
