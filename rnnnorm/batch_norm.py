@@ -116,7 +116,7 @@ class RaggedBatchNorm(Recordable, Unscriptable, nn.Module):
         """Normalize sequences; see the class for shapes."""
         if by_plain_operators():
             rows, grid, _ = padded.enter(input, lengths, self.num_features, self.batch_first)
-            padded.check_statistics(self, ragged=grid.active is not None)
+            padded.check_normalizers(self, grid)
             return padded.leave(input, padded.normalize(self.norm, rows, grid), grid, self.batch_first)
         packed = enter(input, lengths, self.num_features, self.batch_first)
         self.recorded(packed.data, packed.batch_sizes)

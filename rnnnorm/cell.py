@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .equations import Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
-from .padded import check_statistics
+from .padded import check_normalizers
 from .placement import Norm
 from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import RecurrentWeights
@@ -57,7 +57,7 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
         """
         if not by_plain_operators():
             return self._step(input, hx, step)
-        check_statistics(self)
+        check_normalizers(self)
         with sizes_are_fixed():
             return self._step(input, hx, step)
 

@@ -1,4 +1,4 @@
-"""Networks unrolled over padded sequences by plain operators, for `torch.jit.trace` and `torch.onnx.export`.
+"""Padded sequences as graphs of plain operators know them, for `torch.jit.trace` and `torch.onnx.export`.
 
 Packed rows cannot be had there: how many there are at a step depends on the lengths, which are numbers only when the
 graph runs. So all B sequences take all T steps, and those that have ended keep their states. That is the same function
@@ -8,10 +8,9 @@ padding, and are refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -19,16 +18,12 @@ from .norms import Normalizer, StepStatistics
 from .ragged import Packed
 from .tracing import sizes_are_fixed
 
-if TYPE_CHECKING:
-    from .equations import Layer
-    from .stack import RecurrentStack
-
 
 class Grid(NamedTuple):
     """The T·B cells of a padded batch, those of a step together.
 
     Args:
-        steps: T.
+        steps: T, which a graph of `torch.export` may leave open.
         batch: B, which a graph may leave open.
         lengths: (B,), or None where all sequences have T steps.
         active: (T, B, 1), whether a cell is inside its sequence; None likewise.
@@ -41,6 +36,11 @@ class Grid(NamedTuple):
     lengths: Tensor | None = None
     active: Tensor | None = None
     mirror: Tensor | None = None
+
+    @property
+    def endless(self) -> bool:
+        """Whether the graph leaves T open."""
+        return isinstance(self.steps, torch.SymInt)
 
     def by_step(self, rows: Tensor) -> Tensor:
         """(T·B, F) → (T, B, F)."""
@@ -81,7 +81,8 @@ def enter(
             cells = input.unsqueeze(1)
         else:
             cells = input.transpose(0, 1) if batch_first else input
-        steps, batch = int(cells.shape[0]), cells.shape[1]
+        steps: Any = cells.shape[0]
+        steps, batch = int(steps) if isinstance(steps, Tensor) else steps, cells.shape[1]  # a tensor in a trace
         grid = Grid(steps, batch) if lengths is None else _ragged(steps, batch, lengths, input.device)
     rows = grid.without_padding(cells.flatten(0, 1))  # what stands there may be NaN, and would go into gradients
     return rows, grid, Packed(rows, torch.empty(0), batch=batch)
@@ -133,13 +134,18 @@ def leave(input: Tensor | PackedSequence, rows: Tensor, grid: Grid, batch_first:
 
 def normalize(norm: Normalizer, rows: Tensor, grid: Grid, W: Tensor | None = None) -> Tensor:
     """N(x), or N(W x), of all cells (T·B, F): at once where the number of a step does not matter, otherwise by step."""
+
+    def normalized(x: Tensor, t: Any) -> Tensor:
+        return norm(x, t) if W is None else norm.linear(x, W, t)
+
     if getattr(norm, "scope", "") == "sequence" or not (norm.per_step or _own_moments(norm)):
-        return norm(rows) if W is None else norm.linear(rows, W)
+        return normalized(rows, 0)
+    if grid.endless:
+        return normalized(grid.by_step(rows), torch.arange(grid.steps, device=rows.device).unsqueeze(1)).flatten(0, 1)
     norm.reset_sequence()
-    steps = enumerate(grid.by_step(rows).unbind())
-    normalized = [norm(x, t) if W is None else norm.linear(x, W, t) for t, x in steps]
+    steps = [normalized(x, t) for t, x in enumerate(grid.by_step(rows).unbind())]
     norm.reset_sequence()
-    return torch.cat(normalized)
+    return torch.cat(steps)
 
 
 def _own_moments(norm: Normalizer) -> bool:
@@ -147,69 +153,21 @@ def _own_moments(norm: Normalizer) -> bool:
     return isinstance(stats, StepStatistics) and stats.source == "batch"
 
 
-def check_statistics(module: nn.Module, ragged: bool = False) -> None:
-    """Raise RuntimeError if a normalizer would move statistics, or take them over the rows of a ragged batch."""
+def check_normalizers(module: nn.Module, grid: Grid | None = None) -> None:
+    """Raise RuntimeError if a normalizer inside does what a graph cannot: it says which, and what to do instead."""
     for norm in module.modules():
-        if not isinstance(norm, Normalizer) or not isinstance(getattr(norm, "stats", None), StepStatistics):
+        if not isinstance(norm, Normalizer):
             continue
-        if norm.training and not getattr(norm, "frozen", False):
+        name, stats = type(norm).__name__, getattr(norm, "stats", None)
+        stats = stats if isinstance(stats, StepStatistics) else None
+        if stats is not None and norm.training and not getattr(norm, "frozen", False):
+            raise RuntimeError(f"a traced or exported graph cannot move statistics ({name}): call model.eval() first")
+        if grid is None:
+            continue
+        if _own_moments(norm) and (grid.active is not None or grid.endless):
             raise RuntimeError(
-                f"a traced or exported graph cannot move statistics ({type(norm).__name__}): call model.eval() first"
+                f"a traced or exported graph cannot take the moments of ragged batches or of an open number of steps "
+                f'({name}): use rnnnorm.statistics(model, "running") or "population"'
             )
-        if ragged and _own_moments(norm):
-            raise RuntimeError(
-                f"a traced or exported graph cannot take the moments of ragged batches ({type(norm).__name__}): "
-                'use rnnnorm.statistics(model, "running") or "population"'
-            )
-
-
-def run(
-    stack: RecurrentStack, rows: Tensor, grid: Grid, states: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """All layers over the cells (T·B, F) of a padded batch: what `RecurrentStack.run` does over packed rows.
-
-    Returns:
-        Output cells (T·B, output_size), with anything in the padding, and the states after each sequence's last step.
-    """
-    check_statistics(stack, ragged=grid.active is not None)
-    D = stack.num_directions
-    each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
-    last: list[tuple[Tensor, ...]] = []
-    for layer in range(stack.num_layers):
-        seen, outputs = _drop_per_sequence(stack, rows, grid), []
-        for direction, suffix in enumerate(stack.suffixes(layer)):
-            begin = each[layer * D + direction]
-            ready, turned = stack.ready_layer(suffix, begin[0]), grid.turned(seen) if direction else seen
-            output, ended = _direction(ready, turned, grid, begin)
-            outputs.append(grid.turned(output) if direction else output)
-            last.append(ended)
-        output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
-        rows = stack.leave_layer(rows, output, [], layer, normalize=lambda norm, x: normalize(norm, x, grid))
-    stack.ran = "reference"
-    return _drop_per_sequence(stack, rows, grid), tuple(torch.stack(parts) for parts in zip(*last, strict=True))
-
-
-def _direction(layer: Layer, rows: Tensor, grid: Grid, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-    norm, bias = layer.norms.input, layer.split[0]
-    W = layer.weights.W_ih
-    gates = F.linear(rows, W) if norm is None else normalize(norm, rows, grid, W)
-    gates = gates if bias is None or layer.norms.joint is not None else gates + bias
-    layer.norms.reset_sequence()
-    outputs = []
-    for t, gates_x in enumerate(grid.by_step(gates).unbind()):
-        new = layer.step(gates_x, states, t)
-        if grid.active is not None:
-            going_on = grid.active[t]
-            new = tuple(torch.where(going_on, after, before) for after, before in zip(new, states, strict=True))
-        states = new
-        outputs.append(states[0])
-    layer.norms.reset_sequence()
-    return torch.cat(outputs), states
-
-
-def _drop_per_sequence(stack: RecurrentStack, rows: Tensor, grid: Grid) -> Tensor:
-    """Dropout with one mask per sequence, the same at all its steps."""
-    if not (stack.variational_dropout and stack.training):
-        return rows
-    cells = grid.by_step(rows)
-    return (cells * F.dropout(torch.ones_like(cells[0]), stack.variational_dropout)).flatten(0, 1)
+        if grid.endless and norm.per_step and (stats is None or stats.tail == "error"):
+            raise RuntimeError(f"{name} must know the number of steps, {norm}: export it without a dynamic one")

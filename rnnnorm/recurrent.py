@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import padded
+from . import padded, unrolled
 from .borders import enter, enter_states, leave, leave_states
 from .data_dependent import initialize_weight_norm, wants_data
 from .placement import Norm
@@ -126,7 +126,7 @@ class Recurrent(RecurrentStack, Generic[State]):
             else:
                 given = self._as_tuple(hx)
                 states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, order, unbatched)
-            rows, last = padded.run(self, rows, grid, states)
+            rows, last = unrolled.run(self, rows, grid, states)
         output = padded.leave(input, rows, grid, self.batch_first)
         return output, self._as_state(leave_states(last, order, unbatched))
 

@@ -16,9 +16,13 @@ def by_plain_operators() -> bool:
     There a network is unrolled over its padded input: no compiled scan, no operator of our own, no number that is read
     out of a tensor, since it would be a constant of the graph.
     """
-    return torch._C._get_tracing_state() is not None or (
-        torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export()
-    )
+    if torch._C._get_tracing_state() is not None:
+        return True
+    return torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export()
+
+
+# ONNX's exporter tries a second time by way of Dynamo, which would otherwise take it for false.
+by_plain_operators._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @contextmanager

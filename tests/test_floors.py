@@ -15,7 +15,7 @@ FLOORS = [
     ["placement", "borders", "padded"],
     ["table", "equations", "data_dependent", "batch_norm"],
     ["weights", "options", "scan"],
-    ["wavefront"],
+    ["wavefront", "unrolled"],
     ["cell", "stack"],
     ["recurrent"],
     ["lstm", "gru", "rnn"],

@@ -120,7 +120,7 @@ class PowerNorm(Normalizer):
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's statistics."""
         rows, stats = at_least_float32(x), self.stats
         if self.groups:
-            rows = rms_norm(torch.unflatten(rows, 1, (self.groups, -1)), self.eps).flatten(1)
+            rows = rms_norm(torch.unflatten(rows, -1, (self.groups, -1)), self.eps).flatten(-2)
         slot = stats.slot(t)
         if stats.accumulator is not None and slot is not None:
             stats.accumulator.add(slot, rows)
