@@ -118,6 +118,8 @@ class Recurrent(RecurrentStack, Generic[State]):
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
     ) -> tuple[Tensor | PackedSequence, State]:
         """The same by plain operators, for a graph that is being recorded."""
+        if isinstance(input, tuple):  # what a trace makes of a PackedSequence
+            input = PackedSequence(*input)
         rows, grid, order = padded.enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         with sizes_are_fixed():

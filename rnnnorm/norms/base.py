@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..tracing import by_plain_operators
 from .fusible import Fusible
 
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
@@ -170,9 +170,6 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def rms_norm(x: Tensor, eps: float, gain: Tensor | None = None) -> Tensor:
-    """Root mean square normalization g ⊙ x / √(mean(x²) + ε) over the last dimension; ONNX knows no operator for it."""
-    if by_plain_operators():
-        y = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-        return y if gain is None else y * gain
-    return F.rms_norm(x, x.shape[-1:], gain, eps)
+def by_blocks(x: Tensor, size: int, normalize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Blocks of `size` neighbouring features, each normalized by itself: for graphs, where B must not be named."""
+    return torch.cat([normalize(block) for block in torch.split(x, size, -1)], -1)

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import Normalizer, at_least_float32, rms_norm
+from .base import Normalizer, at_least_float32
 from .batch_statistics import SCOPES
 from .buffers import in_backward
+from .rms import block_rms_norm
 from .state import FirstPass, State
 from .statistics import StepStatistics
 
@@ -120,7 +121,7 @@ class PowerNorm(Normalizer):
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's statistics."""
         rows, stats = at_least_float32(x), self.stats
         if self.groups:
-            rows = rms_norm(torch.unflatten(rows, -1, (self.groups, -1)), self.eps).flatten(-2)
+            rows = block_rms_norm(rows, self.num_features // self.groups, self.eps)
         slot = stats.slot(t)
         if stats.accumulator is not None and slot is not None:
             stats.accumulator.add(slot, rows)
