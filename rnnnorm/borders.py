@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .ragged import Packed, pack_dense, pack_padded, unpack
+from .ragged import InputError, Packed, check_order, check_packed, pack_dense, pack_padded, unpack
+
+__all__ = ["InputError", "enter", "enter_states", "leave", "leave_states"]
 
 
 def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: int, batch_first: bool) -> Packed:
@@ -15,20 +17,35 @@ def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: in
 
     Raises:
         TypeError: neither Tensor nor PackedSequence.
-        ValueError: a shape that does not fit.
+        InputError: a shape that does not fit, or a PackedSequence that contradicts itself.
     """
     if isinstance(input, PackedSequence):
         if lengths is not None:
             raise ValueError("lengths are given, but a PackedSequence carries its own")
-        packed = Packed(*input)
-        if packed.data.dim() != 2 or packed.data.shape[-1] != input_size:
-            raise ValueError(f"expected rows of {input_size} features, got {tuple(packed.data.shape)}")
-        return packed
+        check_rows(input.data, input_size)
+        return _enter_packed(input)
+    padded = enter_padded(input, lengths, input_size, batch_first)
+    return pack_dense(padded) if lengths is None else pack_padded(padded, lengths)
+
+
+def check_rows(data: Tensor, input_size: int) -> None:
+    """Raise InputError unless packed rows are (N, F)."""
+    if data.dim() != 2 or data.shape[-1] != input_size:
+        raise InputError(f"expected rows of {input_size} features, got {tuple(data.shape)}")
+
+
+def enter_padded(input: Tensor, lengths: Tensor | None, input_size: int, batch_first: bool) -> Tensor:
+    """Dense or padded input as (T, B, F).
+
+    Raises:
+        TypeError: no Tensor.
+        InputError: a shape that does not fit.
+    """
     if not isinstance(input, Tensor):
         raise TypeError(f"expected a Tensor or PackedSequence, got {type(input).__name__}")
     if input.dim() not in (2, 3) or input.shape[-1] != input_size:
         order = "(B, T, F)" if batch_first else "(T, B, F)"
-        raise ValueError(f"expected input {order} or (T, F) with F = {input_size}, got shape {tuple(input.shape)}")
+        raise InputError(f"expected input {order} or (T, F) with F = {input_size}, got shape {tuple(input.shape)}")
     if input.dim() == 2:
         if lengths is not None:
             raise ValueError("lengths are given, but the input is unbatched: (T, F)")
@@ -36,8 +53,18 @@ def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: in
     elif batch_first:
         input = input.transpose(0, 1)
     if 0 in input.shape[:2]:
-        raise ValueError(f"expected at least one step and one sequence, got T, B = {tuple(input.shape[:2])}")
-    return pack_dense(input) if lengths is None else pack_padded(input, lengths)
+        raise InputError(f"expected at least one step and one sequence, got T, B = {tuple(input.shape[:2])}")
+    return input
+
+
+def _enter_packed(input: PackedSequence) -> Packed:
+    """Its rows with `batch_sizes` of our own: the caller may change his, and a backward pass still reads ours."""
+    data, batch_sizes, sorted_indices, unsorted_indices = input
+    batch = check_packed(data.shape[0], batch_sizes)[0]
+    for name, order in (("sorted_indices", sorted_indices), ("unsorted_indices", unsorted_indices)):
+        if order is not None:
+            check_order(name, order, batch)
+    return Packed(data, batch_sizes.clone(), sorted_indices, unsorted_indices, batch)
 
 
 def leave(
@@ -45,7 +72,7 @@ def leave(
 ) -> Tensor | PackedSequence:
     """Output rows (N, F) in the form that the input had."""
     if isinstance(input, PackedSequence):
-        return PackedSequence(data, *packed[1:4])
+        return PackedSequence(data, *input[1:])
     if lengths is not None:
         return unpack(packed._replace(data=data), batch_first, input.shape[1 if batch_first else 0])
     if input.dim() == 2:
@@ -60,14 +87,14 @@ def enter_states(
     """Given states (count, B, ·), in packed order.
 
     Raises:
-        ValueError: a shape that does not fit.
+        InputError: a shape that does not fit.
     """
     B = packed.sequences
     entered = []
     for name, state, size in zip(names, states, sizes, strict=True):
         expected = (count, size) if unbatched else (count, B, size)
         if tuple(state.shape) != expected:
-            raise ValueError(f"expected {name}_0 of shape {expected}, got {tuple(state.shape)}")
+            raise InputError(f"expected {name}_0 of shape {expected}, got {tuple(state.shape)}")
         state = state.unsqueeze(1) if unbatched else state
         entered.append(state if packed.sorted_indices is None else state[:, packed.sorted_indices])
     return tuple(entered)

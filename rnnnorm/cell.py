@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .equations import Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from . import opaque
+from .equations import QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
 from .padded import check_normalizers
 from .placement import Norm
 from .tracing import by_plain_operators, sizes_are_fixed
@@ -68,6 +69,10 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
             )
         if step is None and self.norms.per_step():
             raise ValueError(f"norm {self.norm.name!r} keeps statistics per timestep: call the cell with step=t")
+        compiling = torch.compiler.is_compiling() and not by_plain_operators()
+        if compiling and any(map(opaque.keeps_python, self.norms.children())):
+            outside: State = opaque.outside(self, input, hx, step=step)
+            return outside
         rows = input if input.dim() == 2 else input.unsqueeze(0)
         names = self.cell.states
         if hx is None:
@@ -79,7 +84,7 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
                 if state.shape != expected:
                     raise ValueError(f"expected {name} of shape {expected}, got {tuple(state.shape)}")
             states = tuple(state if input.dim() == 2 else state.unsqueeze(0) for state in given)
-        layer, t = Layer(self.cell, self.layer_weights(""), self.norms), step or 0
+        layer, t = Layer(self.cell, self.layer_weights(""), self.norms, QUIET, None), step or 0
         if t == 0:
             self.norms.reset_sequence()
         states = layer.step(layer.gates_x_at(rows, t), states, t)

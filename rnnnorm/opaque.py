@@ -1,147 +1,167 @@
-"""All layers of a recurrent network as one operator, so that `torch.compile(fullgraph=True)` passes it by as it is.
+"""A recurrent network as one operator of its arguments, for whoever looks into operators: compilers and exporters.
 
-The compiler has nothing to gain inside a recurrence (unrolled, its compilation takes minutes) and could not see into
-compiled scans anyway. What a forward pass leaves for its backward pass stays here under a ticket, a tensor that lives
-as long as the graph that may ask for it.
+A compiler has nothing to gain inside a recurrence (unrolled, its compilation takes minutes) and could not see into
+compiled scans anyway. The operator is a function: weights, gains, statistics and the seed of what is random are
+arguments, moved statistics are results, and what kind of network it is say two texts (`rnnnorm.skeleton`). So it can be
+saved and loaded elsewhere, computed again, given other weights, and left out if nobody uses it.
+
+Here is what a compiler follows; the operator itself is in `rnnnorm.custom_op`.
 """
 
 from __future__ import annotations
 
-import itertools
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch._C import DispatchKey
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch.nn.utils.rnn import PackedSequence
+
+from .custom_op import run_network
+from .equations import draw_seed
+from .norms import Normalizer
+from .settings import listened_to
+
+if TYPE_CHECKING:
+    from .stack import RecurrentStack
+
+Tensors = list[Tensor]
 
 
-class Runner(Protocol):
-    """A module that can run packed rows through all of its layers."""
-
-    @property
-    def output_size(self) -> int:
-        """Features per output row."""
-        ...
-
-    def run_layers(
-        self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Output rows (N, output_size) and last states."""
-        ...
+def applies(input: object) -> bool:
+    """Whether somebody looks on who is to see one operator."""
+    data = input.data if isinstance(input, PackedSequence) else input
+    return torch.compiler.is_compiling() or isinstance(data, FakeTensor)
 
 
-_runners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_waiting: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-_numbers = itertools.count(1)
+class Told(NamedTuple):
+    """What the operator is told of a network.
+
+    Args:
+        settings: layout of the weights; then, line by line, each module's path, the names of its tensors that are
+            there, and its settings.
+        parameters: weights, layer by layer, and the parameters of the modules inside.
+        buffers: theirs.
+        constants: population statistics.
+    """
+
+    settings: str
+    parameters: Tensors
+    buffers: Tensors
+    constants: Tensors
 
 
-@contextmanager
-def _recording(save: bool) -> Iterator[None]:
-    """Let autograd see what is done inside an operator, which lies below it."""
-    keys = torch._C._dispatch_tls_local_exclude_set()
-    for key in (
-        DispatchKey.AutogradCPU,
-        DispatchKey.AutogradCUDA,
-        DispatchKey.AutogradOther,
-        DispatchKey.ADInplaceOrView,
-    ):
-        keys = keys.remove(key)
-    with (
-        torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), keys),
-        torch.set_grad_enabled(save),
-    ):
-        yield
+def tell(stack: RecurrentStack) -> Told:
+    """What is to be told of a network as it is now; a compiler follows every line, and watches what it reads."""
+    parameters: Tensors = []
+    for suffix in stack.all_suffixes():
+        weights = stack.read_weights(suffix)
+        parameters += weights.tensors()
+    biases, projected, inside, peepholes = weights.layout
+    lines = [f"{biases}{int(projected)}{int(inside)}{int(peepholes)}", f"||{stack._settings}"]
+    buffers: Tensors = []
+    constants: Tensors = []
+    modules = dict(stack.named_modules())
+    for path, _, *names in stack.insides:
+        module = modules.get(path)
+        if module is None:
+            continue
+        present = []
+        for group, tensors in zip(names, (parameters, buffers, constants), strict=True):
+            for name in group:
+                value = getattr(module, name, None)
+                if value is not None:
+                    present.append(name)
+                    tensors.append(value)
+        lines.append(f"{path}|{','.join(present)}|{module._settings}")
+    return Told("\n".join(lines), parameters, buffers, constants)
 
 
-class Handle:
-    """The number under which the operator finds a module as long as it lives; a copy of the module gets another one."""
+def obstacle(stack: RecurrentStack) -> str:
+    """Why a network cannot be one operator as it is now; "" if it can."""
+    if _transformed():
+        return "a function transform looks into it"
+    if not stack.architecture:
+        return "its norm or cell has options that are no numbers and words"
+    if listened_to(stack, hooks=False):
+        return "one of its methods is replaced"
+    modules = dict(stack.named_modules())
+    for path, kind, _, buffers, _ in stack.insides:
+        module = modules.get(path)
+        if module is None:
+            continue
+        if type(module).__qualname__ != kind:
+            return f"{path} was built as a {kind}, and is something else now"
+        if listened_to(module):
+            return f"somebody listens at {path}"
+        if module.training and getattr(module, "learns_backward", False):
+            return f"the backward pass of {path} moves statistics"
+        if module.training:
+            for name in getattr(module, "late", ()):
+                if name in buffers and getattr(module, name, None) is None:
+                    return f"{path} learns the shape of its statistics from the first batch"
+    return ""
 
-    def __init__(self, runner: Runner) -> None:
-        self.number = next(_numbers)
-        self._runner = weakref.ref(runner)
-        _runners[self.number] = runner
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Handle | None:
-        """The handle of the copy that is being made of the module."""
-        copy = memo.get(id(self._runner()))
-        return None if copy is None else Handle(copy)
+@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
+def _transformed() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
-    def __reduce__(self) -> Any:
-        """Nothing: what is unpickled or copied must make its own."""
-        return type(None), ()
+
+def run_eagerly(network: Any, reason: str, input: Any, hx: Any, lengths: Any) -> Any:
+    """A network's `forward` outside of the graph that is being made.
+
+    Raises:
+        RuntimeError: there is no outside, as in an export.
+    """
+    if not torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting():
+        raise RuntimeError(f"this {type(network).__name__} cannot be exported as it is: {reason}")
+    further = {} if lengths is None else {"lengths": lengths}
+    return outside(network, input, hx, **further)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def outside(module: Any, *arguments: Any, **keys: Any) -> Any:
+    """A call of a module outside of the graph that is being made."""
+    return module(*arguments, **keys)
+
+
+def keeps_python(norm: nn.Module) -> bool:
+    """Whether a normalizer keeps more than tensors from step to step, or moves some in the backward pass."""
+    if not isinstance(norm, Normalizer):
+        return True
+    return not norm.memoryless or (norm.training and (norm.remembers_batches or norm.learns_backward))
 
 
 def run(
-    handle: Handle, data: Tensor, batch_sizes: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor]
+    stack: RecurrentStack, data: Tensor, sizes: Tensor | None, states: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """What `Runner.run_layers` returns, as one operator."""
-    tensors = [data, *states, *parameters]
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    output, *last, _ = _run(handle.number, save, data, batch_sizes, list(states), list(parameters))
-    return output, tuple(last)
+    """All layers as one operator.
 
+    Args:
+        stack: the network.
+        data: packed rows (N, F), or padded sequences (T, B, F).
+        sizes: `batch_sizes` (T,) of packed rows; lengths (B,) of padded sequences; None: all of length T.
+        states: initial states (layers·directions, B, ·), of packed rows in packed order; none: zeros.
 
-@torch.library.custom_op("rnnnorm::run", mutates_args=())
-def _run(
-    number: int, save: bool, data: Tensor, batch_sizes: Tensor, states: list[Tensor], parameters: list[Tensor]
-) -> list[Tensor]:
-    runner = _runners[number]
-    with _recording(save):
-        # The module computes with its own parameters; those in the arguments are the same ones, named for the compiler.
-        entering = [t.detach().requires_grad_(save) for t in (data, *states)]
-        output, last = runner.run_layers(entering[0], batch_sizes, tuple(entering[1:]))
-    ticket = np.array([next(_numbers)])
-    if save:
-        key = int(ticket[0])
-        _waiting[key] = (entering + list(runner.parameters()), [output, *last])
-        weakref.finalize(ticket, _waiting.pop, key, None).atexit = False
-    return [*(t.detach().clone() for t in (output, *last)), torch.from_numpy(ticket)]
-
-
-@_run.register_fake
-def _(
-    number: int, save: bool, data: Tensor, batch_sizes: Tensor, states: list[Tensor], parameters: list[Tensor]
-) -> Any:
-    output = data.new_empty(data.shape[0], _runners[number].output_size)
-    return [output, *(torch.empty_like(s) for s in states), torch.empty(1, dtype=torch.int64)]
-
-
-@torch.library.custom_op("rnnnorm::run_backward", mutates_args=())
-def _run_backward(
-    ticket: Tensor, gradients: list[Tensor], data: Tensor, states: list[Tensor], parameters: list[Tensor]
-) -> list[Tensor]:
-    entering, leaving = _waiting[int(ticket)]
-    wanted = [t for t in entering if t.requires_grad]
-    pairs = [(t, g) for t, g in zip(leaving, gradients, strict=True) if t.requires_grad]
-    with _recording(True):
-        found = torch.autograd.grad(
-            [t for t, _ in pairs], wanted, [g for _, g in pairs], retain_graph=True, allow_unused=True
-        )
-    by_tensor = dict(zip(map(id, wanted), found, strict=True))
-    results = [by_tensor.get(id(t)) for t in entering]
-    return [torch.zeros_like(t) if g is None else g.clone() for t, g in zip(entering, results, strict=True)]
-
-
-@_run_backward.register_fake
-def _(ticket: Tensor, gradients: list[Tensor], data: Tensor, states: list[Tensor], parameters: list[Tensor]) -> Any:
-    return [torch.empty_like(t) for t in (data, *states, *parameters)]
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    _, _, data, _, states, parameters = inputs
-    ctx.states = len(states)
-    ctx.save_for_backward(output[-1], data, *states, *parameters)
-
-
-def _differentiate(ctx: Any, gradients: list[Tensor]) -> Any:
-    ticket, data, *rest = ctx.saved_tensors
-    states, parameters = rest[: ctx.states], rest[ctx.states :]
-    d_data, *others = _run_backward(ticket, list(gradients[:-1]), data, states, parameters)
-    return None, None, d_data, None, others[: ctx.states], others[ctx.states :]
-
-
-_run.register_autograd(_differentiate, setup_context=_keep)
+    Returns:
+        Outputs as the input is, (N, ·) or (T, B, ·), and last states.
+    """
+    now = tell(stack)
+    graph = torch.is_grad_enabled()
+    wanted = [graph and t.requires_grad for t in (data, *states, *now.parameters)]
+    kind = data.device.type
+    autocast = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else ""
+    seed = draw_seed() if stack.draws() else None
+    # Copies: what is read now will have moved when a backward pass without a ticket wants to read it again.
+    before = [b.clone() for b in now.buffers] if stack.training else now.buffers
+    results = run_network(
+        stack.architecture, now.settings, autocast, wanted, stack.training,
+        data, sizes, seed, list(states), now.parameters, before, now.constants,
+    )  # fmt: skip
+    count = 1 + len(stack.state_sizes)
+    if stack.training:
+        for old, new in zip(now.buffers, results[count:-1], strict=True):
+            old.copy_(new.detach())
+    return results[0], tuple(results[1:count])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .borders import check_rows, enter_padded
 from .norms import Normalizer, StepStatistics
 from .ragged import Packed
 from .tracing import sizes_are_fixed
@@ -69,18 +70,8 @@ def enter(
     """
     if isinstance(input, PackedSequence):
         return _enter_packed(input, lengths, features)
-    if not isinstance(input, Tensor):
-        raise TypeError(f"expected a Tensor or PackedSequence, got {type(input).__name__}")
     with sizes_are_fixed():
-        if input.dim() not in (2, 3) or input.shape[-1] != features:
-            order = "(B, T, F)" if batch_first else "(T, B, F)"
-            raise ValueError(f"expected input {order} or (T, F) with F = {features}, got shape {tuple(input.shape)}")
-        if input.dim() == 2:
-            if lengths is not None:
-                raise ValueError("lengths are given, but the input is unbatched: (T, F)")
-            cells = input.unsqueeze(1)
-        else:
-            cells = input.transpose(0, 1) if batch_first else input
+        cells = enter_padded(input, lengths, features, batch_first)
         steps: Any = cells.shape[0]
         steps, batch = int(steps) if isinstance(steps, Tensor) else steps, cells.shape[1]  # a tensor in a trace
         grid = Grid(steps, batch) if lengths is None else _ragged(steps, batch, lengths, input.device)
@@ -112,8 +103,7 @@ def _enter_packed(input: PackedSequence, lengths: Tensor | None, features: int) 
     with sizes_are_fixed():
         if lengths is not None:
             raise ValueError("lengths are given, but a PackedSequence carries its own")
-        if packed.data.dim() != 2 or packed.data.shape[-1] != features:
-            raise ValueError(f"expected rows of {features} features, got {tuple(packed.data.shape)}")
+        check_rows(packed.data, features)
         steps = int(packed.batch_sizes.shape[0])
         cells, lengths = torch._VF._pad_packed_sequence(packed.data, packed.batch_sizes, False, 0.0, steps)
         grid = _ragged(steps, cells.shape[1], lengths, cells.device)

@@ -12,6 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .transforms import apart, known, shown
+
+
+class InputError(ValueError, RuntimeError):
+    """An input that does not fit: a `ValueError`, and the `RuntimeError` that torch raises for the same one."""
+
 
 class Packed(NamedTuple):
     """Packed rows, and how the caller had ordered the sequences.
@@ -40,32 +46,98 @@ class Packed(NamedTuple):
 
 def pack_dense(input: Tensor) -> Packed:
     """All sequences of one length: (T, B, F) → T·B rows."""
-    T, B = input.shape[:2]
-    return Packed(input.reshape(T * B, *input.shape[2:]), torch.full((T,), B), batch=B)
+    T, B = known(input.shape[:2])
+    with apart():
+        batch_sizes = torch.full((T,), B, device="cpu")
+    return Packed(input.reshape(T * B, *input.shape[2:]), batch_sizes, batch=B)
+
+
+def check_packed(rows: int, batch_sizes: Tensor) -> list[int]:
+    """Whether `batch_sizes` (T,) describe packed rows; returns them as a list.
+
+    Args:
+        rows: N, packed rows that there are.
+        batch_sizes: (T,) int64 on the CPU, positive, not increasing, N in all.
+
+    Raises:
+        InputError: they are not.
+    """
+    if batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1 or batch_sizes.device.type != "cpu":
+        raise InputError(
+            f"batch_sizes must be int64 (T,) on the CPU, "
+            f"got {batch_sizes.dtype} {tuple(batch_sizes.shape)} on {batch_sizes.device}"
+        )
+    sizes: list[int] = batch_sizes.tolist()
+    check_sizes(rows, sizes)
+    return sizes
+
+
+def check_sizes(rows: int, sizes: list[int]) -> None:
+    """The same for a list of rows per step.
+
+    Raises:
+        InputError: it is empty, it has an entry below 1 or an increase, or another sum.
+    """
+    if sizes and sizes[-1] >= 1 and sum(sizes) == rows and sizes == sorted(sizes, reverse=True):
+        return
+    if not sizes:
+        raise InputError("batch_sizes are empty, expected at least one step")
+    for t, size in enumerate(sizes):
+        if size < 1:
+            raise InputError(f"batch_sizes[{t}] = {size}, expected at least 1 row per step")
+        if t and size > sizes[t - 1]:
+            raise InputError(f"batch_sizes[{t}] = {size} after {sizes[t - 1]}, expected no increase")
+    raise InputError(f"batch_sizes add up to {sum(sizes)} rows, but there are {rows}")
+
+
+def check_order(name: str, order: Tensor, batch: int) -> None:
+    """Whether `order` is a permutation (B,) of the sequences; on another device than the CPU its values are not read.
+
+    Raises:
+        InputError: it is none.
+    """
+    if order.dtype not in (torch.int64, torch.int32) or order.dim() != 1 or order.shape[0] != batch:
+        raise InputError(
+            f"{name} must be int64 of shape ({batch},), one per sequence, got {order.dtype} {tuple(order.shape)}"
+        )
+    if order.device.type == "cpu" and sorted(order.tolist()) != list(range(batch)):
+        raise InputError(f"{name} must hold each of 0 … {batch - 1} once, got {_shortened(order.tolist())}")
+
+
+def _shortened(numbers: list[int], most: int = 20) -> str:
+    return str(numbers) if len(numbers) <= most else str(numbers[:most])[:-1] + ", …]"
 
 
 def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     """Padded sequences (T, B, F) of the given lengths (B,) → Σ lengths rows; what stands in the padding is never read.
 
     Raises:
-        ValueError: lengths of the wrong shape, below 1, or above T.
+        InputError: lengths of the wrong shape or type, below 1, or above T.
     """
-    T, B = input.shape[:2]
-    lengths = torch.as_tensor(lengths)
-    if lengths.dim() != 1 or lengths.shape[0] != B:
-        raise ValueError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
-    lengths = lengths.detach().to("cpu", torch.int64)
-    for b, length in enumerate(lengths.tolist()):
-        if not 1 <= length <= T:
-            raise ValueError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
-    ordered, order = lengths.sort(descending=True)
-    active = torch.arange(int(ordered[0])).unsqueeze(1) < ordered
+    T, B = known(input.shape[:2])
+    with apart():
+        batch_sizes, order, inverse, cells = _layout(torch.as_tensor(lengths), T, B)
+    cells, order, inverse = (shown(numbers).to(input.device) for numbers in (cells, order, inverse))
     # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
-    cells = (torch.arange(active.shape[0]).unsqueeze(1) * B + order)[active].to(input.device)
     rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
-    return Packed(rows, active.sum(1), order.to(input.device), order.argsort().to(input.device), B, cells)
+    return Packed(rows, batch_sizes, order, inverse, B, cells)
+
+
+def _layout(lengths: Tensor, T: int, B: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B cells."""
+    if lengths.dim() != 1 or lengths.shape[0] != B:
+        raise InputError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise InputError(f"lengths must be integers, got {lengths.dtype}")
+    lengths = lengths.detach().to("cpu", torch.int64)
+    numbers: list[int] = lengths.tolist()
+    if B and not 1 <= min(numbers) <= max(numbers) <= T:
+        b, length = next((b, length) for b, length in enumerate(numbers) if not 1 <= length <= T)
+        raise InputError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
+    ordered, order = lengths.sort(descending=True)
+    active = torch.arange(int(ordered[0]), device="cpu").unsqueeze(1) < ordered
+    cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
+    return active.sum(1), order, order.argsort(), cells
 
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
@@ -78,27 +150,35 @@ def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
 
 def reversal(batch_sizes: Tensor) -> Tensor:
     """Row numbers (N,) that turn each sequence around within its own length; applying them twice changes nothing."""
-    offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
-    sequence = row_sequences(batch_sizes)
-    mirrored = sequence_lengths(batch_sizes)[sequence] - 1 - row_steps(batch_sizes)
-    return offsets[mirrored] + sequence
+    with apart():
+        offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
+        sequence = row_sequences(batch_sizes)
+        mirrored = sequence_lengths(batch_sizes)[sequence] - 1 - row_steps(batch_sizes)
+        rows = offsets[mirrored] + sequence
+    return shown(rows)
 
 
 def sequence_lengths(batch_sizes: Tensor) -> Tensor:
     """Lengths (B,) of the packed sequences, longest first."""
-    return (batch_sizes.unsqueeze(1) > torch.arange(int(batch_sizes[0]))).sum(0)
+    with apart():
+        lengths = (batch_sizes.unsqueeze(1) > torch.arange(int(batch_sizes[0]), device="cpu")).sum(0)
+    return shown(lengths)
 
 
 def row_steps(batch_sizes: Tensor) -> Tensor:
     """The timestep of each packed row, (N,)."""
-    return torch.repeat_interleave(torch.arange(batch_sizes.shape[0]), batch_sizes)
+    with apart():
+        steps = torch.repeat_interleave(torch.arange(batch_sizes.shape[0], device="cpu"), batch_sizes)
+    return shown(steps)
 
 
 def row_sequences(batch_sizes: Tensor) -> Tensor:
     """The sequence of each packed row, (N,)."""
-    offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
-    steps = row_steps(batch_sizes)
-    return torch.arange(steps.shape[0]) - offsets[steps]
+    with apart():
+        offsets = torch.cumsum(batch_sizes, 0) - batch_sizes
+        steps = row_steps(batch_sizes)
+        sequences = torch.arange(steps.shape[0], device="cpu") - offsets[steps]
+    return shown(sequences)
 
 
 def merge(batches: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import padded, unrolled
-from .borders import enter, enter_states, leave, leave_states
+from . import opaque, padded, unrolled
+from .borders import check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .data_dependent import initialize_weight_norm, wants_data
 from .placement import Norm
 from .ragged import Packed
@@ -37,7 +37,7 @@ class Recurrent(RecurrentStack, Generic[State]):
     def all_weights(self) -> list[list[Tensor]]:
         """The weights per layer and direction, as torch lists them."""
         names = (*NAMES, "bias_hn", *PEEPHOLES)
-        return [[getattr(self, n + s) for n in names if hasattr(self, n + s)] for s in self._all_suffixes()]
+        return [[getattr(self, n + s) for n in names if hasattr(self, n + s)] for s in self.all_suffixes()]
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase, norm: str | Norm = "none", **options: Any) -> Self:
@@ -55,7 +55,7 @@ class Recurrent(RecurrentStack, Generic[State]):
         arguments |= {"device": weight.device, "dtype": weight.dtype, "norm": norm}
         new = cls(**arguments, **options)
         source = dict(module.named_parameters())
-        for suffix in new._all_suffixes():
+        for suffix in new.all_suffixes():
             weights = {n: source[n + suffix].detach() for n in NAMES if n + suffix in source}
             new.assign_torch(suffix, weights)
         new.train(module.training)
@@ -103,6 +103,8 @@ class Recurrent(RecurrentStack, Generic[State]):
             )
         if by_plain_operators():
             return self._unrolled(input, hx, lengths)
+        if opaque.applies(input):
+            return self._as_operator(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if hx is None:
@@ -131,6 +133,37 @@ class Recurrent(RecurrentStack, Generic[State]):
             rows, last = unrolled.run(self, rows, grid, states)
         output = padded.leave(input, rows, grid, self.batch_first)
         return output, self._as_state(leave_states(last, order, unbatched))
+
+    def _as_operator(
+        self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """`forward` where somebody looks on who is to see one operator; nothing here looks into sizes or lengths."""
+        reason = opaque.obstacle(self)
+        if reason:
+            result: tuple[Tensor | PackedSequence, State] = opaque.run_eagerly(self, reason, input, hx, lengths)
+            return result
+        unbatched = isinstance(input, Tensor) and input.dim() == 2
+        if isinstance(input, PackedSequence):
+            check_rows(input.data, self.input_size)
+            order = input.sorted_indices
+            packed = Packed(*input, batch=None if order is None else order.shape[0])
+            data, sizes = packed.data, cast(Tensor | None, packed.batch_sizes)
+        else:
+            data = enter_padded(input, lengths, self.input_size, self.batch_first)
+            sizes = None if lengths is None else torch.as_tensor(lengths)
+            packed = Packed(data, torch.empty(0), batch=data.shape[1])
+        states: tuple[Tensor, ...] = ()
+        if hx is not None:
+            given = self._as_tuple(hx)
+            states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, packed, unbatched)
+        elif self.initial_state == "learned" or (self.training and self.initial_state_noise):
+            states = self._omitted_states(packed)
+        output, last = opaque.run(self, data, sizes, states)
+        state = self._as_state(leave_states(last, packed, unbatched))
+        if isinstance(input, PackedSequence):
+            return PackedSequence(output, *packed[1:4]), state
+        output = output.squeeze(1) if unbatched else output
+        return output.transpose(0, 1) if self.batch_first and not unbatched else output, state
 
     def _omitted_states(self, packed: Packed) -> tuple[Tensor, ...]:
         """The states where the caller gives none, (layers·directions, B, ·)."""

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .settings import Settings
+
 RESIDUALS = ("none", "plain", "skipinit", "fixup")
 
 
-class Skip(nn.Module):
+class Skip(Settings):
     """h^l = h^{l-1} + α_l · Layer_l(h^{l-1}) + β_l, on all packed rows (N, F) of one layer.
 
     - "plain": α = 1, nothing is learned (He et al. 2016; in stacks of LSTMs, Wu et al. 2016).

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import opaque
 from .data_dependent import wants_data
-from .equations import NO_NORMS, Cell, CellNorms, Layer
+from .equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, dropout, seeded
 from .norms import Normalizer
 from .norms.recorder import Recordable, Rows
 from .norms.synchronized import agreement
@@ -20,6 +18,8 @@ from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
 from .scan import BACKENDS, check_backend, resolve
+from .skeleton import architecture, insides
+from .transforms import transformed
 from .wavefront import stream
 from .weights import RecurrentWeights
 
@@ -32,6 +32,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         arguments: those of the subclass's constructor, by name.
     """
 
+    untold: ClassVar[tuple[str, ...]] = ("ran", "architecture", "insides")
     initialized_from_data: Tensor
 
     def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
@@ -75,15 +76,13 @@ class RecurrentStack(Recordable, RecurrentWeights):
                 self.register_parameter(f"{name}_0", nn.Parameter(torch.zeros(self.num_states, size, **keys)))
         if wants_data(self.norm):
             self.register_buffer("initialized_from_data", torch.tensor(False, device=a["device"]))
-        self._handle = opaque.Handle(self)
+        self.architecture = architecture(self)
+        """What the network was built from, as a text; "" where that cannot be told."""
+        self.insides = insides(self)
+        """The modules inside, and the names of their tensors."""
         self._initialize_all()
-        for suffix in self._all_suffixes():
+        for suffix in self.all_suffixes():
             self.normalize_weights(suffix)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy is another module to compiled graphs."""
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._handle = opaque.Handle(self)
 
     @property
     def num_directions(self) -> int:
@@ -109,7 +108,8 @@ class RecurrentStack(Recordable, RecurrentWeights):
         """What the names of a layer's weights end in, per direction."""
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
 
-    def _all_suffixes(self) -> list[str]:
+    def all_suffixes(self) -> list[str]:
+        """Those of all layers and directions."""
         return [suffix for layer in range(self.num_layers) for suffix in self.suffixes(layer)]
 
     def norms(self, suffix: str) -> CellNorms:
@@ -153,16 +153,22 @@ class RecurrentStack(Recordable, RecurrentWeights):
         """States of zeros, (…, B, ·)."""
         return tuple(like.new_zeros(*batch, size) for size in self.state_sizes)
 
+    def draws(self) -> bool:
+        """Whether a run draws random numbers."""
+        dropped = (self.dropout and self.num_layers > 1) or self.variational_dropout or self.weight_dropout
+        return self.training and bool(dropped or self.noise.any())
+
     def run(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders."""
-        if torch.compiler.is_compiling():
-            return opaque.run(self._handle, data, batch_sizes, states, tuple(self.parameters()))
-        return self.run_layers(data, batch_sizes, states)
+        if not self.draws() or transformed() or data.is_meta:
+            return self.run_layers(data, batch_sizes, states)
+        with seeded(draw_seed(), data.device):
+            return self.run_layers(data, batch_sizes, states)
 
     def run_layers(
         self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The same, never as one operator."""
+        """The same, random numbers from whatever stream they come."""
         self.recorded(data, batch_sizes, states)
         D = self.num_directions
         each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
@@ -220,7 +226,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         if between is not None and not on_sum:
             output = normalize(between, output)
         if self.dropout and self.training and not quiet and layer < self.num_layers - 1:
-            output = F.dropout(output, self.dropout)
+            output = dropout(output, self.dropout)
         if skip is not None:
             output = skip(data, output)
         if between is not None and on_sum:
@@ -246,5 +252,5 @@ class RecurrentStack(Recordable, RecurrentWeights):
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
         """Dropout with one mask per sequence, the same at all its steps."""
         B = int(batch_sizes[0])
-        mask = F.dropout(data.new_ones(B, data.shape[1]), self.variational_dropout)
+        mask = dropout(data.new_ones(B, data.shape[1]), self.variational_dropout)
         return data * mask[row_sequences(batch_sizes).to(data.device)]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
+from .equations import dropout
 from .padded import Grid, check_normalizers, normalize
 
 if TYPE_CHECKING:
@@ -83,4 +84,4 @@ def _drop_per_sequence(stack: RecurrentStack, rows: Tensor, grid: Grid) -> Tenso
     if not (stack.variational_dropout and stack.training):
         return rows
     cells = grid.by_step(rows)
-    return (cells * F.dropout(torch.ones_like(cells[0]), stack.variational_dropout)).flatten(0, 1)
+    return (cells * dropout(torch.ones_like(cells[0]), stack.variational_dropout)).flatten(0, 1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .equations import Layer
+from .equations import Layer, dropout
 from .norms import BatchNorm, Normalizer
 from .norms.recorder import Rows
 from .norms.synchronized import SynchronizedNormalizer
@@ -95,7 +95,7 @@ def _layer(
 ) -> Iterator[Tensor]:
     """The rows that leave a layer of one direction, step by step."""
     skip, on_sum = stack.skip(layer), stack.between_on == "sum"
-    dropout = stack.dropout if stack.training and layer < stack.num_layers - 1 else 0.0
+    p = stack.dropout if stack.training and layer < stack.num_layers - 1 else 0.0
     per_step = between if not _whole(between) else None
     inputs: list[Tensor] = []
 
@@ -107,8 +107,8 @@ def _layer(
     for t, h in enumerate(_direction(stack, stack.suffixes(layer)[0], seen(), whole, states)):
         if per_step is not None and not (skip is not None and on_sum):
             h = per_step(h, t)
-        if dropout:
-            h = F.dropout(h, dropout)
+        if p:
+            h = dropout(h, p)
         if skip is not None:
             h = skip(inputs[0], h)
             if per_step is not None and on_sum:
@@ -146,7 +146,7 @@ def _direction(
     gates_x = _input_product(run, whole)
     mask = None
     if stack.variational_dropout and stack.training:
-        mask = F.dropout(states[0].new_ones(states[0].shape[0], run.weights.W_ih.shape[1]), stack.variational_dropout)
+        mask = dropout(states[0].new_ones(states[0].shape[0], run.weights.W_ih.shape[1]), stack.variational_dropout)
     run.norms.reset_sequence()
     for t, x in enumerate(flow):
         active = x.shape[0]

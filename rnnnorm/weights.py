@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .equations import Cell, LayerWeights
+from .equations import Cell, LayerWeights, dropout
 from .initialization import check_init, initial_weights
 from .norms import Normalizer, StepStatistics
+from .settings import Settings
 from .table import parse_norm
 from .tracing import Unscriptable
 
@@ -21,7 +21,7 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 
 
-class RecurrentWeights(Unscriptable, nn.Module):
+class RecurrentWeights(Unscriptable, Settings):
     """Owns `weight_ih…`, `weight_hh…`, `bias_ih…`, `bias_hh…`, `weight_hr…` of any number of layers and directions.
 
     Without any normalizer the names, shapes and initial values are those of torch. With one, b is a single vector,
@@ -94,16 +94,20 @@ class RecurrentWeights(Unscriptable, nn.Module):
         else:
             old.copy_(value)
 
-    def layer_weights(self, suffix: str, dropout: float = 0.0) -> LayerWeights:
+    def layer_weights(self, suffix: str, p: float = 0.0) -> LayerWeights:
         """The weights of one layer and direction; reparametrized ones are composed here, once per forward pass.
 
-        `dropout` is DropConnect on W_hh: entries are dropped with that probability, the others scaled by 1/(1-p).
+        `p` is DropConnect on W_hh: entries are dropped with that probability, the others scaled by 1/(1-p).
         """
+        weights = self.read_weights(suffix)
+        return weights._replace(W_hh=dropout(weights.W_hh, p)) if p else weights
+
+    def read_weights(self, suffix: str) -> LayerWeights:
+        """The weights of one layer and direction, as they are."""
         biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh") if hasattr(self, name + suffix))
-        W_hh = getattr(self, "weight_hh" + suffix)
         return LayerWeights(
             getattr(self, "weight_ih" + suffix),
-            F.dropout(W_hh, dropout) if dropout else W_hh,
+            getattr(self, "weight_hh" + suffix),
             biases,
             getattr(self, "weight_hr" + suffix, None),
             getattr(self, "bias_hn" + suffix, None),

@@ -6,7 +6,7 @@ from .base import Cell
 from .gru import GRUEquations
 from .layer import Layer, LayerWeights
 from .lstm import LSTMEquations
-from .noise import QUIET, Noise
+from .noise import QUIET, Noise, draw_seed, dropout, seeded
 from .norms import NO_NORMS, CellNorms
 from .rnn import NONLINEARITIES, RNNEquations
 
@@ -22,4 +22,7 @@ __all__ = [
     "LayerWeights",
     "Noise",
     "RNNEquations",
+    "draw_seed",
+    "dropout",
+    "seeded",
 ]

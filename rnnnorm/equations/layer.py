@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch.nn.functional as F
@@ -35,6 +35,28 @@ class LayerWeights(NamedTuple):
     bias_hn: Tensor | None = None
     peepholes: tuple[Tensor, Tensor, Tensor] | None = None
 
+    def tensors(self) -> list[Tensor]:
+        """All of them that there are, in this order."""
+        rest = [t for t in (self.W_hr, self.bias_hn) if t is not None]
+        return [self.W_ih, self.W_hh, *self.biases, *rest, *(self.peepholes or ())]
+
+    @property
+    def layout(self) -> tuple[int, bool, bool, bool]:
+        """Number of biases, and whether there are W_hr, b_hn and peepholes: what `from_tensors` needs to know."""
+        return len(self.biases), self.W_hr is not None, self.bias_hn is not None, self.peepholes is not None
+
+    @classmethod
+    def from_tensors(cls, tensors: Iterator[Tensor], layout: tuple[int, bool, bool, bool]) -> LayerWeights:
+        """The weights whose `tensors` come next."""
+        biases, projected, inside, peepholes = layout
+        W_ih, W_hh = next(tensors), next(tensors)
+        both = tuple(next(tensors) for _ in range(biases))
+        W_hr = next(tensors) if projected else None
+        bias_hn = next(tensors) if inside else None
+        return cls(
+            W_ih, W_hh, both, W_hr, bias_hn, (next(tensors), next(tensors), next(tensors)) if peepholes else None
+        )
+
     @property
     def bias(self) -> Tensor | None:
         """The one bias b of an LSTM or RNN; a GRU's is in `GRUEquations.split_biases`."""
@@ -58,11 +80,14 @@ class Layer:
     norms: CellNorms
     noise: Noise = QUIET
     mask: Tensor | None = None
+    _split: list[tuple[Tensor | None, Tensor | None]] = field(init=False, repr=False, default_factory=list)
 
-    @cached_property
+    @property
     def split(self) -> tuple[Tensor | None, Tensor | None]:
         """The bias b outside and, in a GRU, b_hn inside; added up once per run, not once per step."""
-        return self.cell.split_biases(self.weights)
+        if not self._split:
+            self._split.append(self.cell.split_biases(self.weights))
+        return self._split[0]
 
     def gates_x(self, data: Tensor, sizes: list[int]) -> Tensor:
         """N_input(W_ih x) of all packed rows, (N, G·H), with b unless N_joint stands, which comes before b."""

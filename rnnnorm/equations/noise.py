@@ -1,12 +1,53 @@
-"""What is random inside a recurrence: three kinds of recurrent dropout."""
+"""What is random in a recurrent network: where its numbers come from, and three kinds of recurrent dropout."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_generator: ContextVar[torch.Generator | None] = ContextVar("_generator", default=None)
+
+
+def draw_seed() -> Tensor:
+    """One number (1,) from torch's random stream of the CPU, from which all of one run's random numbers follow.
+
+    So a run is a function of its arguments and this number, which a compiled graph draws outside of it.
+    """
+    return torch.randint(2**62, (1,), device="cpu")
+
+
+@contextmanager
+def seeded(seed: Tensor | None, device: torch.device) -> Iterator[None]:
+    """Draw what is random from a stream that begins with a seed; None: from torch's own."""
+    generator = None if seed is None else torch.Generator(device).manual_seed(int(seed))
+    token = _generator.set(generator)
+    try:
+        yield
+    finally:
+        _generator.reset(token)
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Entries of x dropped with probability p, the others scaled by 1/(1-p)."""
+    generator = _generator.get()
+    if generator is None:
+        return F.dropout(x, p)
+    kept = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
+    return x * (kept if p in (0, 1) else kept.div_(1 - p))
+
+
+def uniform(like: Tensor) -> Tensor:
+    """Numbers between 0 and 1, of the shape of a tensor."""
+    generator = _generator.get()
+    if generator is None:
+        return torch.rand_like(like)
+    return torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 @dataclass(frozen=True)
@@ -38,11 +79,11 @@ class Noise:
 
     def mask(self, h: Tensor) -> Tensor | None:
         """Draw the mask of h_{t-1} for all sequences, (B, H), scaled by 1/(1-p)."""
-        return F.dropout(torch.ones_like(h), self.hidden) if self.hidden else None
+        return dropout(torch.ones_like(h), self.hidden) if self.hidden else None
 
     def drop(self, update: Tensor) -> Tensor:
         """Drop entries of the update of one step."""
-        return F.dropout(update, self.update) if self.update else update
+        return dropout(update, self.update) if self.update else update
 
     def zone(self, old: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Let entries of the states keep their old value: d ⊙ old + (1 - d) ⊙ new with P(d = 1) = p, or with d = p."""
@@ -51,7 +92,7 @@ class Noise:
         zoned = []
         for before, after, p in zip(old, new, self.zoneout, strict=True):
             if self.training and p:
-                zoned.append(torch.where(torch.rand_like(after) < p, before, after))
+                zoned.append(torch.where(uniform(after) < p, before, after))
             else:
                 zoned.append(after + p * (before - after) if p else after)
         return tuple(zoned)

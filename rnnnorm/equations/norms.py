@@ -7,14 +7,14 @@ from copy import copy
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..norms import Normalizer
 from ..norms.synchronized import SynchronizedNormalizer
 from ..placement import Norm
+from ..settings import Settings
 
 
-class CellNorms(nn.Module):
+class CellNorms(Settings):
     """The normalizers inside one layer and direction: at `input`, `hidden`, `joint`, `cell`, `output`; any may be None.
 
     The bias b of the gates is one and stands outside, so those at the gates learn a gain only; the others a bias, too.

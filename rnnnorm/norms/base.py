@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..settings import Settings
 from .fusible import Fusible
 
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
@@ -46,11 +47,13 @@ class Traits:
     """Whether a training forward pass depends on earlier training batches, and not only moves what evaluation uses."""
     evaluates_by: str = "population"
     """The stored statistics that belong to the method: "running" where training itself reads the running ones."""
+    learns_backward: ClassVar[bool] = False
+    """Whether the backward pass moves stored statistics, too."""
     keeps_weights: ClassVar[bool] = True
     """Whether a weight is read as it was drawn or assigned, up to rounding."""
 
 
-class Normalizer(Traits, nn.Module):
+class Normalizer(Traits, Settings):
     """Maps rows to rows of the same shape, (B_t, F) → (B_t, F); knows nothing about LSTMs.
 
     A subclass gives a `name`, one line of `summary`, a `source`, and `forward(x, t)` for the rows of one timestep; if
@@ -103,7 +106,8 @@ class Normalizer(Traits, nn.Module):
 
     def linear(self, x: Tensor, W: Tensor, t: int = 0) -> Tensor:
         """Normalize W x of one timestep, for x (B_t, I) and W (F, I); override it if the factors themselves matter."""
-        return self.forward(F.linear(x, W), t)
+        y: Tensor = self(F.linear(x, W), t)  # a call, so that hooks are run
+        return y
 
     def sequence_linear(self, x: Tensor, W: Tensor, batch_sizes: list[int]) -> Tensor:
         """Normalize W x of all packed rows, for x (N, I)."""

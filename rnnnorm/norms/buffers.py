@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+
+from ..settings import Settings
 
 HALF = (torch.float16, torch.bfloat16)
 
 
+_first_pass: ContextVar[bool] = ContextVar("_first_pass", default=False)
+
+
 def in_backward() -> bool:
     """Whether autograd is running, that is, whether activation checkpointing runs the forward pass a second time."""
-    return bool(torch._C._current_graph_task_id() != -1)
+    if torch.compiler.is_compiling():  # what is computed again there is a function of what the first pass read
+        return False
+    return bool(torch._C._current_graph_task_id() != -1) and not _first_pass.get()
 
 
-class StatisticBuffers(nn.Module):
+@contextmanager
+def first_pass() -> Iterator[None]:
+    """Take what runs for a first pass, wherever: it works on statistics as they were then, and may move them."""
+    token = _first_pass.set(True)
+    try:
+        yield
+    finally:
+        _first_pass.reset(token)
+
+
+class StatisticBuffers(Settings):
     """A module whose floating-point buffers stay in float32 where the model goes to 16 bits.
 
     Buffers named in `late` start as None and get their shape from the first data; a state dict brings them along.

@@ -22,6 +22,7 @@ class _History(StatisticBuffers):
     """
 
     late: ClassVar[tuple[str, ...]] = ("mean", "covariance", "weight")
+    untold: ClassVar[tuple[str, ...]] = ("now",)
     mean: Tensor | None
     covariance: Tensor | None
     weight: Tensor | None

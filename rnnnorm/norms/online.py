@@ -72,6 +72,7 @@ class OnlineNorm(Normalizer):
     summary: ClassVar[str] = "each feature by exponential averages over all samples seen; controlled backward pass"
     source: ClassVar[str] = "Chiley et al. 2019"
     exact_gradient: ClassVar[bool] = False
+    learns_backward: ClassVar[bool] = True
     evaluates_by = "running"
 
     def __init__(

@@ -129,7 +129,8 @@ def _evaluating(model: nn.Module, as_trained: bool) -> Iterator[None]:
         for module in modes:
             module.training = isinstance(module, Recordable | nn.modules.dropout._DropoutNd)
     try:
-        with torch.random.fork_rng(devices):
+        # What is gathered is gathered by the modules themselves: compiled graphs run as they were written.
+        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, training in modes.items():

@@ -67,6 +67,7 @@ class PowerNorm(Normalizer):
     summary: ClassVar[str] = "each feature by its running quadratic mean; approximate backward pass"
     source: ClassVar[str] = "Shen et al. 2020"
     exact_gradient: ClassVar[bool] = False
+    learns_backward: ClassVar[bool] = True
     evaluates_by = "running"
     updates: Tensor
     batches: Tensor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..tracing import by_plain_operators
+from ..transforms import apart, has_numbers
 from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
 
@@ -121,8 +122,21 @@ class StepStatistics(StatisticBuffers):
         """
         if isinstance(t, Tensor):
             return self._recall_in_loop(t)
+        if torch.compiler.is_compiling() and not by_plain_operators():
+            return self._recall_unseen(t)
         mean, var = self.recall_steps(t, t + 1)
         return mean[0], var[0]
+
+    def _recall_unseen(self, t: int) -> tuple[Tensor, Tensor]:
+        """The same where nobody can look into tensors, and `t` may stand for any step."""
+        mean, var, rows, enough = self._stored()
+        slots = torch.arange(rows.shape[0], device=rows.device)
+        slot = self.slot(t)
+        index = torch.where(rows >= enough, slots, 0).cummax(0).values[-1 if slot is None else slot].view(1)
+        recalled = var.index_select(0, index)
+        if self.running_still is not None and var is self.running_var:
+            recalled = recalled.masked_fill(self.running_still.index_select(0, index) > 0.5, math.inf)
+        return mean.index_select(0, index)[0], recalled[0]
 
     def recall_steps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The same for the steps start … stop - 1, (stop - start, F) each."""
@@ -279,7 +293,9 @@ class StepStatistics(StatisticBuffers):
         known, known_version, table = self._borrowed
         if known is not rows or known_version != version:
             last, table = 0, []
-            for s, n in enumerate(rows.tolist()):
+            with apart():  # nothing is borrowed where there are only shapes, as on the meta device
+                counts = rows.tolist() if has_numbers(rows) else [enough] * rows.shape[0]
+            for s, n in enumerate(counts):
                 last = s if n >= enough else last
                 table.append(last)
             self._borrowed = (rows, version, table)

@@ -65,6 +65,7 @@ class StreamingNorm(Normalizer):
     summary: ClassVar[str] = "each feature by long-term and short-term statistics over all steps; streamed gradients"
     source: ClassVar[str] = "Liao et al. 2016"
     exact_gradient: ClassVar[bool] = False
+    learns_backward: ClassVar[bool] = True
     evaluates_by = "running"
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
         ValueError: `sync` is neither true, false nor None.
     """
 
+    untold: ClassVar[tuple[str, ...]] = ("total",)
     total: list[int] | None = None
     """Rows of all processes at each step, while a network runs that has agreed on them."""
 

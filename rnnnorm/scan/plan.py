@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ..equations import Cell, CellNorms, Layer, Noise
 from ..norms import Normalizer
@@ -79,13 +78,13 @@ class Plan:
     cell: Place | None
     carried: bool
 
-    @property
+    @cached_property
     def places(self) -> dict[str, Place]:
         """The occupied places by name."""
         places = {name: getattr(self, name) for name in PLACES}
         return {name: place for name, place in places.items() if place is not None}
 
-    @property
+    @cached_property
     def by_column(self) -> bool:
         """Whether some place needs moments over the active rows of each step."""
         return any(place.by_column for place in self.places.values())
@@ -122,11 +121,6 @@ def watched(norms: CellNorms) -> bool:
         or "forward" in vars(module)
         for module in norms.children()
     )
-
-
-def transformed() -> bool:
-    """Whether a function transform (`torch.func`) or forward-mode differentiation looks into every operator."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def applies(layer: Layer) -> bool:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..equations import Cell, CellNorms, Layer, Noise
-from .plan import transformed
+from ..transforms import transformed
+from .checks import check_states, fits
 
 
 def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
@@ -16,14 +17,24 @@ def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
 
 
 def ready(layer: Layer, data: Tensor) -> bool:
-    """Anywhere but inside function transforms, for which these operators have no rules."""
-    return not transformed()
+    """Anywhere but where somebody looks into operators, for which these have no rules.
+
+    On a CPU they read weights of any shape and type as if they were the right ones: others are for the reference.
+    """
+    if transformed():
+        return False
+    device = data.device.type
+    if device not in ("cpu", "cuda"):
+        return True
+    # Under autocast the operator itself brings its arguments to one type.
+    return fits(layer, data, device, typed=not torch.is_autocast_enabled(device))
 
 
 def scan_torch(
     layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction through the operator behind torch's module; arguments as in `scan_reference`."""
+    check_states(layer, int(batch_sizes[0]), states)
     weights = layer.weights
     flat = [weights.W_ih, weights.W_hh, *_pair(layer)] + ([] if weights.W_hr is None else [weights.W_hr])
     lists = [state.unsqueeze(0) for state in states]

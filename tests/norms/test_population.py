@@ -561,4 +561,5 @@ class TestMerging:
         monkeypatch.setattr(wavefront.stream, "__defaults__", (0,))
         with Watch():
             run()
-        assert largest <= 50 * 16 * 32, "the outputs of one of the batches that were recorded"
+        # The watcher looks into operators, so the batches that are recorded run by plain ones, which keep their gates.
+        assert largest <= 50 * 16 * 4 * 32, "the gates of one of the batches that were recorded"

@@ -142,7 +142,7 @@ def test_products_of_layer_normalization() -> None:
 @pytest.mark.parametrize("norm", ["none", "wn"])
 def test_weights_are_scaled_and_biases_are_not(norm: str) -> None:
     lstm = rnnnorm.LSTM(3, 4, 2, bidirectional=True, norm=norm)
-    names = [name + suffix for name in ("weight_ih", "weight_hh", "bias_ih") for suffix in lstm._all_suffixes()]
+    names = [name + suffix for name in ("weight_ih", "weight_hh", "bias_ih") for suffix in lstm.all_suffixes()]
     before = {name: getattr(lstm, name).detach().clone() for name in names}
     scale_weights(lstm, 2.5)
     for name, old in before.items():

@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ...equations import Layer
+from ...ragged import check_packed
+from ...transforms import plain, transformed
+from ..checks import check_states, fits
 from ..fold import fold
-from ..plan import applies, make_plan, transformed
+from ..plan import applies, make_plan
 from ..reference import scan_reference
 from .library import library
 from .replay import replay
@@ -20,17 +23,15 @@ from .run import DTYPES, Inputs, Run
 
 
 def ready(layer: Layer, data: Tensor) -> bool:
-    """Whether this call can be made: on a CPU, in 32 or 64 bits of one type, with a compiler at hand.
+    """Whether this call can be made: on plain tensors on a CPU, in 32 or 64 bits of one type, with a compiler at hand.
 
-    Function transforms and forward-mode differentiation look into every operator; nothing compiled can be looked into.
+    Where somebody looks into operators, or a weight has another shape than the equations, the others must run.
     """
-    parameters = [layer.weights.W_ih, layer.weights.W_hh, *layer.weights.biases, *layer.norms.parameters()]
     return (
-        data.device.type == "cpu"
-        and data.dtype in DTYPES
-        and all(t.dtype == data.dtype and t.device.type == "cpu" for t in parameters)
-        and not torch.is_autocast_enabled("cpu")
+        data.dtype in DTYPES
         and not transformed()
+        and not torch.is_autocast_enabled("cpu")
+        and fits(layer, data, "cpu")
         and applies(layer)
         and library() is not None
     )
@@ -39,11 +40,16 @@ def ready(layer: Layer, data: Tensor) -> bool:
 def scan_native(
     layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer in one direction; arguments as in `scan_reference`."""
-    if any(state.dtype != data.dtype or state.device != data.device for state in states):
+    """One layer in one direction; arguments as in `scan_reference`.
+
+    Raises:
+        InputError: states or `batch_sizes` that do not fit the rows.
+    """
+    if any(state.dtype is not data.dtype or not plain(state) for state in states):
         return scan_reference(layer, data, batch_sizes, states)  # which says what is wrong
+    sizes = check_packed(data.shape[0], batch_sizes)
+    check_states(layer, sizes[0], states)
     plan = make_plan(layer)
-    sizes: list[int] = batch_sizes.tolist()
     own = plan.own_steps(sizes)
     W_ih, bias = layer.weights.W_ih, layer.weights.bias
     if plan.input is not None and plan.input.whole:
@@ -52,10 +58,10 @@ def scan_native(
     affine = [tensor for place in plan.places.values() for tensor in (place.gain, place.bias)]
     tensors = [data, *states, W_ih, layer.weights.W_hh, bias, *affine]
     if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
-        run = Run(plan, batch_sizes, sizes, own, save=False)
+        run = Run(plan, sizes, own, save=False)
         out, h_n, c_n = run.forward(_inputs(tensors))
     else:
-        out, h_n, c_n = _Scan.apply(Run(plan, batch_sizes, sizes, own, save=True), *tensors)  # type: ignore[no-untyped-call]
+        out, h_n, c_n = _Scan.apply(Run(plan, sizes, own, save=True), *tensors)  # type: ignore[no-untyped-call]
     return out, (h_n, c_n)
 
 
@@ -81,7 +87,8 @@ class _Scan(Function):
     def backward(ctx: Any, *given: Tensor | None) -> Any:
         *tensors, out, h_n, c_n, kept = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
+        # Batched gradients, as of `jacobian(vectorize=True)`, are no memory that could be read.
+        if torch.is_grad_enabled() or transformed() or not all(g is None or plain(g) for g in given):
             gradients = _differentiable(ctx.run, tensors, given, wanted)
         else:
             contiguous = [None if g is None else g.contiguous() for g in given]
@@ -92,13 +99,15 @@ class _Scan(Function):
 def _differentiable(
     run: Run, tensors: Sequence[Any], given: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The gradients as functions of the inputs."""
+    """The gradients by torch's operators: as functions of the inputs, where a graph is wanted."""
     # Some inputs may depend on others, as folded weights do on x: each is to have its own path only.
-    own: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
-    x, h_0, c_0, W_ih, W_hh, bias, *affine = own
-    results = replay(run, Inputs(x, h_0, c_0, W_ih, W_hh, bias, tuple(affine)))
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        own: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
+        x, h_0, c_0, W_ih, W_hh, bias, *affine = own
+        results = replay(run, Inputs(x, h_0, c_0, W_ih, W_hh, bias, tuple(affine)))
     pairs = [(r, g) for r, g in zip(results, given, strict=True) if g is not None]
     sources = [t for t, want in zip(own, wanted, strict=True) if want and t is not None]
     outputs, weights = [r for r, _ in pairs], [g for _, g in pairs]
-    found = iter(torch.autograd.grad(outputs, sources, weights, create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad(outputs, sources, weights, create_graph=create_graph, allow_unused=True))
     return [next(found) if want and t is not None else None for t, want in zip(own, wanted, strict=True)]

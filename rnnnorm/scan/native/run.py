@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...ragged import check_sizes
+from ..checks import address
 from ..plan import Place, Plan
 from .buffers import ALIGNMENT, Block, Buffers
 from .library import library
@@ -62,27 +65,36 @@ class Run:
 
     Args:
         plan: what stands where.
-        batch_sizes: (T,) int64 on the CPU.
-        sizes: the same as a list.
+        sizes: B_t, rows of each step; compiled code reads a copy, whatever becomes of the list.
         own: how many steps, from the first one, have moments of their own rows; see `Plan.own_steps`.
         save: keep what `backward` needs.
     """
 
-    def __init__(self, plan: Plan, batch_sizes: Tensor, sizes: list[int], own: int, save: bool) -> None:
-        self.plan, self.batch_sizes, self.sizes, self.own, self.save = plan, batch_sizes.contiguous(), sizes, own, save
+    def __init__(self, plan: Plan, sizes: list[int], own: int, save: bool) -> None:
+        self.plan, self.sizes, self.own, self.save = plan, sizes, own, save
+        self.batch_sizes = array("q", sizes)
         self.threads = 1 if _forked else torch.get_num_threads()
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.given: dict[str, tuple[Tensor, Tensor]] = {}
         self.moments: dict[str, tuple[Tensor, Tensor]] = {}
         self.kept: Block | None = None
         self.offsets: dict[str, int] = {}
         self.dtype = torch.float32
-        self.address = 0
+        self.base = self.total = 0
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Output rows (N, H), h_n and c_n (B, H); stored statistics move."""
+        """Output rows (N, H), h_n and c_n (B, H); stored statistics move.
+
+        Raises:
+            InputError: something whose shape or type compiled code does not expect; also in `backward`.
+        """
         T = len(self.sizes)
         observe = any(p.columns is not None and p.columns.wants_moments() for p in self.plan.places.values())
         self.dtype = inputs.x.dtype
+        (N, I), B, H = inputs.x.shape, self.sizes[0], inputs.h_0.shape[1]  # noqa: E741
+        check_sizes(N, self.sizes)
+        self.shapes = {"x": (N, I), "h_0": (B, H), "c_0": (B, H), "bias": (4 * H,)}
+        self.shapes |= {"W_ih": (4 * H, I), "W_hh": (4 * H, H), "out": (N, H), "h_n": (B, H), "c_n": (B, H)}
         results = self._allocate(inputs)
         for start, stop in ((0, self.own), (self.own, T)):
             if start == stop:
@@ -117,32 +129,39 @@ class Run:
         given: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
-        """Gradients of the inputs, in the order of `Inputs`, from those of the results."""
-        self.address = kept.data_ptr()  # of a second forward pass, where activations are computed again
+        """Gradients of the inputs, in the order of `Inputs`, from those of the results.
+
+        All pointers are taken and checked anew: a parameter may have been given other memory meanwhile.
+        """
+        # Of a second forward pass, where activations are computed again.
+        count = self.total // DTYPES[self.dtype][1]
+        self.base = self._address("what forward kept", kept, (count,))
         problem = self._problem(inputs, results, 0, len(self.sizes), False)
-        problem.d_out, problem.d_h_n, problem.d_c_n = (_address(g) for g in given)
+        for name, gradient in zip(("out", "h_n", "c_n"), given, strict=True):
+            setattr(problem, "d_" + name, self._address("gradient of " + name, gradient, self.shapes[name]))
         tensors = [getattr(inputs, f.name) for f in fields(Inputs)[:-1]] + list(inputs.affine)
         gradients = [
             torch.empty_like(t) if t is not None and want else None for t, want in zip(tensors, wanted, strict=True)
         ]
+        pointers = [0 if gradient is None else gradient.data_ptr() for gradient in gradients]
         names = ("d_x", "d_h_0", "d_c_0", "d_W_ih", "d_W_hh", "d_bias")
-        for field, gradient in zip(names, gradients, strict=False):
-            setattr(problem, field, _address(gradient))
+        for field, pointer in zip(names, pointers, strict=False):
+            setattr(problem, field, pointer)
         for k, name in enumerate(self.plan.places):
             target: PlaceFields = getattr(problem, name)
-            target.d_gain, target.d_bias = (_address(g) for g in gradients[6 + 2 * k : 8 + 2 * k])
+            target.d_gain, target.d_bias = pointers[6 + 2 * k : 8 + 2 * k]
         self._call("backward", problem)
         return gradients
 
     def give_kept(self) -> Tensor:
-        """What `backward` needs, as one tensor of bytes that somebody else now holds."""
+        """What `backward` needs, as one tensor that somebody else now holds, of numbers as the inputs are."""
         assert self.kept is not None
-        kept, self.kept = torch.from_numpy(self.kept), None
+        kept, self.kept = torch.from_numpy(self.kept).view(self.dtype), None
         return kept
 
     def _allocate(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """The results, and memory for what is kept."""
-        x, (B, H) = inputs.x, inputs.h_0.shape
+        x, (B, H) = inputs.x, self.shapes["h_0"]
         N, T = x.shape[0], len(self.sizes)
         loaded = library()
         assert loaded is not None
@@ -158,27 +177,28 @@ class Run:
             each = rows * place.groups if place.by_row else T * width
             counts[name + ".center"] = counts[name + ".scale"] = each
             if place.columns is not None:
-                self.moments[name] = (x.new_empty(T, place.features), x.new_empty(T, place.features))
+                features = H if name == "cell" else 4 * H
+                self.moments[name] = (x.new_empty(T, features), x.new_empty(T, features))
         total = 0
         for name, count in counts.items():
             self.offsets[name] = total
             total += -(-count * bytes_each // ALIGNMENT) * ALIGNMENT + 5 * ALIGNMENT  # apart, as in Arena of problem.h
-        self.kept = BUFFERS.borrow(total)
-        self.address = self.kept.ctypes.data
+        self.kept, self.total = BUFFERS.borrow(total), total
+        self.base = self.kept.ctypes.data
         return x.new_empty(N, H), torch.empty_like(inputs.h_0), torch.empty_like(inputs.c_0)
 
     def _problem(
         self, inputs: Inputs, results: tuple[Tensor, Tensor, Tensor], start: int, stop: int, observe: bool
     ) -> Problem:
-        N, features = inputs.x.shape
+        (N, I), H = self.shapes["x"], self.shapes["h_0"][1]  # noqa: E741
         problem = Problem(
-            T=len(self.sizes), N=N, I=features, H=inputs.h_0.shape[1], start=start, stop=stop, own=self.own,
+            T=len(self.sizes), N=N, I=I, H=H, start=start, stop=stop, own=self.own,
             observe=observe, save=self.save, carried=self.plan.carried, threads=self.threads,
         )  # fmt: skip
-        problem.batch_sizes = self.batch_sizes.data_ptr()
-        for name in ("x", "h_0", "c_0", "W_ih", "W_hh", "bias"):
-            setattr(problem, name, _address(getattr(inputs, name)))
-        problem.out, problem.h_n, problem.c_n = (_address(result) for result in results)
+        problem.batch_sizes = self.batch_sizes.buffer_info()[0]
+        tensors = {"out": results[0], "h_n": results[1], "c_n": results[2], **vars(inputs)}
+        for name, shape in self.shapes.items():
+            setattr(problem, name, self._address(name, tensors[name], shape))
         for name in ("gates_h", "gates_x", "cell_states"):
             setattr(problem, name, self._kept(name))
         for k, (name, place) in enumerate(self.plan.places.items()):
@@ -186,17 +206,23 @@ class Run:
         return problem
 
     def _describe(self, target: PlaceFields, name: str, place: Place, affine: Sequence[Tensor | None]) -> None:
+        gates, H = self.shapes["W_hh"]
+        features = H if name == "cell" else gates
         target.kind = ROW if place.by_row else COLUMN
         target.groups, target.centered, target.eps = place.groups, place.centered, place.statistics.eps
-        target.gain, target.bias = (_address(tensor) for tensor in affine)
-        if name in self.moments:
-            target.mean, target.var = (_address(tensor) for tensor in self.moments[name])
-        if name in self.given:
-            target.given_mean, target.given_var = (_address(tensor) for tensor in self.given[name])
+        for field, tensor in zip(("gain", "bias"), affine, strict=True):
+            setattr(target, field, self._address(f"{field} at {name}", tensor, (features,)))
+        for prefix, moments in (("", self.moments), ("given_", self.given)):
+            for field, moment in zip(("mean", "var"), moments.get(name, ()), strict=False):
+                pointer = self._address(f"stored {field} at {name}", moment, (len(self.sizes), features))
+                setattr(target, prefix + field, pointer)
         target.center, target.scale = self._kept(name + ".center"), self._kept(name + ".scale")
 
+    def _address(self, name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> int:
+        return address(name, tensor, shape, self.dtype)
+
     def _kept(self, name: str) -> int:
-        return self.address + self.offsets[name] if name in self.offsets else 0
+        return self.base + self.offsets[name] if name in self.offsets else 0
 
     def _call(self, direction: str, problem: Problem) -> None:
         loaded = library()
@@ -206,10 +232,3 @@ class Run:
         workspace = BUFFERS.borrow(space)
         problem.workspace = workspace.ctypes.data
         getattr(loaded, f"rnnnorm_{direction}_{suffix}")(ctypes.byref(problem))
-
-
-def _address(tensor: Tensor | None) -> int:
-    if tensor is None:
-        return 0
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ...equations import Layer
+from ...transforms import transformed
+from ..checks import fits
 from ..plan import applies, supports
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -22,12 +24,16 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def ready(layer: Layer, data: Tensor) -> bool:
     """Whether a layer that is supported can run on these rows: Triton is there, and a GPU that it compiles for.
 
-    False, too, where `rnnnorm.scan.plan.applies` says so.
+    False, too, where `rnnnorm.scan.plan.applies` says so, where somebody looks into operators, and where a weight has
+    another shape than the equations.
     """
-    if data.dtype not in DTYPES or not applies(layer):
+    device = data.device.type
+    if data.dtype not in DTYPES or transformed() or device not in ("cpu", "cuda"):
+        return False
+    if not fits(layer, data, device, typed=False) or not applies(layer):
         return False
     if not data.is_cuda:
-        return data.device.type == "cpu" and _interpreting()
+        return _interpreting()
     if not _installed() or torch.cuda.get_device_capability(data.device) < (8, 0):
         return False
     from .check import trusted

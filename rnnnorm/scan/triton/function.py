@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...ragged import InputError
+from ...transforms import plain
 from .column_moments import observe_tail, settle
 from .recurrence import Recurrence
 
 SECOND_ORDER = (
-    "the Triton scan has no second derivatives (create_graph=True): build the network with backend='reference'"
+    "the Triton scan has no second derivatives (create_graph=True) and takes no batched gradients "
+    "(is_grads_batched=True, vectorize=True): build the network with backend='reference'"
 )
 
 
@@ -68,6 +71,7 @@ class ScanFunction(torch.autograd.Function):
             saved["gates_x"] = None  # it is part of `raw`
         ctx.names = tuple(saved)
         ctx.gates_type = gates_x.dtype
+        ctx.shapes = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in saved.values())
         ctx.save_for_backward(*saved.values())
         return h[B:].clone(), last_rows(h, sizes), last_rows(c if kept is None else kept, sizes).to(h.dtype)
 
@@ -76,9 +80,11 @@ class ScanFunction(torch.autograd.Function):
         """Run all steps backward, then take the gradient of W_hh by one product.
 
         Raises:
-            RuntimeError: with create_graph=True.
+            RuntimeError: with create_graph=True, or for batched gradients.
+            InputError: a tensor that forward read has another shape or type now.
         """
-        if torch.is_grad_enabled():
+        device = d_rows.device.type
+        if torch.is_grad_enabled() or not all(plain(d, device) for d in (d_rows, d_h_n, d_c_n)):
             raise RuntimeError(SECOND_ORDER)
         with torch.autocast(d_rows.device.type, enabled=False):
             return _backward(ctx, d_rows, d_h_n, d_c_n)
@@ -87,6 +93,13 @@ class ScanFunction(torch.autograd.Function):
 def _backward(ctx: Any, d_rows: Tensor, d_h_n: Tensor, d_c_n: Tensor) -> tuple[Tensor | None, ...]:
     run: Recurrence = ctx.run
     reads = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+    for (name, tensor), expected in zip(reads.items(), ctx.shapes, strict=True):
+        if tensor is not None and (tensor.shape, tensor.dtype) != expected:
+            shape, dtype = expected
+            raise InputError(
+                f"{name} was {dtype} of shape {tuple(shape)} in forward, and is {tensor.dtype} of shape "
+                f"{tuple(tensor.shape)} in backward"
+            )
     c_0, h, weight, raw = (reads[name] for name in ("c_0", "h", "weight", "raw"))
     del reads["c_0"], reads["h"]
     sizes, T, (B, H) = run.sizes, len(run.sizes), c_0.shape

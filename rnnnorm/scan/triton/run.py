@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...equations import Layer
+from ...ragged import check_packed
+from ..checks import check_states
 from ..plan import Plan, make_plan
 from ..reference import scan_reference
 from .framewise import framewise
@@ -24,7 +26,8 @@ def scan(layer: Layer, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, 
 
     Half precision, and float32 under autocast, enter products only; moments, gates and cell states are float32.
     """
-    sizes: list[int] = batch_sizes.tolist()
+    sizes = check_packed(data.shape[0], batch_sizes)
+    check_states(layer, sizes[0], states)
     plan = make_plan(layer)
     own = plan.own_steps(sizes)
     inside = [place for place in (plan.hidden, plan.joint, plan.cell) if place is not None]

@@ -26,7 +26,7 @@ def scale_weights(network: RecurrentStack, scale: float, direction_only: bool = 
     """
     if not scale > 0:
         raise ValueError(f"weights are scaled by a factor above 0, got {scale}")
-    for suffix in network._all_suffixes():
+    for suffix in network.all_suffixes():
         for name in ("weight_ih" + suffix, "weight_hh" + suffix):
             if not direction_only:
                 network.assign(name, getattr(network, name).detach() * scale)

@@ -1,0 +1,109 @@
+"""What looks into operators, such as `torch.func`, `torch.jit.trace` and fake tensors, and what is apart from it.
+
+Compiled code cannot be looked into: where somebody does, plain operators run. And how long sequences are must be known
+while a program is traced: it is kept in tensors of which the onlooker is told nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import DispatchKey, DispatchKeySet
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
+from torch.autograd import forward_ad
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+from torch.utils._python_dispatch import _disable_current_modes
+
+_DISABLED = torch._C._disabled_torch_function_impl
+_keys_of = torch._C._dispatch_keys
+
+
+def _plain_keys(device: DispatchKey, autocast: DispatchKey, autograd: DispatchKey) -> frozenset[int]:
+    """Dispatch keys of an ordinary tensor, and of one that was made in inference mode."""
+    keys = DispatchKeySet(device) | DispatchKeySet(autocast)
+    ordinary = keys | DispatchKeySet(DispatchKey.ADInplaceOrView) | DispatchKeySet(autograd)
+    return frozenset((keys.raw_repr(), ordinary.raw_repr()))
+
+
+_PLAIN = {
+    "cpu": _plain_keys(DispatchKey.CPU, DispatchKey.AutocastCPU, DispatchKey.AutogradCPU),
+    "cuda": _plain_keys(DispatchKey.CUDA, DispatchKey.AutocastCUDA, DispatchKey.AutogradCUDA),
+}
+
+
+def transformed() -> bool:
+    """Whether somebody looks into every operator.
+
+    Those are function transforms (`torch.func`), forward-mode differentiation, `torch.jit.trace`, and modes that see
+    operators (`make_fx`, `FakeTensorMode`, `FlopCounterMode`, …) or calls of functions. `torch.device` as a context,
+    which is a mode, too, looks only at what makes new tensors.
+    """
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack() > 0
+        or _len_torch_dispatch_stack_pre_dispatch() > 0  # type: ignore[no-untyped-call]
+        or torch._C._get_tracing_state() is not None
+        or (torch._C._len_torch_function_stack() > 0 and not all(map(_makes_tensors, _function_modes())))
+    )
+
+
+def _function_modes() -> list[Any]:
+    return list(_get_current_function_mode_stack())  # type: ignore[no-untyped-call]
+
+
+def _makes_tensors(mode: object) -> bool:
+    return isinstance(mode, DeviceContext)
+
+
+def apart() -> AbstractContextManager[None]:
+    """A context in which nobody looks into operators; what is made there is a plain tensor.
+
+    In a compiler nothing is done: it keeps numbers by itself.
+    """
+    return nullcontext() if torch.compiler.is_compiling() or not transformed() else _apart()
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    tracing = torch._C._get_tracing_state()
+    with _disable_current_modes(), torch._C._DisableFuncTorch():
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            torch._C._set_tracing_state(tracing)  # type: ignore[attr-defined]
+
+
+def known(sizes: Sequence[int]) -> Sequence[int]:
+    """Sizes as plain integers, which a traced program then takes for constants; a compiler keeps its own."""
+    return sizes if torch.compiler.is_compiling() or not transformed() else [int(size) for size in sizes]
+
+
+def shown(numbers: Tensor) -> Tensor:
+    """A tensor that was made `apart` as a constant of whoever looks into operators."""
+    if torch.compiler.is_compiling() or not transformed():
+        return numbers
+    constant: Tensor = torch.ops.aten.lift_fresh(numbers)
+    return constant
+
+
+def plain(tensor: Tensor, device: str = "cpu") -> bool:
+    """Whether a tensor is a dense array in the memory of a device and nothing else.
+
+    Wrappers of function transforms, fake, meta, sparse, quantized and nested tensors, lazily negated or zero ones, and
+    subclasses that see what is done to them have other dispatch keys or a `__torch_function__`.
+    """
+    kind = type(tensor)
+    known = kind is Tensor or kind.__torch_function__ is _DISABLED
+    return known and _keys_of(tensor).raw_repr() in _PLAIN[device]
+
+
+def has_numbers(tensor: Tensor) -> bool:
+    """Whether the entries of a tensor can be read: meta and fake tensors have none."""
+    return not tensor.is_meta and not _keys_of(tensor).has(DispatchKey.Python)
