@@ -16,8 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .borders import check_rows, enter_padded
 from .norms import Normalizer, StepStatistics
-from .ragged import Packed
+from .ragged import Packed, check_kind_of_lengths, check_lengths, check_packed
 from .tracing import sizes_are_fixed
+from .transforms import apart
 
 
 class Grid(NamedTuple):
@@ -65,7 +66,7 @@ def enter(
 
     Raises:
         TypeError: neither Tensor nor PackedSequence.
-        ValueError: a shape that does not fit, lengths below 1 or above T as far as they are known.
+        InputError: a shape that does not fit, lengths below 1 or above T as far as they are known.
         RuntimeError: a PackedSequence on its way to ONNX.
     """
     if isinstance(input, PackedSequence):
@@ -80,15 +81,12 @@ def enter(
 
 
 def _ragged(steps: int, batch: int, lengths: Tensor, device: torch.device) -> Grid:
-    """The grid of sequences of these lengths (B,), which are numbers only if this is not ONNX's exporter."""
-    if lengths.dim() != 1 or lengths.shape[0] != batch:
-        raise ValueError(f"lengths must have one entry per sequence, ({batch},), got shape {tuple(lengths.shape)}")
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
-    if not torch.onnx.is_in_onnx_export():
-        for b, length in enumerate(lengths.tolist()):
-            if not 1 <= length <= steps:
-                raise ValueError(f"lengths[{b}] = {length}, expected between 1 and {steps}, the steps of the input")
+    """The grid of sequences of these lengths (B,), which are numbers now only in a trace."""
+    lengths = torch.as_tensor(lengths)
+    check_kind_of_lengths(lengths, batch)
+    if not torch.compiler.is_compiling():
+        with apart():
+            check_lengths(lengths.tolist(), steps)
     lengths = lengths.to(device, torch.int64)
     step = torch.arange(steps, device=device).unsqueeze(1)
     active = step < lengths
@@ -104,6 +102,8 @@ def _enter_packed(input: PackedSequence, lengths: Tensor | None, features: int) 
         if lengths is not None:
             raise ValueError("lengths are given, but a PackedSequence carries its own")
         check_rows(packed.data, features)
+        with apart():
+            check_packed(packed.data.shape[0], packed.batch_sizes)
         steps = int(packed.batch_sizes.shape[0])
         cells, lengths = torch._VF._pad_packed_sequence(packed.data, packed.batch_sizes, False, 0.0, steps)
         grid = _ragged(steps, cells.shape[1], lengths, cells.device)

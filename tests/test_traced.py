@@ -201,6 +201,12 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"expected between 1 and 4"):
             torch.jit.trace(WithLengths(trained()), (rows(), torch.tensor(lengths)))
 
+    def test_packed_sequences_that_contradict_themselves(self) -> None:
+        """At the trace; what comes later only torch's own operators see."""
+        packed = pack_padded_sequence(rows(), torch.tensor([1, 4, 2]), enforce_sorted=False)
+        with pytest.raises(RuntimeError, match=r"batch_sizes\[2\] = 2 after 1, expected no increase"):
+            torch.jit.trace(trained(), (PackedSequence(packed.data, packed.batch_sizes.flip(0), *packed[2:]),))
+
     @pytest.mark.parametrize(
         "module", [*(c(3, 4) for c in CELLS), rnnnorm.GRUCell(3, 4), rnnnorm.RaggedBatchNorm(3)], ids=repr
     )
