@@ -208,7 +208,9 @@ class TestRefused:
             torch.jit.trace(trained(), (PackedSequence(packed.data, packed.batch_sizes.flip(0), *packed[2:]),))
 
     @pytest.mark.parametrize(
-        "module", [*(c(3, 4) for c in CELLS), rnnnorm.GRUCell(3, 4), rnnnorm.RaggedBatchNorm(3)], ids=repr
+        "module",
+        [*(c(3, 4) for c in CELLS), rnnnorm.GRUCell(3, 4), rnnnorm.RaggedBatchNorm(3)],
+        ids=lambda module: type(module).__name__,
     )
     def test_scripting(self, module: nn.Module) -> None:
         name = type(module).__name__
