@@ -11,7 +11,9 @@ from . import opaque
 from .borders import InputError
 from .equations import NO_NORMS, QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
 from .options import check_types
+from .padded import check_normalizers
 from .placement import Norm
+from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import RecurrentWeights
 
 State = TypeVar("State")
@@ -52,7 +54,7 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         self.initialize("")
         self.reset_norms()
 
-    def forward(self, input: Tensor, hx: State | None = None, *, step: int | None = None) -> State:
+    def forward(self, input: Tensor, hx: State | None = None, step: int | None = None) -> State:
         """One step: returns the new state, (h, c) of an LSTM and h otherwise.
 
         Args:
@@ -66,13 +68,21 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         """
         if not isinstance(input, Tensor):
             raise TypeError(f"expected a Tensor, got {type(input).__name__}")
+        if not by_plain_operators():
+            return self._step(input, hx, step)
+        check_normalizers(self)
+        with sizes_are_fixed():
+            return self._step(input, hx, step)
+
+    def _step(self, input: Tensor, hx: State | None, step: int | None) -> State:
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             raise InputError(
                 f"expected input (batch, {self.input_size}) or ({self.input_size},), got {tuple(input.shape)}"
             )
         if step is None and self.norms.per_step():
             raise ValueError(f"norm {self.norm.name!r} keeps statistics per timestep: call the cell with step=t")
-        if torch.compiler.is_compiling() and any(map(opaque.keeps_python, self.norms.children())):
+        compiling = torch.compiler.is_compiling() and not by_plain_operators()
+        if compiling and any(map(opaque.keeps_python, self.norms.children())):
             outside: State = opaque.outside(self, input, hx, step=step)
             return outside
         rows = input if input.dim() == 2 else input.unsqueeze(0)

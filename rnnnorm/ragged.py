@@ -126,19 +126,28 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
 
 def _layout(lengths: Tensor, T: int, B: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B cells."""
-    if lengths.dim() != 1 or lengths.shape[0] != B:
-        raise InputError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise InputError(f"lengths must be integers, got {lengths.dtype}")
+    check_kind_of_lengths(lengths, B)
     lengths = lengths.detach().to("cpu", torch.int64)
-    numbers: list[int] = lengths.tolist()
-    if B and not 1 <= min(numbers) <= max(numbers) <= T:
-        b, length = next((b, length) for b, length in enumerate(numbers) if not 1 <= length <= T)
-        raise InputError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
+    check_lengths(lengths.tolist(), T)
     ordered, order = lengths.sort(descending=True)
     active = torch.arange(int(ordered[0]), device="cpu").unsqueeze(1) < ordered
     cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
     return active.sum(1), order, order.argsort(), cells
+
+
+def check_kind_of_lengths(lengths: Tensor, B: int) -> None:
+    """Raise InputError unless lengths are integers (B,)."""
+    if lengths.dim() != 1 or lengths.shape[0] != B:
+        raise InputError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise InputError(f"lengths must be integers, got {lengths.dtype}")
+
+
+def check_lengths(lengths: list[int], T: int) -> None:
+    """Raise InputError unless lengths are between 1 and T."""
+    if lengths and not 1 <= min(lengths) <= max(lengths) <= T:
+        b, length = next((b, length) for b, length in enumerate(lengths) if not 1 <= length <= T)
+        raise InputError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
 
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import opaque
+from . import opaque, padded, unrolled
 from .borders import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .data_dependent import initialize_weight_norm, wants_data
 from .equations import Cell
@@ -19,6 +19,7 @@ from .options import check_types
 from .placement import Norm
 from .ragged import Packed, pack_dense
 from .torch_interface import TorchInterface
+from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import NAMES
 
 State = TypeVar("State")
@@ -83,14 +84,14 @@ class Recurrent(TorchInterface, Generic[State]):
 
     @overload
     def forward(
-        self, input: Tensor, hx: State | None = None, *, lengths: Tensor | None = None
+        self, input: Tensor, hx: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]: ...
 
     @overload
     def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[PackedSequence, State]: ...
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: State | None = None, *, lengths: Tensor | None = None
+        self, input: Tensor | PackedSequence, hx: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, State]:
         """Run all layers; see the class for shapes."""
         if self.training and self.needs_data:
@@ -99,6 +100,8 @@ class Recurrent(TorchInterface, Generic[State]):
             )
         if isinstance(input, Tensor) and self._no_sequences(input):
             return self._nothing(input, hx, lengths)
+        if by_plain_operators():
+            return self._unrolled(input, hx, lengths)
         if opaque.applies(input):
             return self._as_operator(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
@@ -107,6 +110,24 @@ class Recurrent(TorchInterface, Generic[State]):
         data, last = self.run(packed.data, packed.batch_sizes, states)
         output = leave(input, lengths, packed, data, self.batch_first)
         return output, self._as_state(leave_states(last, packed, unbatched))
+
+    def _unrolled(
+        self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """The same by plain operators, for a graph that is being recorded."""
+        if isinstance(input, tuple):  # what a trace makes of a PackedSequence
+            input = PackedSequence(*input)
+        rows, grid, order = padded.enter(input, lengths, self.input_size, self.batch_first)
+        unbatched = isinstance(input, Tensor) and input.dim() == 2
+        with sizes_are_fixed():
+            if hx is None:
+                states = self._omitted_states(order)
+            else:
+                given = self._as_tuple(hx)
+                states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, order, unbatched)
+            rows, last = unrolled.run(self, rows, grid, states)
+        output = padded.leave(input, rows, grid, self.batch_first)
+        return output, self._as_state(leave_states(last, order, unbatched))
 
     def _as_operator(
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -207,18 +207,30 @@ class RecurrentStack(Recordable, RecurrentWeights):
         output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
         return self.leave_layer(data, output, batch_sizes.tolist(), layer, quiet), last
 
-    def leave_layer(self, data: Tensor, output: Tensor, sizes: list[int], layer: int, quiet: bool = False) -> Tensor:
-        """What becomes of a layer's output rows on their way to the next layer; `data` are its input rows."""
+    def leave_layer(
+        self,
+        data: Tensor,
+        output: Tensor,
+        sizes: list[int],
+        layer: int,
+        quiet: bool = False,
+        normalize: Callable[[Normalizer, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """What becomes of a layer's output rows on their way to the next layer; `data` are its input rows.
+
+        Where rows are not packed, `normalize` sends them through a normalizer instead of its `sequence`.
+        """
         between, skip = self.between(layer), self.skip(layer)
         on_sum = skip is not None and self.between_on == "sum"
+        normalize = normalize or (lambda norm, rows: norm.sequence(rows, sizes))
         if between is not None and not on_sum:
-            output = between.sequence(output, sizes)
+            output = normalize(between, output)
         if self.dropout and self.training and not quiet and layer < self.num_layers - 1:
             output = dropout(output, self.dropout)
         if skip is not None:
             output = skip(data, output)
         if between is not None and on_sum:
-            output = between.sequence(output, sizes)
+            output = normalize(between, output)
         return output
 
     def run_direction(

@@ -16,6 +16,7 @@ from .initialization import check_init, initial_weights
 from .norms import Normalizer, StepStatistics
 from .settings import Settings
 from .table import parse_norm
+from .tracing import Unscriptable
 
 
 class StateTypeError(InputError, TypeError):
@@ -27,7 +28,7 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 
 
-class RecurrentWeights(Settings):
+class RecurrentWeights(Unscriptable, Settings):
     """Owns `weight_ih…`, `weight_hh…`, `bias_ih…`, `bias_hh…`, `weight_hr…` of any number of layers and directions.
 
     Without any normalizer the names, shapes and initial values are those of torch. With one, b is a single vector,

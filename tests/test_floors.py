@@ -10,12 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnnorm"
 FLOORS = [
     ["_version"],
-    ["ragged"],
+    ["ragged", "tracing"],
     ["norms", "opaque", "initialization", "residual"],
     ["placement", "borders"],
+    ["padded"],
     ["table", "equations", "data_dependent", "batch_norm"],
     ["weights", "options", "scan"],
-    ["wavefront"],
+    ["wavefront", "unrolled"],
     ["cell", "stack"],
     ["torch_interface"],
     ["recurrent"],

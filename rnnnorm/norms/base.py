@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -171,3 +172,8 @@ def options_of(cls: type[Normalizer] | type[WeightNormalizer]) -> dict[str, insp
 def at_least_float32(x: Tensor) -> Tensor:
     """Half-precision rows as float32, since moments of 16-bit numbers lose most of their digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def by_blocks(x: Tensor, size: int, normalize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Blocks of `size` neighbouring features, each normalized by itself: for graphs, where B must not be named."""
+    return torch.cat([normalize(block) for block in torch.split(x, size, -1)], -1)

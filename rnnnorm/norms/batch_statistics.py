@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
 from .statistics import StepStatistics
@@ -76,14 +77,15 @@ class BatchNormalizer(Normalizer):
         gathered = None if accumulator is None else self._gather(rows)
         if accumulator is not None and gathered is not None and slot is not None:
             accumulator.add_moments(slot, rows.shape[0], *gathered)
-        enough = rows.shape[0] >= stats.fewest(self.min_rows)
+        asked = self._learns() or accumulator is not None or stats.source == "batch"
+        enough = asked and rows.shape[0] >= stats.fewest(self.min_rows)  # else a graph may leave it open
         if enough and self._learns():
             y = self._train(rows, t, slot)
         elif enough and accumulator is not None and gathered is not None and accumulator.serves:
             # By the very numbers that are stored: where σ² ≪ ε, rounding the mean in another way is an error that
             # γ/√ε multiplies at every place of every such slot.
             y = self._by_stored(rows, *(moment.to(stats.running_mean.dtype) for moment in gathered))
-        elif enough and (accumulator is not None or stats.source == "batch"):
+        elif enough:
             y = self._by_batch(rows)
         else:
             y = self._by_stored(rows, *stats.recall(t))
@@ -115,6 +117,9 @@ class BatchNormalizer(Normalizer):
     def _by_stored(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         """Normalize by stored moments (F,), constants."""
         gain, bias = self._affine(rows)
+        if by_plain_operators():  # for batch_norm, ONNX's exporter must know F, and does not everywhere
+            y = (rows - mean.to(rows.dtype)) / (var.to(rows.dtype) + self.eps).sqrt() * gain
+            return y if bias is None else y + bias
         return F.batch_norm(rows, mean.to(rows.dtype), var.to(rows.dtype), gain, bias, False, 0.0, self.eps)
 
     def _by_moments(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Normalizer, at_least_float32
+from ..tracing import by_plain_operators
+from .base import Normalizer, at_least_float32, by_blocks
 from .fusible import Fusible, RowStatistics
 
 
@@ -66,6 +68,10 @@ class GroupNorm(Normalizer):
         """Normalize each row of x (B_t, F) by itself; `t` does not matter."""
         rows = at_least_float32(x)
         bias = None if self.bias is None else self.bias.to(rows.dtype)
+        if by_plain_operators():
+            size = (self.num_features // self.groups,)
+            y = by_blocks(rows, *size, lambda block: F.layer_norm(block, size, eps=self.eps)) * self.gain.to(rows.dtype)
+            return (y if bias is None else y + bias).to(x.dtype)
         return torch.group_norm(rows, self.groups, self.gain.to(rows.dtype), bias, self.eps).to(x.dtype)
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
+from .rms import block_rms_norm
 from .state import FirstPass, State
 from .statistics import StepStatistics
 
@@ -123,7 +125,10 @@ class OnlineNorm(Normalizer):
             y = F.batch_norm(rows, None, None, None, None, True, 0.0, self.eps)
         else:
             mean, var = (moment.to(rows.dtype) for moment in stats.recall(0))
-            y = F.batch_norm(rows, mean, var, None, None, False, 0.0, self.eps)
+            if by_plain_operators():  # for batch_norm, ONNX's exporter must know F, and does not everywhere
+                y = (rows - mean) / (var + self.eps).sqrt()
+            else:
+                y = F.batch_norm(rows, mean, var, None, None, False, 0.0, self.eps)
         y = y * self.gain.to(rows.dtype)
         y = y if self.bias is None else y + self.bias.to(rows.dtype)
         return self._guarded(y).to(x.dtype)
@@ -140,8 +145,7 @@ class OnlineNorm(Normalizer):
 
     def _guarded(self, y: Tensor) -> Tensor:
         if self.guard == "scaling":
-            grouped = y.reshape(y.shape[0], self.groups, -1)
-            return F.rms_norm(grouped, grouped.shape[-1:], eps=self.eps).view_as(y)
+            return block_rms_norm(y, self.num_features // self.groups, self.eps)
         return y.clamp(-self.clamp, self.clamp) if self.guard == "clamp" else y
 
     def extra_repr(self) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Normalizer, at_least_float32
 from .batch_statistics import SCOPES
 from .buffers import in_backward
+from .rms import block_rms_norm
 from .state import FirstPass, State
 from .statistics import StepStatistics
 
@@ -122,15 +122,15 @@ class PowerNorm(Normalizer):
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's statistics."""
         rows, stats = at_least_float32(x), self.stats
         if self.groups:
-            grouped = rows.reshape(rows.shape[0], self.groups, -1)
-            rows = F.rms_norm(grouped, grouped.shape[-1:], eps=self.eps).view_as(rows)
+            rows = block_rms_norm(rows, self.num_features // self.groups, self.eps)
         slot = stats.slot(t)
         if stats.accumulator is not None and slot is not None:
             stats.accumulator.add(slot, rows)
         counts = self.training and not in_backward()
         if counts and t == 0:
             self.batches += 1
-        enough = rows.shape[0] >= self.min_rows
+        asked = self.training or stats.source == "batch"
+        enough = asked and rows.shape[0] >= self.min_rows  # else a graph may leave it open
         if self.training:
             own = rows.detach().square().mean(0)
             warm = enough and bool(self.batches <= self.warmup)
@@ -138,7 +138,7 @@ class PowerNorm(Normalizer):
             y = _approximate(rows, (power + self.eps).sqrt(), self, slot, enough)
             if counts and enough and slot is not None:
                 self._move(own, rows.shape[0], slot)
-        elif stats.source == "batch" and enough:
+        elif enough:
             y = rows / (rows.square().mean(0) + self.eps).sqrt()
         else:
             y = rows / (self._stored(t, rows) + self.eps).sqrt()

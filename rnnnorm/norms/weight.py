@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..tracing import by_plain_operators
 from .base import WeightNormalizer
 
 
@@ -70,7 +71,9 @@ class RowLengths(nn.Module):
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
         """Compose g (outputs, 1) and v (outputs, inputs)."""
-        return v * (g / torch.norm_except_dim(v, 2, 0))
+        plain = by_plain_operators()  # ONNX knows no norm_except_dim
+        lengths = torch.linalg.vector_norm(v, 2, 1, keepdim=True) if plain else torch.norm_except_dim(v, 2, 0)
+        return v * (g / lengths)
 
     def right_inverse(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Take a weight apart: g = ‖v‖, v = W."""

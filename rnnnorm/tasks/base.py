@@ -160,8 +160,13 @@ class SequenceTask(L.LightningModule, ABC):
         """What each prediction contributes to the metric, (M,); by default its loss."""
         return losses
 
-    def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[Tensor, State]:
-        """Logits (N, num_outputs) or (B, num_outputs), and (h_n, c_n), of packed (N, K) ids or (N, F) features."""
+    def forward(self, input: PackedSequence | tuple[Tensor, Tensor], hx: State | None = None) -> tuple[Tensor, State]:
+        """Logits (N, num_outputs) or (B, num_outputs), and (h_n, c_n), of packed (N, K) ids or (N, F) features.
+
+        For graphs, a pair (data, batch_sizes) stands for the PackedSequence, which torch cannot trace.
+        """
+        if not isinstance(input, PackedSequence):
+            input = PackedSequence(*input)
         output, state = self.recurrent(self._embedded(input), hx)
         h_n = state if isinstance(state, Tensor) else state[0]
         hidden = output.data if self.per_row else self._last(h_n)
