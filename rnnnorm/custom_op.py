@@ -72,6 +72,7 @@ class _Call(NamedTuple):
     data: Tensor
     sizes: Tensor | None
     seed: Tensor | None
+    masks: Tensors
     states: Tensors
     parameters: Tensors
     buffers: Tensors
@@ -85,7 +86,7 @@ class _Call(NamedTuple):
             _recording(any(self.wanted)),
             torch.autocast(device.type, low, enabled=low is not None),
             first_pass(),
-            seeded(self.seed, device),
+            seeded(self.seed, device, self.data.dim() == 3 and self.sizes is not None, self.masks),
         ):
             tensors = [self.data, *self.states, *self.parameters]
             entering = [t.detach().requires_grad_(want) for t, want in zip(tensors, self.wanted, strict=True)]
@@ -128,7 +129,7 @@ def _like(t: Tensor) -> Tensor:
 
 _SCHEMA = (
     "str architecture, str settings, str autocast, bool[] wanted, bool training, Tensor data, Tensor? sizes, "
-    "Tensor? seed, Tensor[] states, Tensor[] parameters, Tensor[] buffers, Tensor[] constants"
+    "Tensor? seed, Tensor[] masks, Tensor[] states, Tensor[] parameters, Tensor[] buffers, Tensor[] constants"
 )
 
 
@@ -183,7 +184,7 @@ def _kinds_of(
         given = [torch.zeros(n, 2, size, dtype=kind, device=device) for n, size, kind in states]
         wanted = [False] * (1 + len(given) + len(groups[0]))
         sizes = torch.tensor([2])
-        call = _Call(architecture, settings, autocast, wanted, False, data, sizes, None, given, *groups)
+        call = _Call(architecture, settings, autocast, wanted, False, data, sizes, None, [], given, *groups)
         return [t.dtype for t in call.compute()[0].leaving]
 
 
@@ -229,8 +230,9 @@ def _differentiate(ctx: Any, gradients: Tensors) -> Any:
     # Nobody had wanted any, as where the forward pass ran without a graph.
     found = iter(_run_backward(ticket, list(gradients[: ctx.leaving]), *call) if any(call.wanted) else ())
     d_data, *others = [next(found) if want else None for want in call.wanted]
-    states, parameters = others[: len(groups[0])], others[len(groups[0]) :]
-    return (None,) * 5 + (d_data, None, None, states, parameters, [None] * len(groups[2]), [None] * len(groups[3]))
+    nothing: list[list[None]] = [[None] * count for count in ctx.counts]
+    states, parameters = others[: ctx.counts[1]], others[ctx.counts[1] :]
+    return (None,) * 5 + (d_data, None, None, nothing[0], states, parameters, nothing[3], nothing[4])
 
 
 run_network.register_autograd(_differentiate, setup_context=_keep)

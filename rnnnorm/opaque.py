@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
@@ -153,12 +154,17 @@ def run(
     wanted = [graph and t.requires_grad for t in (data, *states, *now.parameters)]
     kind = data.device.type
     autocast = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else ""
-    seed = draw_seed() if stack.draws() else None
+    ragged = data.dim() == 3 and sizes is not None
+    seed = draw_seed() if stack.draws(ragged) else None
+    masks: Tensors = []
+    if stack.drops_rows() and not ragged:
+        ones = data.new_ones(*data.shape[:-1], stack.output_size)
+        masks = [F.dropout(ones, stack.dropout) for _ in range(stack.num_layers - 1)]
     # Copies: what is read now will have moved when a backward pass without a ticket wants to read it again.
     before = [b.clone() for b in now.buffers] if stack.training else now.buffers
     results = run_network(
         stack.architecture, now.settings, autocast, wanted, stack.training,
-        data, sizes, seed, list(states), now.parameters, before, now.constants,
+        data, sizes, seed, masks, list(states), now.parameters, before, now.constants,
     )  # fmt: skip
     count = 1 + len(stack.state_sizes)
     if stack.training:

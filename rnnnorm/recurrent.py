@@ -107,7 +107,7 @@ class Recurrent(TorchInterface, Generic[State]):
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         states = self._initial_states(hx, packed, unbatched)
-        data, last = self.run(packed.data, packed.batch_sizes, states)
+        data, last = self.run(packed.data, packed.batch_sizes, states, lengths is not None)
         output = leave(input, lengths, packed, data, self.batch_first)
         return output, self._as_state(leave_states(last, packed, unbatched))
 

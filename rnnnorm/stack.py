@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .data_dependent import wants_data
-from .equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, dropout, seeded
+from .equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, drop_rows, dropout, seeded
 from .norms import Normalizer
 from .norms.recorder import Recordable, Rows
 from .norms.synchronized import agreement
@@ -153,16 +153,27 @@ class RecurrentStack(Recordable, RecurrentWeights):
         """States of zeros, (…, B, ·)."""
         return tuple(like.new_zeros(*batch, size) for size in self.state_sizes)
 
-    def draws(self) -> bool:
-        """Whether a run draws random numbers."""
-        dropped = (self.dropout and self.num_layers > 1) or self.variational_dropout or self.weight_dropout
-        return self.training and bool(dropped or self.noise.any())
+    def draws(self, rows: bool) -> bool:
+        """Whether a run needs a seed: for whatever is random but the rows between layers, or for them, too."""
+        if not self.training:
+            return False
+        dropped = self.variational_dropout or self.weight_dropout or (rows and self.drops_rows())
+        return bool(dropped or self.noise.any())
 
-    def run(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders."""
-        if not self.draws() or transformed() or data.is_meta:
+    def drops_rows(self) -> bool:
+        """Whether a run drops rows between layers."""
+        return self.training and bool(self.dropout) and self.num_layers > 1
+
+    def run(
+        self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], ragged: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders.
+
+        `ragged` rows come from padded sequences: then N is not known outside, and what is dropped follows from a seed.
+        """
+        if not self.draws(ragged) or transformed() or data.is_meta:
             return self.run_layers(data, batch_sizes, states)
-        with seeded(draw_seed(), data.device):
+        with seeded(draw_seed(), data.device, ragged):
             return self.run_layers(data, batch_sizes, states)
 
     def run_layers(
@@ -226,7 +237,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         if between is not None and not on_sum:
             output = normalize(between, output)
         if self.dropout and self.training and not quiet and layer < self.num_layers - 1:
-            output = dropout(output, self.dropout)
+            output = drop_rows(output, self.dropout)
         if skip is not None:
             output = skip(data, output)
         if between is not None and on_sum:

@@ -157,7 +157,7 @@ def test_the_operator_keeps_its_promises() -> None:
     module = build("bn-timestep").double()
     now = opaque.tell(module)
     x = torch.randn(6, 3, INPUT, dtype=torch.float64, requires_grad=True)
-    tensors = None, None, [], now.parameters, [b.clone() for b in now.buffers], now.constants
+    tensors = None, None, [], [], now.parameters, [b.clone() for b in now.buffers], now.constants
     for graph in (False, True):
         wanted = [graph] * (1 + len(now.parameters))
         arguments = module.architecture, now.settings, "", wanted, True, x.detach().requires_grad_(graph), *tensors
