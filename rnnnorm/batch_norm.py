@@ -11,9 +11,10 @@ from torch.nn.utils.rnn import PackedSequence
 from .borders import enter, leave
 from .norms import BatchNorm
 from .norms.recorder import Recordable, Rows
+from .ranges import Checked
 
 
-class RaggedBatchNorm(Recordable, nn.Module):
+class RaggedBatchNorm(Checked, Recordable, nn.Module):
     """Batch normalization of sequences of different lengths: y = g ⊙ (x - μ) / √(σ² + ε) + b, feature by feature.
 
     μ and σ² are taken over the rows that exist, so what stands in the padding changes neither output nor statistics nor

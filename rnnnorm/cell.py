@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .equations import Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from .options import check_options
 from .placement import Norm
 from .weights import RecurrentWeights
 
@@ -23,10 +24,9 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
     """
 
     def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
+        check_options(cell, arguments)
         super().__init__(cell, arguments)
         input_size, hidden_size = self.input_size, self.hidden_size
-        if hidden_size < 1 or input_size < 1:
-            raise ValueError(f"input_size and hidden_size must be at least 1, got {input_size} and {hidden_size}")
         if "between" in self.norm.places:
             raise ValueError(
                 f"a single cell has no place between layers: use rnnnorm.{cell.name}, or leave `between` out"

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnnorm"
 FLOORS = [
     ["_version"],
-    ["ragged"],
+    ["ragged", "ranges"],
     ["norms", "opaque", "initialization", "residual"],
     ["placement", "borders"],
     ["table", "equations", "data_dependent", "batch_norm"],
