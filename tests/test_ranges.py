@@ -136,7 +136,7 @@ def test_a_new_normalizer_is_checked_by_its_annotations() -> None:
     for keys in ({"strength": "x"}, {"steps": 1.5}, {"gain": math.nan}, {"bias": "False"}):
         with pytest.raises(ValueError, match=rf"{next(iter(keys))} must be"):
             Damped(3, **keys)
-    with pytest.raises(ValueError, match="num_features must be an integer of at least 1, got 2.5"):
+    with pytest.raises(ValueError, match="num_features must be an integer"):
         Damped(2.5)  # type: ignore[arg-type]
     assert deepcopy(Damped(3)).num_features == pickle.loads(pickle.dumps(Damped(3))).num_features == 3
 
@@ -185,14 +185,8 @@ def test_a_wrong_type_is_a_type_error_as_in_torch_too() -> None:
 
 def test_numbers_of_numpy_and_flags_as_torch_takes_them() -> None:
     lstm = rnnnorm.LSTM(np.int64(3), np.int32(4), np.int64(2), np.bool_(False), 1, np.float32(0.5), bidirectional=1)
-    assert (lstm.hidden_size, lstm.num_layers, lstm.bias, lstm.batch_first, lstm.bidirectional) == (
-        4,
-        2,
-        False,
-        1,
-        True,
-    )
     values = (lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.dropout, lstm.bias, lstm.batch_first)
+    assert values == (3, 4, 2, 0.5, False, True)
     assert [type(v) for v in values] == [int, int, int, float, bool, bool]
     norm = rnnnorm.norms.BatchNorm(4, gain=np.float64(0.5), max_steps=np.int16(3), bias=np.bool_(True))
     assert norm.bias is not None
@@ -218,11 +212,7 @@ def test_tasks() -> None:
     task = TASKS["language-modelling"]
     for name, range in ranges_of(task).items():
         for value in garbage(range):
-            words = (
-                {"no such word"} if name in ("norm", "cell", "init", "initial_state", "backend", "columns") else set()
-            )
-            if not isinstance(value, str) or value in words or range.kinds != (str,):
-                refused(lambda k=name, v=value: task(**{"spec": SPEC, k: v}), name, value)
+            refused(lambda k=name, v=value: task(**{"spec": SPEC, k: v}), name, value)
 
 
 @pytest.mark.parametrize("probe", ALL)
