@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import networks, record
+from rnnnorm.probes.recording import Observation, networks, record
 from rnnnorm.probes.table import Table
 from rnnnorm.ranges import Checked, Range, at_least
 
@@ -41,6 +41,9 @@ class Measurement:
 
 class Probe(Checked, L.Callback):
     """A callback that measures, from time to time, in an ordinary training step, and leaves the training as it is.
+
+    As it is means: to the last bit. What must be looked at inside the recurrence is looked at in a repetition of the
+    run, apart from it (`rnnnorm.probes.recording.observe`).
 
     It works in any Trainer with any LightningModule that contains `rnnnorm.LSTM`, `GRU` or `RNN`. Numbers go to every
     logger under `probe/<name>/…` (those that are finite); histograms and heat maps (t × training step) to
@@ -124,6 +127,8 @@ class Probe(Checked, L.Callback):
             return
         watched = self._watched
         self._stop_watching()
+        if isinstance(watched, Observation):
+            watched.finish()
         if trainer.is_global_zero:
             self._take(trainer, pl_module, watched)
 
