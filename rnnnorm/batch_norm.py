@@ -12,10 +12,11 @@ from . import padded
 from .borders import enter, leave
 from .norms import BatchNorm
 from .norms.recorder import Recordable, Rows
+from .ranges import Checked
 from .tracing import Unscriptable, by_plain_operators
 
 
-class RaggedBatchNorm(Recordable, Unscriptable, nn.Module):
+class RaggedBatchNorm(Checked, Recordable, Unscriptable, nn.Module):
     """Batch normalization of sequences of different lengths: y = g ⊙ (x - μ) / √(σ² + ε) + b, feature by feature.
 
     μ and σ² are taken over the rows that exist, so what stands in the padding changes neither output nor statistics nor

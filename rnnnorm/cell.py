@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import opaque
 from .borders import InputError
 from .equations import NO_NORMS, QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
-from .options import check_types
+from .options import check_options
 from .padded import check_normalizers
 from .placement import Norm
 from .tracing import by_plain_operators, sizes_are_fixed
@@ -28,11 +28,9 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
     """
 
     def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
-        check_types(arguments)
+        check_options(cell, arguments)
         super().__init__(cell, arguments)
         input_size, hidden_size = self.input_size, self.hidden_size
-        if hidden_size < 1 or input_size < 1:
-            raise InputError(f"input_size and hidden_size must be at least 1, got {input_size} and {hidden_size}")
         if "between" in self.norm.places:
             raise ValueError(
                 f"a single cell has no place between layers: use rnnnorm.{cell.name}, or leave `between` out"

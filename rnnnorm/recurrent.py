@@ -12,10 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 from . import opaque, padded, unrolled
 from .borders import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .data_dependent import initialize_weight_norm, wants_data
-from .equations import Cell
 from .norms.processes import processes
 from .norms.synchronized import SynchronizedNormalizer
-from .options import check_types
 from .placement import Norm
 from .ragged import Packed, pack_dense
 from .torch_interface import TorchInterface
@@ -34,10 +32,6 @@ class Recurrent(TorchInterface, Generic[State]):
         cell: the equations.
         arguments: those of the subclass's constructor, by name.
     """
-
-    def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
-        check_types(arguments)
-        super().__init__(cell, arguments)
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase, norm: str | Norm = "none", **options: Any) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,13 @@ class RecurrentStack(Recordable, RecurrentWeights):
         self._initialize_all()
         for suffix in self.all_suffixes():
             self.normalize_weights(suffix)
+
+    @classmethod
+    def without_constructor(cls, cell: Cell, arguments: dict[str, Any]) -> Self:
+        """A stack of this class; the constructor of a subclass, whose arguments are its own, is not called."""
+        new = cls.__new__(cls)
+        RecurrentStack.__init__(new, cell, arguments)
+        return new
 
     @property
     def num_directions(self) -> int:

@@ -10,11 +10,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "rnnnorm"
 FLOORS = [
     ["_version"],
-    ["ragged", "tracing"],
-    ["norms", "opaque", "initialization", "residual"],
+    ["transforms", "tracing", "ranges", "settings"],
+    ["ragged"],
+    ["norms", "initialization", "residual"],
     ["placement", "borders"],
     ["padded"],
     ["table", "equations", "data_dependent", "batch_norm"],
+    ["skeleton"],
+    ["custom_op"],
+    ["opaque"],
     ["weights", "options", "scan"],
     ["wavefront", "unrolled"],
     ["cell", "stack"],

@@ -192,7 +192,10 @@ class TestErrors:
             ({"proj_size": 6}, "proj_size must be at least 0 and below hidden_size=6, got 6"),
             ({"init": "zeros"}, "init must be one of torch, orthogonal, chrono, got 'zeros'"),
             ({"initial_state": "ones"}, "initial_state must be one of zeros, learned, got 'ones'"),
-            ({"initial_state_noise": -1}, "initial_state_noise is a standard deviation, got -1"),
+            (
+                {"initial_state_noise": -1},
+                "initial_state_noise must be a number of at least 0, since it is a standard deviation, got -1",
+            ),
             ({"max_steps": 0}, "max_steps must be an integer of at least 1, got 0"),
         ],
     )

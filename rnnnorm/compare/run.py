@@ -128,6 +128,7 @@ def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, contr
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "seconds": round(control.trained, 3),
+        "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "statistics": stored_statistics(model),
         "evaluates_by": evaluates_by(model),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.sampler import LengthBucketBatchSampler
+from rnnnorm.ranges import SEED, Checked, Range, at_least
 
 
 class Examples(Dataset[list[Example]]):
@@ -30,7 +31,7 @@ class Examples(Dataset[list[Example]]):
         return len(self.examples)
 
 
-class SequenceDataModule(L.LightningDataModule):
+class SequenceDataModule(Checked, L.LightningDataModule):
     """Ragged sequences in three splits, handed out as `Batch`es of similar length.
 
     A subclass names its `task` and implements `load`, which returns the splits, and `spec`. Data are loaded once, when
@@ -45,10 +46,17 @@ class SequenceDataModule(L.LightningDataModule):
             None is `seed`.
 
     Raises:
-        ValueError: a batch size below 1 or a negative number of workers.
+        ValueError: an argument of another type than its annotation, or outside its range.
     """
 
     task: ClassVar[Task]
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "batch_size": at_least(1),
+        "eval_batch_size": at_least(1),
+        "num_workers": at_least(0, 1000),
+        "seed": SEED,
+        "shuffle_seed": SEED,
+    }
 
     def __init__(
         self,
@@ -59,8 +67,6 @@ class SequenceDataModule(L.LightningDataModule):
         shuffle_seed: int | None = None,
     ) -> None:
         super().__init__()
-        at_least(1, batch_size=batch_size, eval_batch_size=batch_size if eval_batch_size is None else eval_batch_size)
-        at_least(0, num_workers=num_workers, seed=seed, shuffle_seed=seed if shuffle_seed is None else shuffle_seed)
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
@@ -170,25 +176,3 @@ class FileDataModule(SequenceDataModule):
         super().__init__(**common)
         self.data_dir = data_dir
         self.download = download
-
-
-def at_least(minimum: int, **values: int) -> None:
-    """Check keys of a constructor.
-
-    Raises:
-        ValueError: one of the values is below the minimum.
-    """
-    for name, value in values.items():
-        if value < minimum:
-            raise ValueError(f"{name} is {value}: at least {minimum} is needed")
-
-
-def one_of(allowed: Sequence[str], **values: str) -> None:
-    """Check keys of a constructor.
-
-    Raises:
-        ValueError: one of the values is not among the allowed ones.
-    """
-    for name, value in values.items():
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}: one of {', '.join(map(repr, allowed))} is needed")

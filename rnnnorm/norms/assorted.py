@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from ..ranges import STEPS, Range
 from ..tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 
@@ -50,6 +52,7 @@ class AssortedTimeNorm(Normalizer):
     name: ClassVar[str] = "atn"
     summary: ClassVar[str] = "each row by the mean and variance over features of its sequence's last k steps"
     source: ClassVar[str] = "Pospisil et al. 2022"
+    ranges: ClassVar[Mapping[str, Range]] = {"window": STEPS}
     per_step = True
     memoryless = False
     """The rows of a step do not suffice: a sequence cannot be cut and continued from (h, c) alone."""
@@ -58,10 +61,6 @@ class AssortedTimeNorm(Normalizer):
         self, num_features: int, *, window: int = 5, eps: float = 1e-5, gain: float = 1.0, bias: bool = False, **kw: Any
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
-            raise ValueError(f"window must be an integer of at least 1, got {window!r}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.window, self.eps = window, eps
         self.reset_sequence()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ranges import POSITIVE, Checked, Range, at_least
 from ..settings import Settings
 from .fusible import Fusible
 
@@ -29,8 +30,11 @@ def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
     NORMALIZERS[name] = cls
 
 
-class Traits:
-    """What a method is like, where that is not the same for all; a class overrides what does not hold for it."""
+class Traits(Checked):
+    """What a method is like, where that is not the same for all; a class overrides what does not hold for it.
+
+    Options are checked by the annotations of the constructor and by `ranges`; see `rnnnorm.ranges.Checked`.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
@@ -65,6 +69,7 @@ class Normalizer(Traits, Settings):
         bias: learn a bias (F,), initially 0; shared over time.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"num_features": at_least(1), "eps": POSITIVE}
     per_step: bool = False
     """Whether the result depends on the number of the step, so that a caller must name it."""
 
@@ -82,8 +87,6 @@ class Normalizer(Traits, Settings):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features}")
         self.num_features = num_features
         self.initial_gain = float(gain)
         self.gain = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))

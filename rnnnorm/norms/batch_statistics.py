@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import Range, at_least, between, one_of
 from ..tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
@@ -36,6 +37,13 @@ class BatchNormalizer(Normalizer):
         ValueError: an argument outside its range.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        **StepStatistics.ranges,
+        "statistics": one_of(*SCOPES),
+        "momentum": between(0, 1, "(]"),
+        "min_rows": at_least(2, why="since one row has no variance"),
+    }
+
     def __init__(
         self,
         num_features: int,
@@ -53,14 +61,6 @@ class BatchNormalizer(Normalizer):
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if statistics not in SCOPES:
-            raise ValueError(f"statistics must be one of {', '.join(SCOPES)}, got {statistics!r}")
-        if min_rows < 2:
-            raise ValueError(f"min_rows must be at least 2, since one row has no variance, got {min_rows}")
-        if momentum is not None and not 0 < momentum <= 1:
-            raise ValueError(f"momentum must be in (0, 1] or None, got {momentum}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.scope, self.eps, self.momentum, self.min_rows = statistics, eps, momentum, min_rows
         self.per_step, self.sequence_wise = statistics == "timestep", statistics == "sequence"
         if window != 1 and not self.per_step:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ..ranges import Range, at_least, between, one_of
 from .base import Normalizer, at_least_float32
 from .batch_statistics import SCOPES
 from .buffers import in_backward
@@ -66,6 +67,15 @@ class PowerNorm(Normalizer):
     name: ClassVar[str] = "power"
     summary: ClassVar[str] = "each feature by its running quadratic mean; approximate backward pass"
     source: ClassVar[str] = "Shen et al. 2020"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        **StepStatistics.ranges,
+        "statistics": one_of(*SCOPES),
+        "alpha_forward": between(0, 1, "[)"),
+        "alpha_backward": between(0, 1, "[)"),
+        "warmup": at_least(0),
+        "groups": at_least(0),
+        "min_rows": at_least(1),
+    }
     exact_gradient: ClassVar[bool] = False
     learns_backward: ClassVar[bool] = True
     evaluates_by = "running"
@@ -90,17 +100,8 @@ class PowerNorm(Normalizer):
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if statistics not in SCOPES:
-            raise ValueError(f"statistics must be one of {', '.join(SCOPES)}, got {statistics!r}")
-        for key, alpha in (("alpha_forward", alpha_forward), ("alpha_backward", alpha_backward)):
-            if not 0 <= alpha < 1:
-                raise ValueError(f"{key} must be in [0, 1), got {alpha}")
-        if warmup < 0 or min_rows < 1:
-            raise ValueError(f"warmup must be at least 0 and min_rows at least 1, got {warmup} and {min_rows}")
-        if groups < 0 or (groups and num_features > 1 and num_features % groups):
+        if groups and num_features > 1 and num_features % groups:
             raise ValueError(f"groups must divide the {num_features} features or be 0, got {groups}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.scope, self.alpha_forward, self.alpha_backward = statistics, alpha_forward, alpha_backward
         self.warmup, self.groups, self.eps, self.min_rows = warmup, groups, eps, min_rows
         self.per_step = statistics == "timestep"

@@ -26,6 +26,9 @@ class RMSNorm(Normalizer):
         eps: ε inside the root. 1e-5 is that of the authors' Theano code; their PyTorch file adds 1e-8 outside the root.
         gain: initial g, 1 as in the paper.
 
+    Raises:
+        ValueError: an argument outside its range.
+
     Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
     """
 
@@ -35,8 +38,6 @@ class RMSNorm(Normalizer):
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, gain: float = 1.0, **kw: Any) -> None:
         super().__init__(num_features, gain=gain, **kw)
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.eps = eps
 
     def fusible(self) -> Fusible | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from ..ranges import STEPS, Checked, Range, at_least, one_of
 from ..tracing import by_plain_operators
 from ..transforms import apart, has_numbers
 from .accumulator import Accumulator
@@ -17,7 +18,7 @@ from .buffers import HALF, StatisticBuffers
 TAILS = ("last", "pool", "error")
 
 
-class StepStatistics(StatisticBuffers):
+class StepStatistics(Checked, StatisticBuffers):
     """Mean and variance per timestep, as one object.
 
     Slot s holds the statistics of step s, or of the block of steps s·k … s·k + k - 1; a shared statistic is the case of
@@ -42,8 +43,18 @@ class StepStatistics(StatisticBuffers):
         by_rows: average over rows instead, all slots forgetting the share `momentum` when a training batch begins.
         still: variance (biased) up to which a batch is taken for constant; a feature that was so in more than half of
             the recent batches is recalled from the running averages with variance ∞. None: none is.
+
+    Raises:
+        ValueError: an argument outside its range.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "num_features": at_least(1),
+        "max_steps": STEPS,
+        "window": STEPS,
+        "tail": one_of(*TAILS),
+        "still": at_least(0),
+    }
     population: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
     """Names of what `recalibrate` adds. They are in state dicts, but are no buffers: whoever pairs the buffers of two
     copies of a model, as averages of weights do, must find as many in both."""
@@ -70,12 +81,6 @@ class StepStatistics(StatisticBuffers):
         still: float | None = None,
     ) -> None:
         super().__init__()
-        if max_steps is not None and max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-        if window < 1:
-            raise ValueError(f"window must be at least 1, got {window}")
-        if tail not in TAILS:
-            raise ValueError(f"tail must be one of {', '.join(TAILS)}, got {tail!r}")
         self.max_steps, self.tail, self.window = max_steps, tail, window
         slots = 1 if max_steps is None else -(-max_steps // window) + (tail == "pool")
         if dtype in HALF:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..ranges import Range, one_of
 from ..tracing import by_plain_operators
 from .base import WeightNormalizer
 
@@ -24,16 +26,18 @@ class WeightNorm(WeightNormalizer):
         init: "norm" keeps the initial weights (g = ‖v‖); "data" sets g = 1/σ and b = -μ/σ from the first batch
             (Salimans & Kingma, section 3): call `LSTM.initialize_from_data(batch)` before training.
 
+    Raises:
+        ValueError: another `init`.
+
     Source: Salimans and Kingma, "Weight Normalization", NeurIPS 2016.
     """
 
     name: ClassVar[str] = "wn"
     summary: ClassVar[str] = "each weight row by its length: W = g·v/‖v‖"
     source: ClassVar[str] = "Salimans & Kingma 2016"
+    ranges: ClassVar[Mapping[str, Range]] = {"init": one_of("norm", "data")}
 
     def __init__(self, *, init: str = "norm") -> None:
-        if init not in ("norm", "data"):
-            raise ValueError(f'init of weight normalization must be "norm" or "data", got {init!r}')
         self.init = init
 
     def register(self, module: nn.Module, weight: str) -> None:

@@ -98,7 +98,7 @@ def test_empty_data_are_errors(splits: dict[str, list[int]], message: str) -> No
 
 @pytest.mark.parametrize("key", ["batch_size", "eval_batch_size", "num_workers", "seed"])
 def test_impossible_keys_are_errors(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key} is -1"):
+    with pytest.raises(ValueError, match=f"{key} must be an integer of at least [01]( or None)?, got -1"):
         Given(SPLITS, **{key: -1})
 
 
