@@ -21,6 +21,7 @@ from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.configuration import cause
 from rnnnorm.compare.control import Interrupt, InterruptedRunError
 from rnnnorm.compare.evaluation import length_summary
+from rnnnorm.compare.foreign import look_at
 from rnnnorm.compare.plan import Run, plan
 from rnnnorm.compare.progress import Display, count, make_console
 from rnnnorm.compare.record import is_result, leads, write, write_json
@@ -113,6 +114,7 @@ def _prepare(comparison: Comparison, described: dict[str, Any]) -> None:
     """Read the data, so that what is wrong with them is said once, and write down what all runs have in common."""
     out, configuration = comparison.out, comparison.out / "compare.yaml"
     data = comparison.build_data()
+    look_at(data)
     facts = {split: length_summary(data, split) for split in ("train", "test")}
     cls = comparison.config.data.class_path
     task = getattr(getattr(data, "spec", None), "task", "")

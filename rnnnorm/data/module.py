@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from rnnnorm.data.base import Batch, Spec, Task
+from rnnnorm.data.checks import check_splits
 from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.sampler import LengthBucketBatchSampler
@@ -84,18 +85,22 @@ class SequenceDataModule(Checked, L.LightningDataModule):
 
     @cached_property
     def splits(self) -> dict[str, list[Example]]:
-        """The data, loaded at first use.
+        """The data, loaded at first use and looked at once; see `rnnnorm.data.checks`.
 
         Raises:
-            ValueError: a split is empty or a sequence has no rows.
+            ValueError: a split is empty, or data that the spec does not allow: numbers that are not finite, tokens or
+                classes out of range, other types or shapes, targets that are not as many as rows.
         """
-        splits = self.load()
-        for split, examples in splits.items():
-            if not examples:
-                raise ValueError(f"the {split} split of {type(self).__name__} is empty")
-            for index, (rows, _) in enumerate(examples):
-                if len(rows) == 0:
-                    raise ValueError(f"sequence {index} of the {split} split of {type(self).__name__} has no rows")
+        splits, name = self.load(), type(self).__name__
+        check_splits(splits, name)
+        vars(self)["splits"] = splits  # the spec may depend on them
+        try:
+            spec = self.spec
+            if isinstance(spec, Spec):
+                check_splits(splits, name, spec)
+        except BaseException:
+            del vars(self)["splits"]
+            raise
         return splits
 
     def examples(self, split: str) -> list[Example]:

@@ -30,7 +30,7 @@ class Given(SequenceDataModule):
 
     @property
     def spec(self) -> Spec:
-        return Spec(self.task, num_features=1, num_outputs=2, max_length=self.max_length)
+        return Spec(self.task, num_features=1, num_outputs=100, max_length=self.max_length)
 
 
 SPLITS = {"train": [3, 9, 4], "val": [5, 2], "test": [11]}
