@@ -11,7 +11,8 @@ import torch
 
 from .equations import Cell, Noise
 from .initialization import INITS
-from .ranges import PROBABILITY, STEPS, Range, at_least, one_of
+from .ragged import InputError
+from .ranges import PROBABILITY, STEPS, OptionTypeError, Range, at_least, one_of
 from .residual import RESIDUALS
 
 INITIAL_STATES = ("zeros", "learned")
@@ -48,7 +49,7 @@ _ELEMENTS = 2**60
 
 
 def check_options(cell: Cell, a: dict[str, Any]) -> None:
-    """Check the arguments of a constructor; numpy's numbers become Python's, and 0 and 1 the flags they stand for.
+    """Check the arguments of a constructor; numpy's numbers and booleans become Python's.
 
     Args:
         cell: the equations.
@@ -56,15 +57,23 @@ def check_options(cell: Cell, a: dict[str, Any]) -> None:
 
     Raises:
         OptionTypeError: a value of another type, which is a ValueError and a TypeError.
-        ValueError: a value outside its range, or one that contradicts another.
+        InputError: a value outside its range, a ValueError and, as torch's cells raise, a RuntimeError.
+        ValueError: one that contradicts another.
     """
     for name in a:
         if name in RANGES:
-            flag = RANGES[name] is _FLAG and type(a[name]) is int and a[name] in (0, 1)  # as torch takes them
-            a[name] = bool(a[name]) if flag else RANGES[name].check(name, a[name])
+            try:
+                as_in_torch = name == "bidirectional" and type(a[name]) is int and a[name] in (0, 1)
+                a[name] = bool(a[name]) if as_in_torch else RANGES[name].check(name, a[name])
+            except OptionTypeError:
+                raise
+            except ValueError as error:
+                raise InputError(*error.args) from None
     dtype = a.get("dtype")
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and (dtype.is_floating_point or dtype.is_complex)):
-        raise ValueError(f"dtype must be a floating-point torch.dtype or None, got {dtype!r}")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise OptionTypeError(f"dtype must be a floating-point torch.dtype or None, got {dtype!r}")
+    if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
+        raise InputError(f"dtype must be a floating-point torch.dtype or None, got {dtype!r}")
     H, width = a["hidden_size"], max(a["hidden_size"], a["input_size"])
     if cell.gates * H * width >= _ELEMENTS:
         raise ValueError(f"weights this large cannot be held: got hidden_size={H}, input_size={a['input_size']}")

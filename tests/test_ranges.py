@@ -184,7 +184,7 @@ def test_a_wrong_type_is_a_type_error_as_in_torch_too() -> None:
 
 
 def test_numbers_of_numpy_and_flags_as_torch_takes_them() -> None:
-    lstm = rnnnorm.LSTM(np.int64(3), np.int32(4), np.int64(2), np.bool_(False), 1, np.float32(0.5), bidirectional=1)
+    lstm = rnnnorm.LSTM(np.int64(3), np.int32(4), np.int64(2), np.bool_(False), True, np.float32(0.5), bidirectional=1)
     values = (lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.dropout, lstm.bias, lstm.batch_first)
     assert values == (3, 4, 2, 0.5, False, True)
     assert [type(v) for v in values] == [int, int, int, float, bool, bool]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -57,6 +57,26 @@ def seeded(seed: Tensor | None, device: torch.device, rows: bool, masks: Iterabl
         yield
     finally:
         _source.reset(token)
+
+
+def drawn_again() -> Callable[[], AbstractContextManager[None]]:
+    """What makes a context in which the numbers that come next now come once more; torch's streams are not meant."""
+    source = _source.get()
+    state = None if source.generator is None else source.generator.get_state()
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        generator = None
+        if source.generator is not None and state is not None:
+            generator = torch.Generator(source.generator.device)
+            generator.set_state(state)
+        token = _source.set(source._replace(generator=generator))
+        try:
+            yield
+        finally:
+            _source.reset(token)
+
+    return again
 
 
 def dropout(x: Tensor, p: float) -> Tensor:

@@ -117,13 +117,14 @@ def listen(network: RecurrentStack, listener: Listener, new_record: Callable[...
     # In the instance's dictionary: the class keeps its method, and other networks do not notice.
     tap = vars(network).get("run_direction")
     if not isinstance(tap, Tap):
-        tap = vars(network)["run_direction"] = Tap(network, new_record)
+        tap = Tap(network, new_record)
+        network.run_direction = tap  # type: ignore[method-assign]
     tap.listeners.append(listener)
 
     def remove() -> None:
         tap.listeners.remove(listener)
         if not tap.listeners:
-            del vars(network)["run_direction"]
+            del network.run_direction  # so that compiled graphs notice, too
 
     return remove
 
@@ -153,7 +154,7 @@ class _HeardCell:
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
         if self._layers is None or self._layers[0] is not layer:
-            options = {f.name: getattr(layer, f.name) for f in fields(Layer)}
+            options = {f.name: getattr(layer, f.name) for f in fields(Layer) if f.init}
             last: dict[str, Tensor] = {}
             norms = cast(CellNorms, _HeardNorms(layer.norms, last))
             self._layers = layer, _HeardLayer(**{**options, "cell": self._cell, "norms": norms}, last=last)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from rnnnorm.equations import drawn_again
 from rnnnorm.norms.synchronized import agreement
 from rnnnorm.stack import RecurrentStack
 
@@ -49,6 +50,7 @@ class Repetition:
         self._states = tuple(state.detach() for state in states)
         device = rows.device
         self._cuda = [device] if device.type == "cuda" else []
+        self._drawn_again = drawn_again()
         self._streams = torch.get_rng_state(), [torch.cuda.get_rng_state(each) for each in self._cuda]
         enabled, dtype = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
         self._autocast = torch.autocast(device.type, dtype, enabled=enabled)
@@ -87,7 +89,7 @@ class Repetition:
         gradients = self.gradients and self.differentiable
         states = tuple(state.clone().requires_grad_(gradients) for state in self._states)
         graph: AbstractContextManager[Any] = torch.enable_grad() if gradients else torch.no_grad()
-        with torch.random.fork_rng(self._cuda), graph:
+        with torch.random.fork_rng(self._cuda), self._drawn_again(), graph:
             torch.set_rng_state(self._streams[0])
             for device, stream in zip(self._cuda, self._streams[1], strict=True):
                 torch.cuda.set_rng_state(stream, device)
