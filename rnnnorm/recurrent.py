@@ -92,10 +92,10 @@ class Recurrent(TorchInterface, Generic[State]):
             raise RuntimeError(
                 f"norm {self.norm.name!r} starts from data: call initialize_from_data(first_batch) before training"
             )
+        if by_plain_operators():  # first, since it asks for no sizes
+            return self._unrolled(input, hx, lengths)
         if isinstance(input, Tensor) and self._no_sequences(input):
             return self._nothing(input, hx, lengths)
-        if by_plain_operators():
-            return self._unrolled(input, hx, lengths)
         if opaque.applies(input):
             return self._as_operator(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
@@ -114,11 +114,7 @@ class Recurrent(TorchInterface, Generic[State]):
         rows, grid, order = padded.enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         with sizes_are_fixed():
-            if hx is None:
-                states = self._omitted_states(order)
-            else:
-                given = self._as_tuple(hx)
-                states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, order, unbatched)
+            states = self._initial_states(hx, order, unbatched)
             rows, last = unrolled.run(self, rows, grid, states)
         output = padded.leave(input, rows, grid, self.batch_first)
         return output, self._as_state(leave_states(last, order, unbatched))

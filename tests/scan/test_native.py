@@ -121,6 +121,13 @@ def test_without_bias(norm: str) -> None:
     assert_as_reference(lstm, data(LENGTHS["ragged"]), None, LENGTHS["ragged"])
 
 
+@pytest.mark.parametrize("bias", [True, False], ids=["b", "no-b"])
+@pytest.mark.parametrize("norm", ["ln", "gn", "ln-sum", "bn-timestep", "bn-joint", "bn-vertical", "bn-star"])
+def test_biases_behind_the_normalizers_of_the_gates(norm: str, bias: bool) -> None:
+    lstm = build(f"{norm}:bias=true", bias=bias)
+    assert_as_reference(lstm, data(LENGTHS["ragged"]), states(lstm, 10), LENGTHS["ragged"])
+
+
 WORK: dict[str, tuple[str | rnnnorm.Norm, int, int, int]] = {  # norm, H, B, T
     "elements-by-row": ("ln", 21, 13, 5),
     "carried-by-row": ("ln-carried", 21, 13, 5),

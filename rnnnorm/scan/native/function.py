@@ -52,10 +52,13 @@ def scan_native(
     plan = make_plan(layer)
     own = plan.own_steps(sizes)
     W_ih, bias = layer.weights.W_ih, layer.weights.bias
+    for name, place in plan.places.items():
+        if name != "cell" and place.bias is not None:  # behind a normalizer of the gates it is one more b
+            bias = place.bias if bias is None else bias + place.bias
     if plan.input is not None and plan.input.whole:
         W_ih, bias = fold(plan.input, data, W_ih, bias)
         plan = replace(plan, input=None)
-    affine = [tensor for place in plan.places.values() for tensor in (place.gain, place.bias)]
+    affine = [t for name, place in plan.places.items() for t in (place.gain, place.bias if name == "cell" else None)]
     tensors = [data, *states, W_ih, layer.weights.W_hh, bias, *affine]
     if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
         run = Run(plan, sizes, own, save=False)
