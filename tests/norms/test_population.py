@@ -561,4 +561,5 @@ class TestMerging:
         monkeypatch.setattr(wavefront.stream, "__defaults__", (0,))
         with Watch():
             run()
-        assert largest <= 50 * 16 * 32, "the outputs of one of the batches that were recorded"
+        # Under a mode that looks into operators the reference runs, which makes them for one batch at a time.
+        assert largest <= 50 * 16 * 4 * 32, "the pre-activations of one of the batches that were recorded"
