@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .transforms import apart, known, shown
+from .transforms import apart, known, shown, transformed
 
 
 class InputError(ValueError, RuntimeError):
@@ -46,9 +46,13 @@ class Packed(NamedTuple):
 
 def pack_dense(input: Tensor) -> Packed:
     """All sequences of one length: (T, B, F) → T·B rows."""
-    T, B = known(input.shape[:2])
-    with apart():
+    T, B = input.shape[:2]
+    if torch.compiler.is_compiling() or not transformed():
         batch_sizes = torch.full((T,), B, device="cpu")
+    else:
+        T, B = int(T), int(B)  # constants of whoever looks
+        with apart():
+            batch_sizes = torch.full((T,), B, device="cpu")
     return Packed(input.reshape(T * B, *input.shape[2:]), batch_sizes, batch=B)
 
 

@@ -83,14 +83,10 @@ def short_workspace() -> None:
 
 def short_bias() -> None:
     """A parameter that is a number too short, where nobody checks."""
-    check = native_run.address
+    check, short = native_run.address, torch.zeros(4 * 9 - 1)
 
-    def trusting(name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-        return (
-            tensor[1:].clone().data_ptr()
-            if name == "bias" and tensor is not None
-            else check(name, tensor, shape, dtype)
-        )
+    def trusting(name: str, *expected: Any) -> int:
+        return short.data_ptr() if name == "bias" else check(name, *expected)
 
     native_run.address = trusting
     _train()

@@ -203,7 +203,7 @@ TROUBLE: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], str]] = {
     "unwritable-cache": (_file_for_folder, r"cannot write to the cache folder .*: Not a directory"),
     "no-home": (_homeless, r"RNNNORM_CACHE|home"),
     "garbage": (_garbage, r"does not load"),
-    "nothing": (_nothing, r"does not load: .*No such file"),
+    "nothing": (_nothing, r"lazy has made no library: .*No such file"),
     "not-executable": (_not_executable, r"does not start: Exec format error"),
     "hanging": (_hanging, r"slow did not finish within 0.5 s"),
     "hanging-at-once": (_hanging_at_once, r"slower did not finish within 0.5 s"),

@@ -85,16 +85,17 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def keep(file: Path, folder: Path, prefix: str) -> None:
-    """Move a file into the folder under its prefix and digest; other processes see all of it or nothing.
+def keep(file: Path, folder: Path, prefix: str) -> Path:
+    """Where a file is after it has been moved into the folder, under its prefix and digest, all of it at once.
 
     Raises:
         OSError: it cannot be written.
     """
     file.chmod(0o700)
     _sync(file)
-    file.replace(folder / f"{prefix}{digest(file)}{file.suffix}")
+    path = file.replace(folder / f"{prefix}{digest(file)}{file.suffix}")
     _sync(folder)
+    return path
 
 
 def _sync(path: Path) -> None:

@@ -115,7 +115,6 @@ def _loaded(openmp: tuple[str, ...] = OPENMP) -> ctypes.CDLL:
 
 
 def _build(command: list[str], openmp: tuple[str, ...], folder: Path, prefix: str) -> ctypes.CDLL:
-    problem = None
     try:
         with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
             part, whole = Path(place) / "scan.o", Path(place) / "scan.so"
@@ -123,16 +122,18 @@ def _build(command: list[str], openmp: tuple[str, ...], folder: Path, prefix: st
             # halve the speed of both: its symbols are left open and found in the one that is there.
             _run([*command, *openmp, "-c", str(HERE / "scan.cpp"), "-o", str(part)], PATIENCE["compile"])
             _run([*command, "-shared", str(part), "-o", str(whole)], PATIENCE["compile"])
-            try:
-                loaded = _load(whole)
-            except UnresolvedError as error:  # kept all the same: the next process need not try again
-                problem = error
-            keep(whole, folder, prefix)
+            path = keep(whole, folder, prefix)
+    except FileNotFoundError as error:
+        raise CompilerError(f"{command[0]} has made no library: {error}") from error
     except OSError as error:
         raise UnavailableError(f"cannot write to the cache folder {folder}: {error.strerror}") from error
-    if problem is not None:
-        raise problem
-    return loaded
+    try:
+        return _load(path)
+    except UnresolvedError:  # kept all the same: the next process need not try again
+        raise
+    except CompilerError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _run(command: list[str], patience: float) -> str:
