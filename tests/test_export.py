@@ -165,3 +165,16 @@ def test_the_operator_keeps_its_promises() -> None:
         # A ticket is another number each time, so compiled results with one are never the same.
         checks += [] if graph else ["test_aot_dispatch_dynamic"]
         torch.library.opcheck(custom_op.run_network, arguments, test_utils=checks)
+
+
+@pytest.mark.parametrize("text", ["__import__('os').abort()", "open('made', 'w')", "('LSTM', {'training': f'{1}'})"])
+def test_settings_are_words_and_numbers(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file says of a network is read, not run."""
+    monkeypatch.chdir(tmp_path)
+    module = build("none")
+    with (
+        pytest.raises(ValueError, match="malformed"),
+        skeleton.skeleton(module.architecture, f"2000\n||{text}", [], [], []),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
