@@ -54,7 +54,7 @@ def scan_reference(
         if active < states[0].shape[0]:  # the shortest sequences, which are the last rows, have ended
             finished.append(tuple(state[active:] for state in states))
             states = tuple(state[:active] for state in states)
-        states = (layer if active else without_rows).step(gates_x, states, t)
+        states = (layer if active or not absent else without_rows).step(gates_x, states, t)
         outputs.append(states[0])
     layer.norms.reset_sequence()
     finished.append(states)
