@@ -193,6 +193,17 @@ def test_numbers_of_numpy_and_flags_as_torch_takes_them() -> None:
     assert norm.initial_gain == 0.5
 
 
+def test_batch_normalization_by_itself() -> None:
+    for keys, words in (
+        ({"affine": "False"}, "affine must be true or false, got 'False'"),
+        ({"batch_first": "yes"}, "batch_first must be true or false, got 'yes'"),
+        ({"eps": 0}, "eps must be a positive number, got 0"),
+        ({"statistics": "timestep", "max_steps": 1.5}, r"max_steps must be an integer of at least 1, got 1\.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            rnnnorm.RaggedBatchNorm(4, **keys)
+
+
 SPEC = Spec("language-modelling", vocabularies=(5,), num_outputs=5, max_length=7)
 
 
