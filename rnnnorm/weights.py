@@ -156,6 +156,10 @@ class RecurrentWeights(Unscriptable, Settings):
             weight = next(self.parameters(), rows)
         dtype, device = weight.dtype, weight.device
         for name, tensor in (("input", rows), *zip(self.cell.states, states, strict=False)):
+            if tensor.device != device and device.type == "meta":
+                raise InputError(
+                    f"the weights are on the meta device, but the {name} is on {tensor.device}: make them by to_empty"
+                )
             if tensor.device != device:
                 raise InputError(f"{name} is on {tensor.device}, the weights are on {device}: use .to({str(device)!r})")
             if tensor.dtype != dtype and not torch.is_autocast_enabled(device.type):
