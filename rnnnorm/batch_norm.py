@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from . import padded
 from .borders import enter, leave
 from .norms import BatchNorm
 from .norms.recorder import Recordable, Rows
+from .ranges import Checked
+from .tracing import Unscriptable, by_plain_operators
 
 
-class RaggedBatchNorm(Recordable, nn.Module):
+class RaggedBatchNorm(Checked, Recordable, Unscriptable, nn.Module):
     """Batch normalization of sequences of different lengths: y = g ⊙ (x - μ) / √(σ² + ε) + b, feature by feature.
 
     μ and σ² are taken over the rows that exist, so what stands in the padding changes neither output nor statistics nor
@@ -105,13 +108,17 @@ class RaggedBatchNorm(Recordable, nn.Module):
         return new.train(module.training)
 
     @overload
-    def forward(self, input: Tensor, *, lengths: Tensor | None = None) -> Tensor: ...
+    def forward(self, input: Tensor, lengths: Tensor | None = None) -> Tensor: ...
 
     @overload
     def forward(self, input: PackedSequence) -> PackedSequence: ...
 
-    def forward(self, input: Tensor | PackedSequence, *, lengths: Tensor | None = None) -> Tensor | PackedSequence:
+    def forward(self, input: Tensor | PackedSequence, lengths: Tensor | None = None) -> Tensor | PackedSequence:
         """Normalize sequences; see the class for shapes."""
+        if by_plain_operators():
+            rows, grid, _ = padded.enter(input, lengths, self.num_features, self.batch_first)
+            padded.check_normalizers(self, grid)
+            return padded.leave(input, padded.normalize(self.norm, rows, grid), grid, self.batch_first)
         packed = enter(input, lengths, self.num_features, self.batch_first)
         self.recorded(packed.data, packed.batch_sizes)
         data = self.norm.sequence(packed.data, packed.batch_sizes.tolist())

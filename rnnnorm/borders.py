@@ -18,6 +18,7 @@ def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: in
     Raises:
         TypeError: neither Tensor nor PackedSequence.
         InputError: a shape that does not fit, or a PackedSequence that contradicts itself.
+        ValueError: lengths beside a PackedSequence or an unbatched input.
     """
     if isinstance(input, PackedSequence):
         if lengths is not None:

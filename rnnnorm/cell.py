@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import opaque
-from .equations import QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from .borders import InputError
+from .equations import NO_NORMS, QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from .options import check_options
+from .padded import check_normalizers
 from .placement import Norm
+from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import RecurrentWeights
 
 State = TypeVar("State")
 
 
-class RecurrentCell(RecurrentWeights, Generic[State]):
+class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
     """One step of a recurrent network; `LSTMCell`, `GRUCell` and `RNNCell` say with which equations.
 
     Args:
@@ -24,17 +28,22 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
     """
 
     def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
+        check_options(cell, arguments)
         super().__init__(cell, arguments)
         input_size, hidden_size = self.input_size, self.hidden_size
-        if hidden_size < 1 or input_size < 1:
-            raise ValueError(f"input_size and hidden_size must be at least 1, got {input_size} and {hidden_size}")
         if "between" in self.norm.places:
             raise ValueError(
                 f"a single cell has no place between layers: use rnnnorm.{cell.name}, or leave `between` out"
             )
         self.create_weights("", input_size)
+        for name in () if self.bias else ("bias_ih", "bias_hh"):  # as in torch's cells
+            self.register_parameter(name, None)
         keys = {key: arguments[key] for key in ("device", "dtype")}
-        self.norms = cell.build_norms(self.norm, hidden_size, arguments["max_steps"], **keys)
+        norms = cell.build_norms(self.norm, hidden_size, arguments["max_steps"], **keys)
+        if norms.any():
+            self.norms = norms
+        else:  # no submodule, which would show in repr
+            self.__dict__["norms"] = NO_NORMS
         self.initialize("")
         self.normalize_weights("")
 
@@ -43,7 +52,7 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
         self.initialize("")
         self.reset_norms()
 
-    def forward(self, input: Tensor, hx: State | None = None, *, step: int | None = None) -> State:
+    def forward(self, input: Tensor, hx: State | None = None, step: int | None = None) -> State:
         """One step: returns the new state, (h, c) of an LSTM and h otherwise.
 
         Args:
@@ -52,39 +61,52 @@ class RecurrentCell(RecurrentWeights, Generic[State]):
             step: number of the timestep, from 0; needed if and only if the norm keeps statistics per timestep.
 
         Raises:
-            ValueError: a shape that does not fit, or no step where one is needed.
+            InputError: a shape, type or device that does not fit.
+            ValueError: no step where one is needed.
         """
+        if not isinstance(input, Tensor):
+            raise TypeError(f"expected a Tensor, got {type(input).__name__}")
+        if not by_plain_operators():
+            return self._step(input, hx, step)
+        check_normalizers(self)
+        with sizes_are_fixed():
+            return self._step(input, hx, step)
+
+    def _step(self, input: Tensor, hx: State | None, step: int | None) -> State:
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ValueError(
+            raise InputError(
                 f"expected input (batch, {self.input_size}) or ({self.input_size},), got {tuple(input.shape)}"
             )
         if step is None and self.norms.per_step():
             raise ValueError(f"norm {self.norm.name!r} keeps statistics per timestep: call the cell with step=t")
-        if torch.compiler.is_compiling() and any(map(opaque.keeps_python, self.norms.children())):
+        compiling = torch.compiler.is_compiling() and not by_plain_operators()
+        if compiling and any(map(opaque.keeps_python, self.norms.children())):
             outside: State = opaque.outside(self, input, hx, step=step)
             return outside
         rows = input if input.dim() == 2 else input.unsqueeze(0)
         names = self.cell.states
         if hx is None:
+            self.check_tensors(rows)
             states = (rows.new_zeros(rows.shape[0], self.hidden_size),) * len(names)
         else:
-            given: Any = (hx,) if len(names) == 1 else hx
+            given = self._as_tuple(hx)
+            self.check_tensors(rows, given[:1])  # c enters no product, and may be kept in a wider type, as in torch
             for name, state in zip(names, given, strict=True):
                 expected = (*input.shape[:-1], self.hidden_size)
                 if state.shape != expected:
-                    raise ValueError(f"expected {name} of shape {expected}, got {tuple(state.shape)}")
+                    raise InputError(f"expected {name} of shape {expected}, got {tuple(state.shape)}")
             states = tuple(state if input.dim() == 2 else state.unsqueeze(0) for state in given)
-        layer, t = Layer(self.cell, self.layer_weights(""), self.norms, QUIET, None), step or 0
+        t = step or 0
         if t == 0:
             self.norms.reset_sequence()
-        states = layer.step(layer.gates_x_at(rows, t), states, t)
+        if rows.shape[0]:
+            layer = Layer(self.cell, self.layer_weights(""), self.norms, QUIET, None)
+            states = layer.step(layer.gates_x_at(rows, t), states, t)
+        else:  # no rows to take statistics over
+            states = (self.nothing([""], rows, *states).view(0, self.hidden_size),) * len(names)
         result: Any = states if input.dim() == 2 else tuple(state.squeeze(0) for state in states)
         new: State = result[0] if len(names) == 1 else result
         return new
-
-    def extra_repr(self) -> str:
-        """Sizes and norm."""
-        return f"{self.input_size}, {self.hidden_size}, bias={self.bias}, norm={self.norm.name}"
 
 
 class LSTMCell(RecurrentCell[tuple[Tensor, Tensor]]):
@@ -194,3 +216,8 @@ class RNNCell(RecurrentCell[Tensor]):
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(RNNEquations(nonlinearity), arguments)
+
+    @property
+    def nonlinearity(self) -> str:
+        """The name of φ."""
+        return str(self._arguments["nonlinearity"])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .equations import GRUEquations
 from .placement import Norm
-from .recurrent import Recurrent, single_state
+from .recurrent import Recurrent
 
 
 class GRU(Recurrent[Tensor]):
@@ -93,9 +93,6 @@ class GRU(Recurrent[Tensor]):
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(GRUEquations(), arguments)
-
-    def _as_tuple(self, hx: Tensor) -> tuple[Tensor, ...]:
-        return single_state(hx)
 
     def _as_state(self, states: tuple[Tensor, ...]) -> Tensor:
         return states[0]

@@ -74,6 +74,11 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
 
     torch_class = nn.LSTM
 
+    # Torch's own, for code that calls them: they look at sizes alone.
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
+
     def __init__(
         self,
         input_size: int,
@@ -105,11 +110,6 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(LSTMEquations(peepholes), arguments)
-
-    def _as_tuple(self, hx: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        if not isinstance(hx, tuple | list) or len(hx) != 2:
-            raise ValueError(f"hx must be a pair (h_0, c_0), got {type(hx).__name__}")
-        return tuple(hx)
 
     def _as_state(self, states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         h_n, c_n = states

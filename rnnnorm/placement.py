@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .norms import Use, options_of
+from .ranges import Range
 
+_FLAG = Range(kinds=(bool,))
 PLACES = ("input", "hidden", "joint", "cell", "output", "between")
 
 
@@ -65,9 +67,10 @@ class Norm:
             if use is not None:
                 use.check(place)
             object.__setattr__(self, place, use)
+        carried = _FLAG.check("carried", carried)
         if carried and self.cell is None:
             raise ValueError("carried=True replaces c_t by N_cell(c_t), but cell=None")
-        object.__setattr__(self, "carried", bool(carried))
+        object.__setattr__(self, "carried", carried)
         object.__setattr__(self, "name", name or str(self))
 
     @property
@@ -91,7 +94,7 @@ class Norm:
         carried = self.carried
         for key, value in options.items():
             if key == "carried":
-                carried = bool(value)
+                carried = value
                 continue
             place, dot, option = key.rpartition(".")
             targets = [p for p in uses if (not dot or p == place) and uses[p].accepts(option)]
@@ -104,6 +107,11 @@ class Norm:
             for p in targets:
                 uses[p] = replace(uses[p], options={**uses[p].options, option: value})
         return Norm(**uses, carried=carried, name=name or self.name)
+
+    def written(self) -> str:
+        """The expression that builds it: `Norm(input='ln', cell='bn:gain=0.1')`."""
+        parts = [f"{place}={str(use)!r}" for place, use in self.places.items()]
+        return f"Norm({', '.join(parts + ['carried=True'] * self.carried)})"
 
     def __str__(self) -> str:
         parts = [f"{place}={use}" for place, use in self.places.items()] + (["carried"] if self.carried else [])

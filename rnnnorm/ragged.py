@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .transforms import apart, known, shown
+from .transforms import apart, known, shown, transformed
 
 
 class InputError(ValueError, RuntimeError):
@@ -46,9 +46,13 @@ class Packed(NamedTuple):
 
 def pack_dense(input: Tensor) -> Packed:
     """All sequences of one length: (T, B, F) → T·B rows."""
-    T, B = known(input.shape[:2])
-    with apart():
+    T, B = input.shape[:2]
+    if torch.compiler.is_compiling() or not transformed():
         batch_sizes = torch.full((T,), B, device="cpu")
+    else:
+        T, B = int(T), int(B)  # constants of whoever looks
+        with apart():
+            batch_sizes = torch.full((T,), B, device="cpu")
     return Packed(input.reshape(T * B, *input.shape[2:]), batch_sizes, batch=B)
 
 
@@ -116,7 +120,8 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     """
     T, B = known(input.shape[:2])
     with apart():
-        batch_sizes, order, inverse, cells = _layout(torch.as_tensor(lengths), T, B)
+        lengths = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
+        batch_sizes, order, inverse, cells = _layout(lengths, T, B)
     cells, order, inverse = (shown(numbers).to(input.device) for numbers in (cells, order, inverse))
     # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
     rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
@@ -125,19 +130,28 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
 
 def _layout(lengths: Tensor, T: int, B: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B cells."""
-    if lengths.dim() != 1 or lengths.shape[0] != B:
-        raise InputError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise InputError(f"lengths must be integers, got {lengths.dtype}")
+    check_kind_of_lengths(lengths, B)
     lengths = lengths.detach().to("cpu", torch.int64)
-    numbers: list[int] = lengths.tolist()
-    if B and not 1 <= min(numbers) <= max(numbers) <= T:
-        b, length = next((b, length) for b, length in enumerate(numbers) if not 1 <= length <= T)
-        raise InputError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
+    check_lengths(lengths.tolist(), T)
     ordered, order = lengths.sort(descending=True)
     active = torch.arange(int(ordered[0]), device="cpu").unsqueeze(1) < ordered
     cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
     return active.sum(1), order, order.argsort(), cells
+
+
+def check_kind_of_lengths(lengths: Tensor, B: int) -> None:
+    """Raise InputError unless lengths are integers (B,)."""
+    if lengths.dim() != 1 or lengths.shape[0] != B:
+        raise InputError(f"lengths must have one entry per sequence, ({B},), got shape {tuple(lengths.shape)}")
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise InputError(f"lengths must be integers, got {lengths.dtype}")
+
+
+def check_lengths(lengths: list[int], T: int) -> None:
+    """Raise InputError unless lengths are between 1 and T."""
+    if lengths and not 1 <= min(lengths) <= max(lengths) <= T:
+        b, length = next((b, length) for b, length in enumerate(lengths) if not 1 <= length <= T)
+        raise InputError(f"lengths[{b}] = {length}, expected between 1 and {T}, the number of steps of the input")
 
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:

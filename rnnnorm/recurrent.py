@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import opaque
-from .borders import check_rows, enter, enter_padded, enter_states, leave, leave_states
+from . import opaque, padded, unrolled
+from .borders import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .data_dependent import initialize_weight_norm, wants_data
+from .norms.processes import processes
+from .norms.synchronized import SynchronizedNormalizer
 from .placement import Norm
-from .ragged import Packed
-from .stack import RecurrentStack
-from .weights import NAMES, PEEPHOLES
+from .ragged import Packed, pack_dense
+from .torch_interface import TorchInterface
+from .tracing import by_plain_operators, sizes_are_fixed
+from .weights import NAMES
 
 State = TypeVar("State")
 
 
-class Recurrent(RecurrentStack, Generic[State]):
+class Recurrent(TorchInterface, Generic[State]):
     """A (multi-layer, bidirectional) recurrent network; `LSTM`, `GRU` and `RNN` say with which cell.
 
     A subclass collects its constructor's arguments and says how its states look to the caller.
+
+    Args:
+        cell: the equations.
+        arguments: those of the subclass's constructor, by name.
     """
-
-    torch_class: ClassVar[type[nn.RNNBase]]
-    """Torch's module of the same kind."""
-
-    def flatten_parameters(self) -> None:
-        """Nothing to do; kept so that code written for torch runs."""
-
-    @property
-    def all_weights(self) -> list[list[Tensor]]:
-        """The weights per layer and direction, as torch lists them."""
-        names = (*NAMES, "bias_hn", *PEEPHOLES)
-        return [[getattr(self, n + s) for n in names if hasattr(self, n + s)] for s in self.all_suffixes()]
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase, norm: str | Norm = "none", **options: Any) -> Self:
@@ -49,14 +44,15 @@ class Recurrent(RecurrentStack, Generic[State]):
             raise TypeError(f"expected a torch.nn.{cls.torch_class.__name__}, got {type(module).__name__}")
         weight = next(module.parameters())
         names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional"]
-        names += [name for name in ("proj_size", "nonlinearity") if name in inspect.signature(cls).parameters]
+        own = next(c for c in cls.__mro__ if "torch_class" in vars(c))  # a subclass may take what it likes
+        names += [name for name in ("proj_size", "nonlinearity") if name in inspect.signature(own).parameters]
         arguments: dict[str, Any] = {name: getattr(module, name) for name in names}
         arguments |= {"device": weight.device, "dtype": weight.dtype, "norm": norm}
         new = cls(**arguments, **options)
-        source = dict(module.named_parameters())
         for suffix in new.all_suffixes():
-            weights = {n: source[n + suffix].detach() for n in NAMES if n + suffix in source}
-            new.assign_torch(suffix, weights)
+            # By attribute: a weight that is composed from other parameters is none itself.
+            found = {name: getattr(module, name + suffix, None) for name in NAMES}
+            new.assign_torch(suffix, {name: weight.detach() for name, weight in found.items() if weight is not None})
         new.train(module.training)
         return new
 
@@ -76,42 +72,52 @@ class Recurrent(RecurrentStack, Generic[State]):
         initialize_weight_norm(self, enter(input, lengths, self.input_size, self.batch_first))
         self.initialized_from_data.fill_(True)
 
-    def _as_tuple(self, hx: State) -> tuple[Tensor, ...]:
-        """The caller's state as a tuple; raises ValueError if it is none."""
-        raise NotImplementedError
-
     def _as_state(self, states: tuple[Tensor, ...]) -> State:
-        """The other way round."""
+        """The states as the caller sees them."""
         raise NotImplementedError
 
     @overload
     def forward(
-        self, input: Tensor, hx: State | None = None, *, lengths: Tensor | None = None
+        self, input: Tensor, hx: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]: ...
 
     @overload
     def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[PackedSequence, State]: ...
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: State | None = None, *, lengths: Tensor | None = None
+        self, input: Tensor | PackedSequence, hx: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, State]:
         """Run all layers; see the class for shapes."""
         if self.training and self.needs_data:
             raise RuntimeError(
                 f"norm {self.norm.name!r} starts from data: call initialize_from_data(first_batch) before training"
             )
+        if by_plain_operators():  # first, since it asks for no sizes
+            return self._unrolled(input, hx, lengths)
+        if isinstance(input, Tensor) and self._no_sequences(input):
+            return self._nothing(input, hx, lengths)
         if opaque.applies(input):
             return self._as_operator(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
-        if hx is None:
-            states = self._omitted_states(packed)
-        else:
-            given = self._as_tuple(hx)
-            states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, packed, unbatched)
-        data, last = self.run(packed.data, packed.batch_sizes, states)
+        states = self._initial_states(hx, packed, unbatched)
+        data, last = self.run(packed.data, packed.batch_sizes, states, lengths is not None)
         output = leave(input, lengths, packed, data, self.batch_first)
         return output, self._as_state(leave_states(last, packed, unbatched))
+
+    def _unrolled(
+        self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """The same by plain operators, for a graph that is being recorded."""
+        if isinstance(input, tuple):  # what a trace makes of a PackedSequence
+            input = PackedSequence(*input)
+        rows, grid, order = padded.enter(input, lengths, self.input_size, self.batch_first)
+        unbatched = isinstance(input, Tensor) and input.dim() == 2
+        with sizes_are_fixed():
+            states = self._initial_states(hx, order, unbatched)
+            rows, last = unrolled.run(self, rows, grid, states)
+        output = padded.leave(input, rows, grid, self.batch_first)
+        return output, self._as_state(leave_states(last, order, unbatched))
 
     def _as_operator(
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
@@ -132,17 +138,29 @@ class Recurrent(RecurrentStack, Generic[State]):
             sizes = None if lengths is None else torch.as_tensor(lengths)
             packed = Packed(data, torch.empty(0), batch=data.shape[1])
         states: tuple[Tensor, ...] = ()
-        if hx is not None:
-            given = self._as_tuple(hx)
-            states = enter_states(given, self.cell.states, self.state_sizes, self.num_states, packed, unbatched)
-        elif self.initial_state == "learned" or (self.training and self.initial_state_noise):
-            states = self._omitted_states(packed)
+        if hx is None and self.initial_state == "zeros" and not (self.training and self.initial_state_noise):
+            self.check_tensors(data)
+        else:
+            states = self._initial_states(hx, packed, unbatched)
         output, last = opaque.run(self, data, sizes, states)
         state = self._as_state(leave_states(last, packed, unbatched))
         if isinstance(input, PackedSequence):
             return PackedSequence(output, *packed[1:4]), state
         output = output.squeeze(1) if unbatched else output
         return output.transpose(0, 1) if self.batch_first and not unbatched else output, state
+
+    def _initial_states(self, hx: State | None, packed: Packed, unbatched: bool) -> tuple[Tensor, ...]:
+        """The states to begin with, (layers·directions, B, ·), in packed order.
+
+        Raises:
+            InputError: rows or given states do not fit each other or the weights.
+        """
+        if hx is None:
+            self.check_tensors(packed.data)
+            return self._omitted_states(packed)
+        given = self._as_tuple(hx)
+        self.check_tensors(packed.data, given)
+        return enter_states(given, self.cell.states, self.state_sizes, self.num_states, packed, unbatched)
 
     def _omitted_states(self, packed: Packed) -> tuple[Tensor, ...]:
         """The states where the caller gives none, (layers·directions, B, ·)."""
@@ -157,23 +175,32 @@ class Recurrent(RecurrentStack, Generic[State]):
             states = (states[0] + self.initial_state_noise * torch.randn_like(states[0]), *states[1:])
         return states
 
-    def extra_repr(self) -> str:
-        """Sizes, and every option that differs from its default."""
-        hidden = ("input_size", "hidden_size", "device", "dtype", "norm", "max_steps")
-        changed = []
-        for name, parameter in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, name, self._arguments[name]) if name not in hidden else parameter.default
-            if value != parameter.default:
-                changed.append(f"{name}={value}")
-        return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed, f"norm={self.norm.name}"])
+    def _no_sequences(self, input: Tensor) -> bool:
+        """Whether an input that fits otherwise holds no sequence: (T, 0, F)."""
+        batch = 0 if self.batch_first else 1
+        return input.dim() == 3 and not input.shape[batch] and 0 not in (input.shape[1 - batch], input.shape[2])
 
+    def _nothing(self, input: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """What comes out for no sequences, (T, 0, ·): no numbers, but gradients of zeros for all that takes part."""
+        given = (0,) if lengths is None else tuple(torch.as_tensor(lengths).shape)
+        if input.shape[-1] != self.input_size or given != (0,):
+            raise InputError(
+                f"expected {self.input_size} features, and no lengths for no sequences; "
+                f"got input of shape {tuple(input.shape)} and lengths of shape {given}"
+            )
+        packed = pack_dense(input.transpose(0, 1) if self.batch_first else input)
+        states = self._initial_states(hx, packed, unbatched=False)
+        if processes() > 1 and any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in self.modules()):
+            data, last = self._accompany(packed, states)
+        else:
+            data = self.nothing(self.all_suffixes(), packed.data, *states)
+            last = tuple(data.view(self.num_states, 0, size) for size in self.state_sizes)
+        return data.view(*input.shape[:2], self.output_size), self._as_state(last)
 
-def single_state(hx: object) -> tuple[Tensor, ...]:
-    """The state of a cell that has only h, as a tuple.
-
-    Raises:
-        ValueError: something else than a tensor.
-    """
-    if not isinstance(hx, Tensor):
-        raise ValueError(f"hx must be the tensor h_0, got {type(hx).__name__}")
-    return (hx,)
+    def _accompany(self, packed: Packed, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A run without rows, so that other processes, whose normalizers take ours into account, do not wait for us."""
+        backend, self.backend = self.backend, "reference"  # which can do without rows
+        try:
+            return self.run(packed.data, packed.batch_sizes, states)
+        finally:
+            self.backend = backend

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .equations import RNNEquations
 from .placement import Norm
-from .recurrent import Recurrent, single_state
+from .recurrent import Recurrent
 
 
 class RNN(Recurrent[Tensor]):
@@ -93,8 +93,10 @@ class RNN(Recurrent[Tensor]):
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(RNNEquations(nonlinearity), arguments)
 
-    def _as_tuple(self, hx: Tensor) -> tuple[Tensor, ...]:
-        return single_state(hx)
+    @property
+    def nonlinearity(self) -> str:
+        """The name of φ."""
+        return str(self._arguments["nonlinearity"])
 
     def _as_state(self, states: tuple[Tensor, ...]) -> Tensor:
         return states[0]

@@ -23,7 +23,7 @@ class Settings(nn.Module):
     """Public attributes that change from run to run and are no settings."""
 
     def __init__(self) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not that of torch's recurrent classes, which may be among the bases
         # Under another name, since compilers leave what is called a hook unwatched.
         hooks = self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks
         self.__dict__["_listeners"] = hooks
@@ -31,12 +31,12 @@ class Settings(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name, self)
-        super().__setattr__(name, value)
+        nn.Module.__setattr__(self, name, value)
         if not name.startswith("_") and name not in self.untold and (_counts(value) or _counts(before)):
             self.__dict__["_settings"] = _text(self)
 
     def __delattr__(self, name: str) -> None:
-        super().__delattr__(name)
+        nn.Module.__delattr__(self, name)
         self.__dict__["_settings"] = _text(self)
 
 

@@ -112,22 +112,18 @@ def skeleton(text: str, settings: str, parameters: Tensors, buffers: Tensors, co
 
 
 def _build(text: str) -> RecurrentStack:
-    from .stack import RecurrentStack
-
     say = told(text)
-    cls = _find(RecurrentStack, say["network"])
+    cls: type[RecurrentStack] = _find(Settings, say["network"])
     kind = _find(Cell, say["cell"][0])
     cell = kind.__new__(kind)
     vars(cell).update(say["cell"][1])
     uses, carried, name = say["norm"]
     norm = Norm(**{place: Use(*use) for place, use in uses.items()}, carried=carried, name=name)
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in say["arguments"].items()}
-    network: RecurrentStack = cls.__new__(cls)
-    # Not the constructor of a subclass, whose arguments are its own. Nothing is drawn from anybody's random stream.
+    # Nothing is drawn from anybody's random stream.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
         warnings.simplefilter("ignore")
-        RecurrentStack.__init__(network, cell, {**arguments, "norm": norm, "device": "meta", "dtype": None})
-    return network
+        return cls.without_constructor(cell, {**arguments, "norm": norm, "device": "meta", "dtype": None})
 
 
 def _apply(network: RecurrentStack, settings: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from .data_dependent import wants_data
-from .equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, dropout, seeded
+from .equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, drop_rows, dropout, seeded
 from .norms import Normalizer
 from .norms.recorder import Recordable, Rows
 from .norms.synchronized import agreement
@@ -58,13 +58,13 @@ class RecurrentStack(Recordable, RecurrentWeights):
                 self.create_weights(suffix, self.input_size if layer == 0 else self.output_size)
                 norms = cell.build_norms(self.norm, self.hidden_size, a["max_steps"], **keys)
                 check_backend(self.backend, cell, norms, self.noise)
-                self.add_module("norms" + suffix, norms if norms.any() else None)
+                setattr(self, "norms" + suffix, norms if norms.any() else None)
         between = self.norm.places.get("between")
         if between is not None and self.num_layers == 1:
             warnings.warn("a norm between layers does nothing with num_layers=1", stacklevel=4)
         for layer in range(self.num_layers - 1):
             module = between.build(self.output_size, bias=True, max_steps=a["max_steps"], **keys) if between else None
-            self.register_module(f"between_l{layer}", module)
+            setattr(self, f"between_l{layer}", module)
         self._skipping: list[int] = []
         if self.residual != "none":
             self._skipping = skipping_layers(self.input_size, self.output_size, self.num_layers)
@@ -83,6 +83,13 @@ class RecurrentStack(Recordable, RecurrentWeights):
         self._initialize_all()
         for suffix in self.all_suffixes():
             self.normalize_weights(suffix)
+
+    @classmethod
+    def without_constructor(cls, cell: Cell, arguments: dict[str, Any]) -> Self:
+        """A stack of this class; the constructor of a subclass, whose arguments are its own, is not called."""
+        new = cls.__new__(cls)
+        RecurrentStack.__init__(new, cell, arguments)
+        return new
 
     @property
     def num_directions(self) -> int:
@@ -153,16 +160,27 @@ class RecurrentStack(Recordable, RecurrentWeights):
         """States of zeros, (…, B, ·)."""
         return tuple(like.new_zeros(*batch, size) for size in self.state_sizes)
 
-    def draws(self) -> bool:
-        """Whether a run draws random numbers."""
-        dropped = (self.dropout and self.num_layers > 1) or self.variational_dropout or self.weight_dropout
-        return self.training and bool(dropped or self.noise.any())
+    def draws(self, rows: bool) -> bool:
+        """Whether a run needs a seed: for whatever is random but the rows between layers, or for them, too."""
+        if not self.training:
+            return False
+        dropped = self.variational_dropout or self.weight_dropout or (rows and self.drops_rows())
+        return bool(dropped or self.noise.any())
 
-    def run(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders."""
-        if not self.draws() or transformed() or data.is_meta:
+    def drops_rows(self) -> bool:
+        """Whether a run drops rows between layers."""
+        return self.training and bool(self.dropout) and self.num_layers > 1
+
+    def run(
+        self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], ragged: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders.
+
+        `ragged` rows come from padded sequences: then N is not known outside, and what is dropped follows from a seed.
+        """
+        if not self.draws(ragged) or transformed() or data.is_meta:
             return self.run_layers(data, batch_sizes, states)
-        with seeded(draw_seed(), data.device):
+        with seeded(draw_seed(), data.device, ragged):
             return self.run_layers(data, batch_sizes, states)
 
     def run_layers(
@@ -207,18 +225,30 @@ class RecurrentStack(Recordable, RecurrentWeights):
         output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
         return self.leave_layer(data, output, batch_sizes.tolist(), layer, quiet), last
 
-    def leave_layer(self, data: Tensor, output: Tensor, sizes: list[int], layer: int, quiet: bool = False) -> Tensor:
-        """What becomes of a layer's output rows on their way to the next layer; `data` are its input rows."""
+    def leave_layer(
+        self,
+        data: Tensor,
+        output: Tensor,
+        sizes: list[int],
+        layer: int,
+        quiet: bool = False,
+        normalize: Callable[[Normalizer, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """What becomes of a layer's output rows on their way to the next layer; `data` are its input rows.
+
+        Where rows are not packed, `normalize` sends them through a normalizer instead of its `sequence`.
+        """
         between, skip = self.between(layer), self.skip(layer)
         on_sum = skip is not None and self.between_on == "sum"
+        normalize = normalize or (lambda norm, rows: norm.sequence(rows, sizes))
         if between is not None and not on_sum:
-            output = between.sequence(output, sizes)
+            output = normalize(between, output)
         if self.dropout and self.training and not quiet and layer < self.num_layers - 1:
-            output = dropout(output, self.dropout)
+            output = drop_rows(output, self.dropout)
         if skip is not None:
             output = skip(data, output)
         if between is not None and on_sum:
-            output = between.sequence(output, sizes)
+            output = normalize(between, output)
         return output
 
     def run_direction(

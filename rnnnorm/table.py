@@ -37,7 +37,9 @@ def _rows() -> Iterator[Preset]:
     renorm, cross, accumulated, iterations = (
         f"{name}:statistics=timestep:gain=0.1" for name in ("brn", "cmbn", "cmbn-accumulated", "cbn")
     )
-    yield Preset("none", Norm(), "none", "Hochreiter & Schmidhuber 1997", "the plain LSTM; equals torch.nn.LSTM")
+    yield Preset(
+        "none", Norm(), "none", "Hochreiter & Schmidhuber 1997", "the plain LSTM: torch.nn.LSTM, up to rounding"
+    )
     yield Preset(
         "bn-vertical",
         Norm(input="bn:statistics=sequence"),

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .borders import InputError
 from .equations import Cell, LayerWeights, dropout
 from .initialization import check_init, initial_weights
 from .norms import Normalizer, StepStatistics
 from .settings import Settings
 from .table import parse_norm
+from .tracing import Unscriptable
+
+
+class StateTypeError(InputError, TypeError):
+    """States that are not tensors, or not as many as the cell has; torch raises now one, now the other error."""
+
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 """Torch's names, in torch's order."""
 PEEPHOLES = ("weight_ci", "weight_cf", "weight_co")
 
 
-class RecurrentWeights(Settings):
+class RecurrentWeights(Unscriptable, Settings):
     """Owns `weight_ih…`, `weight_hh…`, `bias_ih…`, `bias_hh…`, `weight_hr…` of any number of layers and directions.
 
     Without any normalizer the names, shapes and initial values are those of torch. With one, b is a single vector,
     `bias_ih…`, since a second one would be redundant; a GRU keeps `bias_hn…` (H,) beside it. A weight normalizer at
-    `input` or `hidden` reparametrizes the weight through `torch.nn.utils.parametrizations`; it can still be read and
+    `input` or `hidden` reparametrizes the weight through `torch.nn.utils.parametrize`; it can still be read and
     assigned under its name.
 
     Args:
@@ -72,7 +80,10 @@ class RecurrentWeights(Settings):
 
     def initialize(self, suffix: str) -> None:
         """Draw this layer's weights; see `initial_weights`."""
-        shapes = self._shapes(getattr(self, "weight_ih" + suffix).shape[1], pair=True)
+        W_ih = getattr(self, "weight_ih" + suffix)
+        if W_ih.is_meta:  # no numbers to draw, and none taken from the random stream
+            return
+        shapes = self._shapes(W_ih.shape[1], pair=True)
         init, max_steps = self._arguments["init"], self._arguments["max_steps"]
         self.assign_torch(suffix, initial_weights(shapes, self.hidden_size, init, self.cell, max_steps))
 
@@ -103,7 +114,8 @@ class RecurrentWeights(Settings):
 
     def read_weights(self, suffix: str) -> LayerWeights:
         """The weights of one layer and direction, as they are."""
-        biases = tuple(getattr(self, name + suffix) for name in ("bias_ih", "bias_hh") if hasattr(self, name + suffix))
+        # One look at each: a parametrized weight is composed anew whenever it is read.
+        biases = tuple(b for n in ("bias_ih", "bias_hh") if (b := getattr(self, n + suffix, None)) is not None)
         return LayerWeights(
             getattr(self, "weight_ih" + suffix),
             getattr(self, "weight_hh" + suffix),
@@ -121,17 +133,86 @@ class RecurrentWeights(Settings):
             elif isinstance(module, StepStatistics):
                 module.reset_running_stats()
 
+    def _as_tuple(self, hx: Any) -> tuple[Tensor, ...]:
+        """The caller's state as a tuple of tensors.
+
+        Raises:
+            StateTypeError: it is none.
+        """
+        names = self.cell.states
+        given = (hx,) if len(names) == 1 else hx
+        several = isinstance(given, tuple | list)
+        if several and len(given) == len(names) and all(isinstance(state, Tensor) for state in given):
+            return tuple(given)
+        if len(names) == 1:
+            raise StateTypeError(f"hx must be the tensor h_0, got {type(hx).__name__}")
+        found = "(" + ", ".join(type(h).__name__ for h in given) + ")" if several else type(hx).__name__
+        raise StateTypeError(f"hx must be a pair of tensors (h_0, c_0), got {found}")
+
+    def check_tensors(self, rows: Tensor, states: Sequence[Tensor] = ()) -> None:
+        """Raise InputError unless input rows and given states have the type of the weights and are where they are."""
+        weight: Tensor | None = next((p for p in self._parameters.values() if p is not None), None)
+        if weight is None:  # all of them are composed when they are read
+            weight = next(self.parameters(), rows)
+        dtype, device = weight.dtype, weight.device
+        for name, tensor in (("input", rows), *zip(self.cell.states, states, strict=False)):
+            if tensor.device != device and device.type == "meta":
+                raise InputError(
+                    f"the weights are on the meta device, but the {name} is on {tensor.device}: make them by to_empty"
+                )
+            if tensor.device != device:
+                raise InputError(f"{name} is on {tensor.device}, the weights are on {device}: use .to({str(device)!r})")
+            if tensor.dtype != dtype and not torch.is_autocast_enabled(device.type):
+                cure = f"use {name}.to({dtype})"
+                if tensor.dtype.is_floating_point:
+                    cure += f", or convert the module by .to({tensor.dtype})"
+                raise InputError(f"{name} is {tensor.dtype}, the weights are {dtype}: {cure}")
+
+    def nothing(self, suffixes: Iterable[str], *tensors: Tensor) -> Tensor:
+        """No numbers, (0,), with gradients of zeros for these tensors and all weights and parameters, as in torch."""
+        found = [part for suffix in suffixes for part in self.layer_weights(suffix)]
+        weights = [w for part in found for w in (part if isinstance(part, tuple) else (part,)) if w is not None]
+        return torch.cat([t.reshape(-1)[:0] for t in (*tensors, *weights, *self.parameters())])
+
+    @property
+    def _own_class(self) -> type[RecurrentWeights]:
+        """The class whose constructor has collected the arguments, not a subclass with a constructor of its own."""
+        names = self._arguments.keys()
+        return next(c for c in type(self).__mro__ if inspect.signature(c).parameters.keys() == names)
+
+    def extra_repr(self) -> str:
+        """Sizes, and every option that differs from its default, as the constructor takes them."""
+        changed = []
+        parameters = inspect.signature(self._own_class).parameters
+        for name, parameter in sorted(parameters.items(), key=lambda item: item[0] != "proj_size"):  # torch's order
+            value = getattr(self, name, self._arguments[name])
+            if name not in ("input_size", "hidden_size", "device", "dtype", "norm") and value != parameter.default:
+                changed.append(f"{name}={value!r}")
+        if self.norm.places:
+            given = self._arguments["norm"]
+            changed.append(f"norm={given!r}" if isinstance(given, str) else f"norm={self.norm.written()}")
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The state of any module, without what torch's recurrent classes add to it."""
+        nn.Module.__setstate__(self, state)  # type: ignore[no-untyped-call]
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle reparametrized modules, too, which torch refuses: their class is made at run time."""
         if not parametrize.is_parametrized(self):
             return super().__reduce_ex__(protocol)
-        plain = type(self).__mro__[1]  # torch puts its run-time class in front
-        # torch's hook for old weight-norm checkpoints is a local function: the rebuilt module brings its own.
-        state = {k: v for k, v in self.__dict__.items() if k != "_load_state_dict_pre_hooks"}
-        return _rebuild, (plain, self._arguments, state)
+        plain = parametrize.type_before_parametrizations(self)
+        names = tuple(self.parametrizations)  # type: ignore[arg-type]
+        return _parametrized, (plain, names), plain.__getstate__(self)  # type: ignore[call-arg]
 
 
-def _rebuild(cls: type[RecurrentWeights], arguments: dict[str, Any], state: dict[str, Any]) -> RecurrentWeights:
-    module = cls(**arguments)
-    module.__setstate__({**module.__dict__, **state})  # type: ignore[no-untyped-call]
+def _parametrized(cls: type[RecurrentWeights], names: Iterable[str]) -> RecurrentWeights:
+    """A module without state, of the class that torch makes at run time for weights that are composed when read.
+
+    No constructor is called: that of a subclass may take any arguments.
+    """
+    module = cls.__new__(cls)
+    parametrize._inject_new_class(module)
+    for name in names:
+        parametrize._inject_property(module, name)
     return module

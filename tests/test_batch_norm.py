@@ -182,10 +182,10 @@ def test_without_gain_and_bias() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_features": 0}, "num_features must be at least 1, got 0"),
-        ({"num_features": 3, "eps": 0.0}, "eps must be positive, got 0.0"),
+        ({"num_features": 0}, "num_features must be an integer of at least 1, got 0"),
+        ({"num_features": 3, "eps": 0.0}, "eps must be a positive number, got 0.0"),
         ({"num_features": 3, "statistics": "step"}, "sequence, shared, timestep, got 'step'"),
-        ({"num_features": 3, "momentum": 2.0}, r"momentum must be in \(0, 1\] or None, got 2.0"),
+        ({"num_features": 3, "momentum": 2.0}, r"momentum must be a number in \(0, 1\] or None, got 2.0"),
     ],
     ids=str,
 )

@@ -151,7 +151,7 @@ class TestPresets:
         for other in (copy.deepcopy(rnn), pickle.loads(pickle.dumps(rnn))):
             other.load_state_dict(rnn.state_dict())
             assert torch.equal(other(x, lengths=LENGTHS)[0], rnn(x, lengths=LENGTHS)[0])
-        assert f"norm={norm}" in repr(rnn)
+        assert (f"norm={norm!r}" in repr(rnn)) == (norm != "none")
 
     @pytest.mark.parametrize("norm", ["ln-carried", "ln-cell-only"])
     def test_refusals(self, cell: Any, norm: str) -> None:

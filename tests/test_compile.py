@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import rnnnorm
-from rnnnorm import opaque
+from rnnnorm import custom_op, opaque
 
 INPUT, HIDDEN = 3, 5
 
@@ -199,22 +199,22 @@ def test_autocast(dtype: torch.dtype) -> None:
 def test_nothing_waits_after_the_graph() -> None:
     """What forward leaves for backward lives as long as the graph, and is not there without one."""
     gc.collect()
-    before = len(opaque._waiting)
+    before = len(custom_op._waiting)
     module = build()
     call = compiled(module)
     output, state = call(rows())
-    assert len(opaque._waiting) == before + 1
+    assert len(custom_op._waiting) == before + 1
     (output.sum() + state[0].sum()).backward()
     del output, state
     gc.collect()
-    assert len(opaque._waiting) == before
+    assert len(custom_op._waiting) == before
     forgotten = call(rows())  # never differentiated
     del forgotten
     gc.collect()
-    assert len(opaque._waiting) == before
+    assert len(custom_op._waiting) == before
     with torch.no_grad():
         kept = call(rows())
-    assert len(opaque._waiting) == before
+    assert len(custom_op._waiting) == before
     assert not kept[0].requires_grad
 
 
@@ -404,7 +404,7 @@ class TestAFunctionOfItsArguments:
             x = rows().requires_grad_()
             output, state = call(x)
             if lost:
-                opaque._waiting.clear()
+                custom_op._waiting.clear()
             (output.square().sum() + state[1].sum()).backward()
             found.append([x.grad, *(p.grad for p in module.parameters())])
         torch.testing.assert_close(*found)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import rnnnorm
-from rnnnorm import opaque, skeleton
+from rnnnorm import custom_op, opaque, skeleton
 
 INPUT, HIDDEN = 4, 5
 Dim = torch.export.Dim
@@ -134,7 +134,7 @@ def test_population_statistics_are_exported() -> None:
 
 
 def test_what_cannot_be_exported_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="backward pass of norms_l0.joint moves statistics"):
+    with pytest.raises(RuntimeError, match=r"the backward pass of norms_l0.joint moves"):
         torch.export.export(build("online"), (torch.randn(6, 3, INPUT),))
     torch.export.export(build("online").eval(), (torch.randn(6, 3, INPUT),))
 
@@ -157,11 +157,24 @@ def test_the_operator_keeps_its_promises() -> None:
     module = build("bn-timestep").double()
     now = opaque.tell(module)
     x = torch.randn(6, 3, INPUT, dtype=torch.float64, requires_grad=True)
-    tensors = None, None, [], now.parameters, [b.clone() for b in now.buffers], now.constants
+    tensors = None, None, [], [], now.parameters, [b.clone() for b in now.buffers], now.constants
     for graph in (False, True):
         wanted = [graph] * (1 + len(now.parameters))
         arguments = module.architecture, now.settings, "", wanted, True, x.detach().requires_grad_(graph), *tensors
         checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
         # A ticket is another number each time, so compiled results with one are never the same.
         checks += [] if graph else ["test_aot_dispatch_dynamic"]
-        torch.library.opcheck(opaque._run, arguments, test_utils=checks)
+        torch.library.opcheck(custom_op.run_network, arguments, test_utils=checks)
+
+
+@pytest.mark.parametrize("text", ["__import__('os').abort()", "open('made', 'w')", "('LSTM', {'training': f'{1}'})"])
+def test_settings_are_words_and_numbers(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file says of a network is read, not run."""
+    monkeypatch.chdir(tmp_path)
+    module = build("none")
+    with (
+        pytest.raises(ValueError, match="malformed"),
+        skeleton.skeleton(module.architecture, f"2000\n||{text}", [], [], []),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -192,7 +192,10 @@ class TestErrors:
             ({"proj_size": 6}, "proj_size must be at least 0 and below hidden_size=6, got 6"),
             ({"init": "zeros"}, "init must be one of torch, orthogonal, chrono, got 'zeros'"),
             ({"initial_state": "ones"}, "initial_state must be one of zeros, learned, got 'ones'"),
-            ({"initial_state_noise": -1}, "initial_state_noise is a standard deviation, got -1"),
+            (
+                {"initial_state_noise": -1},
+                "initial_state_noise must be a number of at least 0, since it is a standard deviation, got -1",
+            ),
             ({"max_steps": 0}, "max_steps must be an integer of at least 1, got 0"),
         ],
     )
@@ -322,8 +325,13 @@ class TestInAModel:
         for (name, value), other in zip(model.lstm.state_dict().items(), fresh.state_dict().values(), strict=True):
             assert torch.allclose(value, other, atol=1e-6), name
 
-    def test_repr_names_the_norm(self, norm: str) -> None:
-        assert f"norm={norm}" in repr(Model(norm))
+    def test_repr_names_the_norm_and_what_stands(self, norm: str) -> None:
+        written = repr(Model(norm))
+        assert (f"norm={norm!r}" in written) == (norm != "none")
+        assert ": None" not in written
+        cell = repr(rnnnorm.LSTMCell(INPUT, HIDDEN, norm="ln:gain=0.5"))
+        assert "LSTMCell(\n  4, 6, norm='ln:gain=0.5'\n" in cell
+        assert ": None" not in cell
 
     def test_from_torch_warm_starts(self, norm: str) -> None:
         source = nn.LSTM(INPUT, HIDDEN, 2, bidirectional=True)

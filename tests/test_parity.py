@@ -114,6 +114,20 @@ def test_dropout_between_layers_matches_in_distribution_and_is_off_in_evaluation
     assert torch.equal(lstm(x)[0], lstm(x)[0])
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("packed", [False, True], ids=["dense", "packed"])
+def test_the_same_seed_drops_the_same_entries(kind: str, packed: bool) -> None:
+    theirs, ours = (getattr(m, kind)(INPUT, HIDDEN, 3, dropout=0.5, bidirectional=True) for m in (nn, rnnnorm))
+    ours.load_state_dict(theirs.state_dict())
+    x = pack_padded_sequence(padded(), LENGTHS, enforce_sorted=False) if packed else padded()
+    outputs = []
+    for rnn in (theirs, ours):
+        torch.manual_seed(1)
+        output = rnn(x)[0]
+        outputs.append(output.data if packed else output)
+    assert_same(outputs[1], outputs[0], "output", 1e-6)
+
+
 def test_packed_output_keeps_the_callers_order() -> None:
     lstm = rnnnorm.LSTM(INPUT, HIDDEN)
     x = pack_padded_sequence(padded(), LENGTHS, enforce_sorted=False)

@@ -65,7 +65,8 @@ def test_the_table() -> None:
 )
 def test_each_preset_can_be_built_by_place(name: str, norm: Norm) -> None:
     by_name, by_place = rnnnorm.LSTM(3, 4, norm=name), rnnnorm.LSTM(3, 4, norm=norm)
-    assert repr(by_name).replace(f"norm={name}", "") == repr(by_place).replace(f"norm={norm}", "")
+    assert repr(by_name).replace(f"norm={name!r}", "") == repr(by_place).replace(f"norm={norm.written()}", "")
+    assert eval(norm.written(), {"Norm": Norm}) == norm
 
 
 def test_overrides_reach_every_place_that_knows_them() -> None:

@@ -132,7 +132,7 @@ def test_copies(residual: str) -> None:
     x = torch.randn(4, 2, 3)
     for other in (copy.deepcopy(rnn), pickle.loads(pickle.dumps(rnn))):
         assert torch.equal(other(x)[0], rnn(x)[0])
-    assert f"residual={residual}" in repr(rnn)
+    assert f"residual={residual!r}" in repr(rnn)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Comparison(TaskCLI):
         self.seeds = parse_seeds(own["seeds"])
         self.out = Path(own["out"] or Path("runs") / self.experiment)
         self.max_minutes: float | None = own["max_minutes"]
-        self.threads: int | None = own["threads"]
+        self.threads: int | None = own["threads"] and int(own["threads"])  # a plain one, for YAML
         self.overwrite: bool = own["overwrite"]
         self._check(own["data_dir"])
         self.config.seed_everything = False
@@ -95,7 +95,12 @@ class Comparison(TaskCLI):
         add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")
         add("--max-minutes", type=PositiveFloat | None, default=None, help="time for all runs together")
-        add("--threads", type=PositiveInt | None, default=None, help="CPU threads; torch's own choice if not given")
+        add(
+            "--threads",
+            type=PositiveInt | None,
+            default=None,
+            help="CPU threads; those of the folder's runs, or torch's own choice",
+        )
         add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
 
     def _set_seed(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -120,6 +122,27 @@ class TaskCLI(LightningCLI):
 
     def before_model(self) -> None:
         """A hook: the data exist, the model is about to be made."""
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the model's keys from the checkpoint, which may name no class that nobody has named before.
+
+        Raises:
+            ValueError: it does; looking for that class would run the code of any module that Python finds.
+        """
+        path = self.config.get(f"{self.config.get('subcommand')}.ckpt_path")
+        if path and Path(path).is_file():
+            saved = torch.load(path, weights_only=True, map_location="cpu")
+            known = saved.get("hyper_parameters", {}).get("_class_path") if isinstance(saved, dict) else None
+            module, _, name = str(known).rpartition(".")
+            cls = getattr(sys.modules.get(module), name, None)
+            if known is not None and not (isinstance(cls, type) and issubclass(cls, LightningModule)):
+                raise ValueError(f"{path} is of {known}, a class that is not known here: name it by --model")
+        super()._parse_ckpt_path()
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Checkpoints hold numbers and words: nothing else is read from them, not even from an address."""
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        return kwargs | ({"weights_only": True} if kwargs.get("weights_only", False) is None else {})
 
     def _add_instantiators(self) -> None:
         super()._add_instantiators()

@@ -102,7 +102,8 @@ def execute(
         logger.log_hyperparams(hyperparameters(comparison, run), dict.fromkeys(final_tags(task), math.nan), step=0)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
     try:
-        trainer.fit(model, datamodule=comparison.datamodule, ckpt_path=run.last if resume is not None else None)
+        last = run.last if resume is not None else None
+        trainer.fit(model, datamodule=comparison.datamodule, ckpt_path=last, weights_only=True)
     except SystemExit as error:  # Lightning's answer to a second Ctrl-C
         raise InterruptedRunError from error
     result = _facts(run, task, trainer, model, control) | _best(run, best)
@@ -128,6 +129,7 @@ def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, contr
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "seconds": round(control.trained, 3),
+        "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "statistics": stored_statistics(model),
         "evaluates_by": evaluates_by(model),

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import torch
 import torch.distributed as dist
 import yaml
 from rich.console import Console
@@ -21,10 +21,12 @@ from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.configuration import cause
 from rnnnorm.compare.control import Interrupt, InterruptedRunError
 from rnnnorm.compare.evaluation import length_summary
+from rnnnorm.compare.foreign import look_at
 from rnnnorm.compare.plan import Run, plan
 from rnnnorm.compare.progress import Display, count, make_console
 from rnnnorm.compare.record import is_result, leads, write, write_json
 from rnnnorm.compare.run import describe, execute
+from rnnnorm.compare.threads import threads
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes: all runs ended; a run failed; the user pressed Ctrl-C."""
@@ -56,30 +58,63 @@ def compare(args: list[str], console: Console | None = None) -> int:
     console = (console or make_console()) if leads() else Console(quiet=True)
     with quiet():
         comparison = Comparison(args)
-        if comparison.threads is not None:
-            torch.set_num_threads(comparison.threads)
-        if leads():
-            _prepare(comparison)
-        runs = plan(comparison.norms, comparison.seeds, comparison.out)
-        outcome = _run_all(comparison, runs, console)
-        return _conclude(comparison, outcome, args, console)
-
-
-def _prepare(comparison: Comparison) -> None:
-    """Make sure that the output folder holds this comparison and no other, and that the data can be read."""
-    out, configuration = comparison.out, comparison.out / "compare.yaml"
-    described = comparison.describe()
-    if configuration.is_file():
-        other = yaml.safe_load(configuration.read_text(encoding="utf-8"))
-        different = differences(other, described)
+        described, before = comparison.describe(), _stored(comparison)
+        different = differences(before.configuration, described) if before.configuration is not None else []
         if different and not comparison.overwrite:
             raise ValueError(
-                f"{out} holds runs of another configuration:\n  " + "\n  ".join(different) + "\n"
+                f"{comparison.out} holds runs of another configuration:\n  " + "\n  ".join(different) + "\n"
                 "choose another folder with --out, or --overwrite to delete those runs"
             )
-        if different:
-            _delete(comparison)
+        with threads(comparison.threads, None if different else before.threads, console) as count:
+            if leads():
+                if different:
+                    _delete(comparison)
+                _prepare(comparison, {**described, "threads": count})
+            runs = plan(comparison.norms, comparison.seeds, comparison.out)
+            outcome = _run_all(comparison, runs, console)
+            return _conclude(comparison, outcome, args, console)
+
+
+class Stored(NamedTuple):
+    """What the output folder says of the runs in it.
+
+    Args:
+        configuration: what they have in common, as of `Comparison.describe`; None where the folder is new.
+        threads: CPU threads of the last of them; None where that is not known.
+    """
+
+    configuration: dict[str, Any] | None
+    threads: int | None
+
+
+def _stored(comparison: Comparison) -> Stored:
+    """Read `compare.yaml`, if there is one.
+
+    Raises:
+        ValueError: it holds something else than a configuration, and nobody has said that it may be overwritten.
+    """
+    path = comparison.out / "compare.yaml"
+    if not path.is_file():
+        return Stored(None, None)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        if comparison.overwrite:
+            return Stored({}, None)
+        raise ValueError(
+            f"{path} holds no configuration; choose another folder with --out, or --overwrite to delete the runs there"
+        )
+    count = content.pop("threads", None)
+    return Stored(content, count if isinstance(count, int) and count > 0 else None)
+
+
+def _prepare(comparison: Comparison, described: dict[str, Any]) -> None:
+    """Read the data, so that what is wrong with them is said once, and write down what all runs have in common."""
+    out, configuration = comparison.out, comparison.out / "compare.yaml"
     data = comparison.build_data()
+    look_at(data)
     facts = {split: length_summary(data, split) for split in ("train", "test")}
     cls = comparison.config.data.class_path
     task = getattr(getattr(data, "spec", None), "task", "")

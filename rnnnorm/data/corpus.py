@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 Level = Literal["word", "char"]
-LEVELS: tuple[Level, ...] = ("word", "char")
 
 BOUNDARY: dict[Level, str] = {"word": "<eos>", "char": "\n"}
 """The token that ends a sentence. It also stands before the first token, in place of a <bos>: so both modes have the

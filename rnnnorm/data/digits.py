@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
 from rnnnorm.data.files import Remote, github, locate, read
-from rnnnorm.data.module import FileDataModule, at_least, one_of
+from rnnnorm.data.module import FileDataModule
+from rnnnorm.ranges import Range, at_least, one_of
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -94,6 +96,10 @@ class SequentialMNIST(FileDataModule):
     """
 
     task = "classification"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "downsample": one_of(*(n for n in range(1, SIDE + 1) if SIDE % n == 0), why=f"the divisors of {SIDE}"),
+        **dict.fromkeys(("num_val", "num_train", "num_test"), at_least(1)),
+    }
 
     def __init__(
         self,
@@ -106,11 +112,6 @@ class SequentialMNIST(FileDataModule):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        one_of(get_args(Permutation), permuted=permuted)
-        one_of(get_args(Step), step=step)
-        at_least(1, num_val=num_val, num_train=num_train or 1, num_test=num_test or 1)
-        if downsample < 1 or SIDE % downsample:
-            raise ValueError(f"downsample is {downsample}: a divisor of {SIDE} is needed (1, 2, 4, 7, 14 or 28)")
         if permuted == "published" and downsample != 1:
             raise ValueError(f"the published index is one of {PIXELS} pixels: downsample must be 1, not {downsample}")
         self.permuted = permuted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any, ClassVar, Literal
@@ -17,14 +18,13 @@ from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.data.collate import Example
 from rnnnorm.data.corpora import CORPORA, FOLDER, read_folder
 from rnnnorm.data.loader import ResumableLoader
-from rnnnorm.data.module import at_least, one_of
 from rnnnorm.data.sampler import InOrder
 from rnnnorm.data.stream import Stream
 from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.vocabulary import encode, token_field
+from rnnnorm.ranges import Range, at_least
 
 Mode = Literal["sentences", "stream"]
-MODES: tuple[Mode, ...] = ("sentences", "stream")
 
 
 class LanguageModel(TokenDataModule):
@@ -65,6 +65,7 @@ class LanguageModel(TokenDataModule):
     """
 
     task: ClassVar[Task] = "language-modelling"
+    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("max_length", "bptt", "min_freq"), at_least(1))
 
     def __init__(
         self,
@@ -78,12 +79,8 @@ class LanguageModel(TokenDataModule):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        one_of([*CORPORA, FOLDER], dataset=dataset)
-        one_of(MODES, mode=mode)
-        at_least(1, bptt=bptt, min_freq=min_freq, max_length=1 if max_length is None else max_length)
         self.dataset = dataset
         self.level: corpus.Level = level or (CORPORA[dataset].level if dataset in CORPORA else "word")
-        one_of(corpus.LEVELS, level=self.level)
         self.mode = mode
         self.cut_length = max_length
         self.bptt = bptt

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnnorm.data.module import at_least, one_of
+from rnnnorm.ranges import at_least, one_of
 
 LengthDistribution = Literal["fixed", "uniform", "heavy-tailed"]
 
@@ -36,8 +36,8 @@ def sample_lengths(
     Raises:
         ValueError: the distribution is unknown or `min_length` is below 1 or above `max_length`.
     """
-    one_of(get_args(LengthDistribution), length_distribution=distribution)
-    at_least(1, min_length=min_length)
+    one_of(*get_args(LengthDistribution), kinds=(str,)).check("length_distribution", distribution)
+    at_least(1, kinds=(int,)).check("min_length", min_length)
     if min_length > max_length:
         raise ValueError(f"min_length is {min_length} and max_length {max_length}: the minimum must not be larger")
     if distribution == "fixed":

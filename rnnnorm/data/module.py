@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -12,9 +12,11 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from rnnnorm.data.base import Batch, Spec, Task
+from rnnnorm.data.checks import check_splits
 from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.sampler import LengthBucketBatchSampler
+from rnnnorm.ranges import SEED, Checked, Range, at_least
 
 
 class Examples(Dataset[list[Example]]):
@@ -30,7 +32,7 @@ class Examples(Dataset[list[Example]]):
         return len(self.examples)
 
 
-class SequenceDataModule(L.LightningDataModule):
+class SequenceDataModule(Checked, L.LightningDataModule):
     """Ragged sequences in three splits, handed out as `Batch`es of similar length.
 
     A subclass names its `task` and implements `load`, which returns the splits, and `spec`. Data are loaded once, when
@@ -45,10 +47,17 @@ class SequenceDataModule(L.LightningDataModule):
             None is `seed`.
 
     Raises:
-        ValueError: a batch size below 1 or a negative number of workers.
+        ValueError: an argument of another type than its annotation, or outside its range.
     """
 
     task: ClassVar[Task]
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "batch_size": at_least(1),
+        "eval_batch_size": at_least(1),
+        "num_workers": at_least(0, 1000),
+        "seed": SEED,
+        "shuffle_seed": SEED,
+    }
 
     def __init__(
         self,
@@ -59,8 +68,6 @@ class SequenceDataModule(L.LightningDataModule):
         shuffle_seed: int | None = None,
     ) -> None:
         super().__init__()
-        at_least(1, batch_size=batch_size, eval_batch_size=batch_size if eval_batch_size is None else eval_batch_size)
-        at_least(0, num_workers=num_workers, seed=seed, shuffle_seed=seed if shuffle_seed is None else shuffle_seed)
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.num_workers = num_workers
@@ -78,18 +85,22 @@ class SequenceDataModule(L.LightningDataModule):
 
     @cached_property
     def splits(self) -> dict[str, list[Example]]:
-        """The data, loaded at first use.
+        """The data, loaded at first use and looked at once; see `rnnnorm.data.checks`.
 
         Raises:
-            ValueError: a split is empty or a sequence has no rows.
+            ValueError: a split is empty, or data that the spec does not allow: numbers that are not finite, tokens or
+                classes out of range, other types or shapes, targets that are not as many as rows.
         """
-        splits = self.load()
-        for split, examples in splits.items():
-            if not examples:
-                raise ValueError(f"the {split} split of {type(self).__name__} is empty")
-            for index, (rows, _) in enumerate(examples):
-                if len(rows) == 0:
-                    raise ValueError(f"sequence {index} of the {split} split of {type(self).__name__} has no rows")
+        splits, name = self.load(), type(self).__name__
+        check_splits(splits, name)
+        vars(self)["splits"] = splits  # the spec may depend on them
+        try:
+            spec = self.spec
+            if isinstance(spec, Spec):
+                check_splits(splits, name, spec)
+        except BaseException:
+            del vars(self)["splits"]
+            raise
         return splits
 
     def examples(self, split: str) -> list[Example]:
@@ -170,25 +181,3 @@ class FileDataModule(SequenceDataModule):
         super().__init__(**common)
         self.data_dir = data_dir
         self.download = download
-
-
-def at_least(minimum: int, **values: int) -> None:
-    """Check keys of a constructor.
-
-    Raises:
-        ValueError: one of the values is below the minimum.
-    """
-    for name, value in values.items():
-        if value < minimum:
-            raise ValueError(f"{name} is {value}: at least {minimum} is needed")
-
-
-def one_of(allowed: Sequence[str], **values: str) -> None:
-    """Check keys of a constructor.
-
-    Raises:
-        ValueError: one of the values is not among the allowed ones.
-    """
-    for name, value in values.items():
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}: one of {', '.join(map(repr, allowed))} is needed")

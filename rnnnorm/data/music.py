@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
 from rnnnorm.data.files import Remote, github, locate, read
-from rnnnorm.data.module import FileDataModule, one_of
+from rnnnorm.data.module import FileDataModule
 
 KEYS = 88
 Pieces = list[NDArray[Any]]
@@ -90,7 +90,6 @@ class PolyphonicMusic(FileDataModule):
 
     def __init__(self, dataset: Literal["jsb", "nottingham"] = "jsb", **common: Any) -> None:
         super().__init__(**common)
-        one_of(tuple(FILES), dataset=dataset)
         self.dataset = dataset
 
     @property

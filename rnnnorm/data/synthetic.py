@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import PER_ROW, Example
 from rnnnorm.data.lengths import LengthDistribution, sample_lengths
-from rnnnorm.data.module import SequenceDataModule, at_least
+from rnnnorm.data.module import SequenceDataModule
+from rnnnorm.ranges import Range, at_least, one_of
 
 Integers = NDArray[np.int64]
 
@@ -38,6 +40,10 @@ class Generated(SequenceDataModule):
             is above the maximum.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(
+        ("num_train", "num_val", "num_test", "min_length", "max_length"), at_least(1)
+    )
+
     def __init__(
         self,
         num_train: int = 4000,
@@ -49,7 +55,6 @@ class Generated(SequenceDataModule):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        at_least(1, num_train=num_train, num_val=num_val, num_test=num_test)
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         self.length_distribution = length_distribution
         self.length_range = (max_length if length_distribution == "fixed" else min_length, max_length)
@@ -81,7 +86,7 @@ class Generated(SequenceDataModule):
     def _require(self, shortest: int) -> None:
         """Check that the problem fits into the shortest sequence."""
         key = "max_length" if self.length_distribution == "fixed" else "min_length"
-        at_least(shortest, **{key: self.length_range[0]})
+        at_least(shortest, kinds=(int,)).check(key, self.length_range[0])
 
 
 class AddingProblem(Generated):
@@ -139,11 +144,10 @@ class DelayedRecall(Generated):
     """
 
     task = "tagging"
+    ranges: ClassVar[Mapping[str, Range]] = {"num_recall": at_least(1), "num_symbols": at_least(2)}
 
     def __init__(self, num_recall: int = 3, num_symbols: int = 8, **keys: Any) -> None:
         super().__init__(**keys)
-        at_least(1, num_recall=num_recall)
-        at_least(2, num_symbols=num_symbols)
         self.num_recall = num_recall
         self.num_symbols = num_symbols
         self._require(2 * num_recall + 1)
@@ -193,11 +197,10 @@ class TemporalOrder(Generated):
 
     SYMBOLS = "abcdXYEB"
     PLACES = {2: (0.10, 0.50), 3: (0.10, 0.33, 0.66)}  # noqa: RUF012
+    ranges: ClassVar[Mapping[str, Range]] = {"num_relevant": one_of(*PLACES)}
 
     def __init__(self, num_relevant: int = 2, **keys: Any) -> None:
         super().__init__(**keys)
-        if num_relevant not in self.PLACES:
-            raise ValueError(f"num_relevant is {num_relevant}: 2 or 3 is needed")
         self.num_relevant = num_relevant
         self._require(10)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -15,11 +15,11 @@ from rnnnorm.data.base import Spec, Task
 from rnnnorm.data.collate import Example
 from rnnnorm.data.conllu import EMPTY, Sentence, read_conllu
 from rnnnorm.data.files import Remote, github, locate, read
-from rnnnorm.data.module import at_least, one_of
 from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.treebanks import EWT, find_treebank
 from rnnnorm.data.vocabulary import UNK, encode, token_field
 from rnnnorm.data.word_features import FEATURES, check_features
+from rnnnorm.ranges import Range, at_least
 
 TAGS = ("upos", "xpos")
 _LANGUAGES = {  # file → sha256
@@ -72,6 +72,7 @@ class PartOfSpeech(TokenDataModule):
     """
 
     task: ClassVar[Task] = "tagging"
+    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("min_freq", "max_train_length"), at_least(1))
 
     def __init__(
         self,
@@ -84,8 +85,6 @@ class PartOfSpeech(TokenDataModule):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        one_of(TAGS, tags=tags)
-        at_least(1, min_freq=min_freq, max_train_length=1 if max_train_length is None else max_train_length)
         self.treebank = treebank
         self.tags: Literal["upos", "xpos"] = tags
         self.features = check_features(features)

@@ -6,7 +6,7 @@ from .base import Cell
 from .gru import GRUEquations
 from .layer import Layer, LayerWeights
 from .lstm import LSTMEquations
-from .noise import QUIET, Noise, draw_seed, dropout, seeded
+from .noise import QUIET, Noise, draw_seed, drawn_again, drop_rows, dropout, seeded
 from .norms import NO_NORMS, CellNorms
 from .rnn import NONLINEARITIES, RNNEquations
 
@@ -23,6 +23,8 @@ __all__ = [
     "Noise",
     "RNNEquations",
     "draw_seed",
+    "drawn_again",
+    "drop_rows",
     "dropout",
     "seeded",
 ]

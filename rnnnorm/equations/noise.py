@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_generator: ContextVar[torch.Generator | None] = ContextVar("_generator", default=None)
+
+class _Source(NamedTuple):
+    """Where a run takes its random numbers from.
+
+    Args:
+        generator: a stream of its own; None: torch's.
+        masks: those of the rows between layers, if they were drawn before the run.
+        rows: whether masks of rows come from the stream of its own, too.
+    """
+
+    generator: torch.Generator | None = None
+    masks: Iterator[Tensor] | None = None
+    rows: bool = False
+
+
+_TORCH = _Source()
+_source: ContextVar[_Source] = ContextVar("_source", default=_TORCH)
 
 
 def draw_seed() -> Tensor:
-    """One number (1,) from torch's random stream of the CPU, from which all of one run's random numbers follow.
+    """One number (1,) from torch's random stream of the CPU, from which random numbers of a run follow.
 
     So a run is a function of its arguments and this number, which a compiled graph draws outside of it.
     """
@@ -23,28 +40,65 @@ def draw_seed() -> Tensor:
 
 
 @contextmanager
-def seeded(seed: Tensor | None, device: torch.device) -> Iterator[None]:
-    """Draw what is random from a stream that begins with a seed; None: from torch's own."""
+def seeded(seed: Tensor | None, device: torch.device, rows: bool, masks: Iterable[Tensor] = ()) -> Iterator[None]:
+    """Draw what is random from a stream that begins with a seed; None: from torch's own.
+
+    Args:
+        seed: from `draw_seed`.
+        device: where numbers are drawn.
+        rows: draw masks of rows between layers from it, too, since their number is not known outside; otherwise they
+            are `masks`, or come from torch's stream, as torch's own networks draw them.
+        masks: of the rows between layers, scaled by 1/(1-p).
+    """
+    given = list(masks)
     generator = None if seed is None else torch.Generator(device).manual_seed(int(seed))
-    token = _generator.set(generator)
+    token = _source.set(_Source(generator, iter(given) if given else None, rows))
     try:
         yield
     finally:
-        _generator.reset(token)
+        _source.reset(token)
+
+
+def drawn_again() -> Callable[[], AbstractContextManager[None]]:
+    """What makes a context in which the numbers that come next now come once more; torch's streams are not meant."""
+    source = _source.get()
+    state = None if source.generator is None else source.generator.get_state()
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        generator = None
+        if source.generator is not None and state is not None:
+            generator = torch.Generator(source.generator.device)
+            generator.set_state(state)
+        token = _source.set(source._replace(generator=generator))
+        try:
+            yield
+        finally:
+            _source.reset(token)
+
+    return again
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
     """Entries of x dropped with probability p, the others scaled by 1/(1-p)."""
-    generator = _generator.get()
+    generator = _source.get().generator
     if generator is None:
         return F.dropout(x, p)
     kept = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
     return x * (kept if p in (0, 1) else kept.div_(1 - p))
 
 
+def drop_rows(x: Tensor, p: float) -> Tensor:
+    """The same for the rows between two layers, which torch's networks drop from torch's stream."""
+    source = _source.get()
+    if source.masks is not None:
+        return x * next(source.masks).view_as(x)
+    return dropout(x, p) if source.rows else F.dropout(x, p)
+
+
 def uniform(like: Tensor) -> Tensor:
     """Numbers between 0 and 1, of the shape of a tensor."""
-    generator = _generator.get()
+    generator = _source.get().generator
     if generator is None:
         return torch.rand_like(like)
     return torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)

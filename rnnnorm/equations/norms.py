@@ -59,7 +59,7 @@ class CellNorms(Settings):
                 if use.cls.per_gate:
                     keys["groups"] = blocks
                 module = use.build(blocks * hidden_size, **keys)
-            self.register_module(place, module)
+            setattr(self, place, module)  # an absent one is no submodule, which would show in repr
 
     def any(self) -> bool:
         """Whether there is a normalizer at all."""

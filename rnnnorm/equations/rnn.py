@@ -35,7 +35,7 @@ class RNNEquations(Cell):
     has_update = False
 
     def __init__(self, nonlinearity: str = "tanh") -> None:
-        if nonlinearity not in NONLINEARITIES:
+        if nonlinearity not in tuple(NONLINEARITIES):
             raise ValueError(f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
         self.torch_operator = None if nonlinearity == "identity" else f"rnn_{nonlinearity}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from ..ranges import STEPS, Range
+from ..tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 
 
@@ -49,6 +52,7 @@ class AssortedTimeNorm(Normalizer):
     name: ClassVar[str] = "atn"
     summary: ClassVar[str] = "each row by the mean and variance over features of its sequence's last k steps"
     source: ClassVar[str] = "Pospisil et al. 2022"
+    ranges: ClassVar[Mapping[str, Range]] = {"window": STEPS}
     per_step = True
     memoryless = False
     """The rows of a step do not suffice: a sequence cannot be cut and continued from (h, c) alone."""
@@ -57,10 +61,6 @@ class AssortedTimeNorm(Normalizer):
         self, num_features: int, *, window: int = 5, eps: float = 1e-5, gain: float = 1.0, bias: bool = False, **kw: Any
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
-            raise ValueError(f"window must be an integer of at least 1, got {window!r}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.window, self.eps = window, eps
         self.reset_sequence()
 
@@ -77,19 +77,23 @@ class AssortedTimeNorm(Normalizer):
             raise ValueError(
                 f"step {t} does not follow step {self._last}: call reset_sequence() before other sequences"
             )
-        active = x.shape[0]
-        if self._past and active > self._past[-1][0].shape[0]:
-            before = self._past[-1][0].shape[0]
-            raise ValueError(f"step {t} has {active} rows, the step before had {before}: sequences may end, not begin")
+        if not by_plain_operators():  # there all rows take all steps, and how many they are may be left open
+            self._end_sequences(x.shape[0], t)
         rows = at_least_float32(x)
         var, mean = torch.var_mean(rows, 1, correction=0)
         self._past = [*self._past[-(self.window - 1) :], (mean, var)] if self.window > 1 else [(mean, var)]
         self._last = t
-        means, variances = (
-            torch.stack([moment[:active] for moment in moments]) for moments in zip(*self._past, strict=True)
-        )
+        means, variances = (torch.stack(moments) for moments in zip(*self._past, strict=True))
         center = means.mean(0)
         return self._normalize(rows, center, (variances + (means - center) ** 2).mean(0)).to(x.dtype)
+
+    def _end_sequences(self, active: int, t: int) -> None:
+        """Keep the window of the first rows; the other sequences have ended."""
+        before = self._past[-1][0].shape[0] if self._past else active
+        if active > before:
+            raise ValueError(f"step {t} has {active} rows, the step before had {before}: sequences may end, not begin")
+        if active < before:
+            self._past = [(mean[:active], var[:active]) for mean, var in self._past]
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
         """Normalize all packed rows (N, F) at once; the window of the step by step form is left alone."""

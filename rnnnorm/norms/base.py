@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ranges import POSITIVE, Checked, Range, at_least
 from ..settings import Settings
 from .fusible import Fusible
 
@@ -28,8 +30,11 @@ def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
     NORMALIZERS[name] = cls
 
 
-class Traits:
-    """What a method is like, where that is not the same for all; a class overrides what does not hold for it."""
+class Traits(Checked):
+    """What a method is like, where that is not the same for all; a class overrides what does not hold for it.
+
+    Options are checked by the annotations of the constructor and by `ranges`; see `rnnnorm.ranges.Checked`.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
@@ -64,6 +69,7 @@ class Normalizer(Traits, Settings):
         bias: learn a bias (F,), initially 0; shared over time.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"num_features": at_least(1), "eps": POSITIVE}
     per_step: bool = False
     """Whether the result depends on the number of the step, so that a caller must name it."""
 
@@ -81,8 +87,6 @@ class Normalizer(Traits, Settings):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features}")
         self.num_features = num_features
         self.initial_gain = float(gain)
         self.gain = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
@@ -171,3 +175,8 @@ def options_of(cls: type[Normalizer] | type[WeightNormalizer]) -> dict[str, insp
 def at_least_float32(x: Tensor) -> Tensor:
     """Half-precision rows as float32, since moments of 16-bit numbers lose most of their digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def by_blocks(x: Tensor, size: int, normalize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Blocks of `size` neighbouring features, each normalized by itself: for graphs, where B must not be named."""
+    return torch.cat([normalize(block) for block in torch.split(x, size, -1)], -1)

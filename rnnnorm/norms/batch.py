@@ -110,16 +110,11 @@ class BatchNorm(SynchronizedNormalizer):
         bias: bool = False,
         **kw: Any,
     ) -> None:
-        for option, value in {"debias": debias, "by_rows": by_rows, "mute": mute}.items():
-            if not isinstance(value, bool):
-                raise ValueError(f"{option} must be true or false, got {value!r}")
         forgets = momentum is not None  # the average over all rows is by rows and unbiased as it is
         kw["stored"] = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
         options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
         slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows, "window": window}
         super().__init__(num_features, bias=bias, sync=sync, **options, **slots, **kw)
-        if not isinstance(frozen, bool):
-            raise ValueError(f"frozen must be true or false, got {frozen!r}")
         self.frozen = frozen
         self.debias, self.by_rows, self.mute = debias, by_rows, mute
         if frozen:

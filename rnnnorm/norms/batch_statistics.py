@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import Range, at_least, between, one_of
+from ..tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
 from .statistics import StepStatistics
@@ -35,6 +37,13 @@ class BatchNormalizer(Normalizer):
         ValueError: an argument outside its range.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        **StepStatistics.ranges,
+        "statistics": one_of(*SCOPES),
+        "momentum": between(0, 1, "(]"),
+        "min_rows": at_least(2, why="since one row has no variance"),
+    }
+
     def __init__(
         self,
         num_features: int,
@@ -52,14 +61,6 @@ class BatchNormalizer(Normalizer):
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if statistics not in SCOPES:
-            raise ValueError(f"statistics must be one of {', '.join(SCOPES)}, got {statistics!r}")
-        if min_rows < 2:
-            raise ValueError(f"min_rows must be at least 2, since one row has no variance, got {min_rows}")
-        if momentum is not None and not 0 < momentum <= 1:
-            raise ValueError(f"momentum must be in (0, 1] or None, got {momentum}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.scope, self.eps, self.momentum, self.min_rows = statistics, eps, momentum, min_rows
         self.per_step, self.sequence_wise = statistics == "timestep", statistics == "sequence"
         if window != 1 and not self.per_step:
@@ -76,14 +77,15 @@ class BatchNormalizer(Normalizer):
         gathered = None if accumulator is None else self._gather(rows)
         if accumulator is not None and gathered is not None and slot is not None:
             accumulator.add_moments(slot, rows.shape[0], *gathered)
-        enough = rows.shape[0] >= stats.fewest(self.min_rows)
+        asked = self._learns() or accumulator is not None or stats.source == "batch"
+        enough = asked and rows.shape[0] >= stats.fewest(self.min_rows)  # else a graph may leave it open
         if enough and self._learns():
             y = self._train(rows, t, slot)
         elif enough and accumulator is not None and gathered is not None and accumulator.serves:
             # By the very numbers that are stored: where σ² ≪ ε, rounding the mean in another way is an error that
             # γ/√ε multiplies at every place of every such slot.
             y = self._by_stored(rows, *(moment.to(stats.running_mean.dtype) for moment in gathered))
-        elif enough and (accumulator is not None or stats.source == "batch"):
+        elif enough:
             y = self._by_batch(rows)
         else:
             y = self._by_stored(rows, *stats.recall(t))
@@ -115,6 +117,9 @@ class BatchNormalizer(Normalizer):
     def _by_stored(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         """Normalize by stored moments (F,), constants."""
         gain, bias = self._affine(rows)
+        if by_plain_operators():  # for batch_norm, ONNX's exporter must know F, and does not everywhere
+            y = (rows - mean.to(rows.dtype)) / (var.to(rows.dtype) + self.eps).sqrt() * gain
+            return y if bias is None else y + bias
         return F.batch_norm(rows, mean.to(rows.dtype), var.to(rows.dtype), gain, bias, False, 0.0, self.eps)
 
     def _by_moments(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:

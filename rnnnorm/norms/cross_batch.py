@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ..ranges import Range, at_least
 from .batch_statistics import BatchNormalizer, moments
 from .buffers import HALF, StatisticBuffers, in_backward
 
@@ -148,6 +150,7 @@ class AccumulatedBatchNorm(BatchNormalizer):
     name: ClassVar[str] = "cmbn-accumulated"
     summary: ClassVar[str] = "moments of the mini-batches of one gradient-accumulation batch so far"
     source: ClassVar[str] = "Bochkovskiy et al. 2020"
+    ranges: ClassVar[Mapping[str, Range]] = {"accumulate": at_least(1)}
     remembers_batches: ClassVar[bool] = True
 
     def __init__(
@@ -168,8 +171,6 @@ class AccumulatedBatchNorm(BatchNormalizer):
         options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
         slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
         super().__init__(num_features, bias=bias, **options, **slots, **kw)
-        if accumulate < 1:
-            raise ValueError(f"accumulate must be at least 1, got {accumulate}")
         self.accumulate = accumulate
         self.accumulated = _Accumulated(self.stats.running_mean)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import Range, at_least, one_of
 from .base import at_least_float32
 from .batch_statistics import BatchNormalizer, moments
 from .buffers import HALF, StatisticBuffers, in_backward
@@ -138,6 +140,12 @@ class CrossIterationBatchNorm(BatchNormalizer):
     name: ClassVar[str] = "cbn"
     summary: ClassVar[str] = "moments of the last k iterations, extrapolated to the present weights"
     source: ClassVar[str] = "Yao et al. 2021"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "statistics": one_of("sequence", "timestep", why="since its slots hold one batch per iteration"),
+        "tail": one_of("last", "error", why="since its slots hold one batch per iteration"),
+        "window": at_least(1, 10_000),
+        "burn_in": at_least(0),
+    }
     exact_gradient: ClassVar[bool] = False  # the compensated moments depend on W, and count as constants
     remembers_batches: ClassVar[bool] = True
 
@@ -157,16 +165,6 @@ class CrossIterationBatchNorm(BatchNormalizer):
         bias: bool = False,
         **kw: Any,
     ) -> None:
-        if statistics == "shared":
-            raise ValueError(
-                'statistics of cbn must be "sequence" or "timestep": its slots hold one batch per iteration'
-            )
-        if tail == "pool":
-            raise ValueError('tail of cbn must be "last" or "error": its slots hold one batch per iteration')
-        if window < 1:
-            raise ValueError(f"window must be at least 1 iteration, got {window}")
-        if burn_in < 0:
-            raise ValueError(f"burn_in must be at least 0 iterations, got {burn_in}")
         options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
         slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
         super().__init__(num_features, bias=bias, **options, **slots, **kw)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ..ranges import POSITIVE, Range
 from .base import Normalizer, at_least_float32
 
 
@@ -33,13 +35,12 @@ class DynamicTanh(Normalizer):
     name: ClassVar[str] = "dyt"
     summary: ClassVar[str] = "g ⊙ tanh(αx) + b with a learned α: nothing is measured"
     source: ClassVar[str] = "Zhu et al. 2025"
+    ranges: ClassVar[Mapping[str, Range]] = {"alpha": POSITIVE}
 
     def __init__(
         self, num_features: int, *, alpha: float = 0.5, gain: float = 1.0, bias: bool = False, **kw: Any
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if not alpha > 0:
-            raise ValueError(f"alpha must be positive, got {alpha}")
         self.initial_alpha = float(alpha)
         self.alpha = nn.Parameter(torch.full((1,), self.initial_alpha, **kw))
 

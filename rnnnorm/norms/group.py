@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Normalizer, at_least_float32
+from ..ranges import Range, at_least
+from ..tracing import by_plain_operators
+from .base import Normalizer, at_least_float32, by_blocks
 from .fusible import Fusible, RowStatistics
 
 
@@ -45,17 +49,14 @@ class GroupNorm(Normalizer):
         "each row in groups of features, by the mean and variance of the group; 4 at the gates: per gate"
     )
     source: ClassVar[str] = "Wu & He 2018"
+    ranges: ClassVar[Mapping[str, Range]] = {"groups": at_least(1)}
 
     def __init__(
         self, num_features: int, *, groups: int = 4, eps: float = 1e-5, gain: float = 1.0, bias: bool = False, **kw: Any
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
-            raise ValueError(f"groups must be an integer of at least 1, got {groups!r}")
         if num_features > 1 and num_features % groups:
             raise ValueError(f"{num_features} features cannot be divided into groups={groups} groups of equal size")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.groups, self.eps = groups if num_features > 1 else 1, eps
 
     def fusible(self) -> Fusible | None:
@@ -66,6 +67,10 @@ class GroupNorm(Normalizer):
         """Normalize each row of x (B_t, F) by itself; `t` does not matter."""
         rows = at_least_float32(x)
         bias = None if self.bias is None else self.bias.to(rows.dtype)
+        if by_plain_operators():
+            size = (self.num_features // self.groups,)
+            y = by_blocks(rows, *size, lambda block: F.layer_norm(block, size, eps=self.eps)) * self.gain.to(rows.dtype)
+            return (y if bias is None else y + bias).to(x.dtype)
         return torch.group_norm(rows, self.groups, self.gain.to(rows.dtype), bias, self.eps).to(x.dtype)
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:

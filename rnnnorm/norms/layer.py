@@ -25,6 +25,9 @@ class LayerNorm(Normalizer):
         gain: initial g; the paper found 1 "significantly better" than 0.1.
         bias: learn b.
 
+    Raises:
+        ValueError: an argument outside its range.
+
     Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv 1607.06450, 2016.
     """
 

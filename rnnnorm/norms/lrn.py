@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import Range, at_least
 from .base import Normalizer, at_least_float32
 
 
@@ -44,6 +46,12 @@ class LocalResponseNorm(Normalizer):
     name: ClassVar[str] = "lrn"
     summary: ClassVar[str] = "each unit by the energy of its neighbours in the row"
     source: ClassVar[str] = "Krizhevsky et al. 2012"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "size": at_least(1, 1_000_000),
+        "alpha": at_least(0),
+        "beta": at_least(0),
+        "k": at_least(0, ends="(]", why="so that a row of zeros has a value"),
+    }
 
     def __init__(
         self,
@@ -57,14 +65,6 @@ class LocalResponseNorm(Normalizer):
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, **kw)
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"size must be an integer of at least 1, got {size!r}")
-        if not alpha >= 0:
-            raise ValueError(f"alpha must be at least 0, got {alpha}")
-        if not beta >= 0:
-            raise ValueError(f"beta must be at least 0, got {beta}")
-        if not k > 0:
-            raise ValueError(f"k must be positive, so that a row of zeros has a value, got {k}")
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
+from ..ranges import POSITIVE, Range, between
 from .base import Normalizer, WeightNormalizer, at_least_float32
-from .weight import RowLengths
+from .weight import RowLengths, reparametrize
+
+_GAMMAS: Mapping[str, Range] = {
+    **dict.fromkeys(("gamma_x", "gamma_h", "gamma_c"), POSITIVE),
+    "correlation": between(0, 1),
+}
 
 
 def gaussian_moments(f: Callable[[Tensor], Tensor], mean: float, std: float) -> tuple[float, float]:
@@ -47,14 +52,6 @@ def _square(mean: float, std: float) -> float:
     return variance + expectation**2
 
 
-def _check(correlation: float = 0.0, **gammas: float) -> None:
-    for key, value in gammas.items():
-        if not value > 0:
-            raise ValueError(f"{key} must be positive, got {value}")
-    if not 0 <= correlation <= 1:
-        raise ValueError(f"correlation must be between 0 and 1, got {correlation}")
-
-
 class _UnitRows(RowLengths):
     """W = g · v / ‖v‖, where assigning a weight keeps its direction only: g starts at γ and v with unit rows."""
 
@@ -67,23 +64,16 @@ class _UnitRows(RowLengths):
         return torch.full_like(lengths, self.gamma), W / lengths
 
 
-def _register(module: nn.Module, weight: str, gamma: float) -> None:
-    weight_norm(module, weight, dim=0)
-    parametrizations: Any = module.parametrizations
-    parametrizations[weight][0] = _UnitRows(gamma)
-    setattr(module, weight, parametrizations[weight].original1.detach().clone())
-
-
 class NormPropInput(WeightNormalizer):
     """Normalization propagation at W_ih: W_ih = γ_x v / ‖v‖, unit rows times a learned γ_x (4H,).
 
     See `NormPropCell` for the whole method. It is weight normalization that starts at γ_x instead of at the length of
-    each drawn row, and with v of unit rows, as the paper has them; the rest of torch's parametrization stays as it is.
-    The paper rescales v to unit rows throughout training; here v is not edited, its length may grow as with weight
-    normalization, which changes the effective learning rate and not the model. A weight that is drawn, assigned or
-    taken over from `torch.nn.LSTM` gives its directions only: the composed weight is another one than with other norms.
-    With a single input feature only the sign of each weight is left. v is (outputs, inputs) = (4H, I), γ_x (4H,), both
-    shared over time. One row is an ordinary case; nothing is stored.
+    each drawn row, and with v of unit rows, as the paper has them. The paper rescales v to unit rows throughout
+    training; here v is not edited, its length may grow as with weight normalization, which changes the effective
+    learning rate and not the model. A weight that is drawn, assigned or taken over from `torch.nn.LSTM` gives its
+    directions only: the composed weight is another one than with other norms. With a single input feature only the sign
+    of each weight is left. v is (outputs, inputs) = (4H, I), γ_x (4H,), both shared over time. One row is an ordinary
+    case; nothing is stored.
 
     Args:
         gamma_x: initial γ_x; 2 for character-level Penn Treebank, 0.5 for DRAW.
@@ -95,18 +85,18 @@ class NormPropInput(WeightNormalizer):
     """
 
     name: ClassVar[str] = "normprop-input"
+    ranges: ClassVar[Mapping[str, Range]] = _GAMMAS
     keeps_weights = False
     """The composed weight does not equal the one that was drawn or assigned: its rows have length γ."""
     summary: ClassVar[str] = "rows of W_ih of unit length, times γ_x"
     source: ClassVar[str] = "Laurent et al. 2017"
 
     def __init__(self, *, gamma_x: float = 2.0) -> None:
-        _check(gamma_x=gamma_x)
         self.gamma_x = gamma_x
 
     def register(self, module: nn.Module, weight: str) -> None:
         """Reparametrize `module.<weight>` as γ_x v / ‖v‖, row by row."""
-        _register(module, weight, self.gamma_x)
+        reparametrize(module, weight, _UnitRows(self.gamma_x))
 
     def forbids(self, place: str) -> str | None:
         """It is the part of the method that belongs to W_ih."""
@@ -131,18 +121,18 @@ class NormPropHidden(WeightNormalizer):
     """
 
     name: ClassVar[str] = "normprop-hidden"
+    ranges: ClassVar[Mapping[str, Range]] = _GAMMAS
     keeps_weights = False
     """As for `NormPropInput`."""
     summary: ClassVar[str] = "rows of W_hh of unit length, times γ_h"
     source: ClassVar[str] = "Laurent et al. 2017"
 
     def __init__(self, *, gamma_h: float = 2.0) -> None:
-        _check(gamma_h=gamma_h)
         self.gamma_h = gamma_h
 
     def register(self, module: nn.Module, weight: str) -> None:
         """Reparametrize `module.<weight>` as γ_h v / ‖v‖, row by row."""
-        _register(module, weight, self.gamma_h)
+        reparametrize(module, weight, _UnitRows(self.gamma_h))
 
     def forbids(self, place: str) -> str | None:
         """It is the part of the method that belongs to W_hh."""
@@ -189,6 +179,7 @@ class NormPropCell(Normalizer):
     """
 
     name: ClassVar[str] = "normprop-cell"
+    ranges: ClassVar[Mapping[str, Range]] = _GAMMAS
     cells = ("LSTM",)
     """The recurrent cells whose equations its constant is computed from."""
     summary: ClassVar[str] = "γ_c c / √Var[c], Var[c] computed from the initial γ"
@@ -205,7 +196,6 @@ class NormPropCell(Normalizer):
         forget_bias: float = 0.0,
         **kw: Any,
     ) -> None:
-        _check(correlation, gamma_x=gamma_x, gamma_h=gamma_h, gamma_c=gamma_c)
         super().__init__(num_features, gain=gamma_c, **kw)
         self.variance = cell_variance(gamma_x, gamma_h, correlation, forget_bias)
 
@@ -244,6 +234,7 @@ class NormPropOutput(Normalizer):
     """
 
     name: ClassVar[str] = "normprop-output"
+    ranges: ClassVar[Mapping[str, Range]] = _GAMMAS
     cells = ("LSTM",)
     """As for `NormPropCell`."""
     summary: ClassVar[str] = "h / √Var[h], Var[h] computed from the initial γ"
@@ -259,7 +250,6 @@ class NormPropOutput(Normalizer):
         correlation: float = 0.0,
         **kw: Any,
     ) -> None:
-        _check(correlation, gamma_x=gamma_x, gamma_h=gamma_h, gamma_c=gamma_c)
         super().__init__(num_features, **kw)
         self.register_parameter("gain", None)
         self.variance = output_variance(gamma_x, gamma_h, gamma_c, correlation)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import POSITIVE, Range, at_least, between, one_of
+from ..tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
+from .rms import block_rms_norm
 from .state import FirstPass, State
 from .statistics import StepStatistics
 
@@ -69,6 +72,13 @@ class OnlineNorm(Normalizer):
     per_gate = True
     summary: ClassVar[str] = "each feature by exponential averages over all samples seen; controlled backward pass"
     source: ClassVar[str] = "Chiley et al. 2019"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "alpha_forward": between(0, 1, "()"),
+        "alpha_backward": between(0, 1, "()"),
+        "guard": one_of(*GUARDS),
+        "groups": at_least(1),
+        "clamp": POSITIVE,
+    }
     exact_gradient: ClassVar[bool] = False
     learns_backward: ClassVar[bool] = True
     evaluates_by = "running"
@@ -88,15 +98,8 @@ class OnlineNorm(Normalizer):
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        for key, value in (("alpha_forward", alpha_forward), ("alpha_backward", alpha_backward)):
-            if not 0 < value < 1:
-                raise ValueError(f"{key} must be between 0 and 1, got {value}")
-        if guard not in GUARDS:
-            raise ValueError(f"guard must be one of {', '.join(GUARDS)}, got {guard!r}")
-        if groups < 1 or (num_features > 1 and num_features % groups):
+        if num_features > 1 and num_features % groups:
             raise ValueError(f"groups must divide the {num_features} features, got {groups}")
-        if not clamp > 0 or not eps > 0:
-            raise ValueError(f"clamp and eps must be positive, got {clamp} and {eps}")
         self.alpha_forward, self.alpha_backward, self.guard = alpha_forward, alpha_backward, guard
         self.groups, self.clamp, self.eps = groups, clamp, eps
         self.stats = StepStatistics(num_features, None, **kw)
@@ -123,7 +126,10 @@ class OnlineNorm(Normalizer):
             y = F.batch_norm(rows, None, None, None, None, True, 0.0, self.eps)
         else:
             mean, var = (moment.to(rows.dtype) for moment in stats.recall(0))
-            y = F.batch_norm(rows, mean, var, None, None, False, 0.0, self.eps)
+            if by_plain_operators():  # for batch_norm, ONNX's exporter must know F, and does not everywhere
+                y = (rows - mean) / (var + self.eps).sqrt()
+            else:
+                y = F.batch_norm(rows, mean, var, None, None, False, 0.0, self.eps)
         y = y * self.gain.to(rows.dtype)
         y = y if self.bias is None else y + self.bias.to(rows.dtype)
         return self._guarded(y).to(x.dtype)
@@ -140,8 +146,7 @@ class OnlineNorm(Normalizer):
 
     def _guarded(self, y: Tensor) -> Tensor:
         if self.guard == "scaling":
-            grouped = y.reshape(y.shape[0], self.groups, -1)
-            return F.rms_norm(grouped, grouped.shape[-1:], eps=self.eps).view_as(y)
+            return block_rms_norm(y, self.num_features // self.groups, self.eps)
         return y.clamp(-self.clamp, self.clamp) if self.guard == "clamp" else y
 
     def extra_repr(self) -> str:

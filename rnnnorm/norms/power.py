@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import Range, at_least, between, one_of
 from .base import Normalizer, at_least_float32
 from .batch_statistics import SCOPES
 from .buffers import in_backward
+from .rms import block_rms_norm
 from .state import FirstPass, State
 from .statistics import StepStatistics
 
@@ -66,6 +67,15 @@ class PowerNorm(Normalizer):
     name: ClassVar[str] = "power"
     summary: ClassVar[str] = "each feature by its running quadratic mean; approximate backward pass"
     source: ClassVar[str] = "Shen et al. 2020"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        **StepStatistics.ranges,
+        "statistics": one_of(*SCOPES),
+        "alpha_forward": between(0, 1, "[)"),
+        "alpha_backward": between(0, 1, "[)"),
+        "warmup": at_least(0),
+        "groups": at_least(0),
+        "min_rows": at_least(1),
+    }
     exact_gradient: ClassVar[bool] = False
     learns_backward: ClassVar[bool] = True
     evaluates_by = "running"
@@ -90,17 +100,8 @@ class PowerNorm(Normalizer):
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if statistics not in SCOPES:
-            raise ValueError(f"statistics must be one of {', '.join(SCOPES)}, got {statistics!r}")
-        for key, alpha in (("alpha_forward", alpha_forward), ("alpha_backward", alpha_backward)):
-            if not 0 <= alpha < 1:
-                raise ValueError(f"{key} must be in [0, 1), got {alpha}")
-        if warmup < 0 or min_rows < 1:
-            raise ValueError(f"warmup must be at least 0 and min_rows at least 1, got {warmup} and {min_rows}")
-        if groups < 0 or (groups and num_features > 1 and num_features % groups):
+        if groups and num_features > 1 and num_features % groups:
             raise ValueError(f"groups must divide the {num_features} features or be 0, got {groups}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.scope, self.alpha_forward, self.alpha_backward = statistics, alpha_forward, alpha_backward
         self.warmup, self.groups, self.eps, self.min_rows = warmup, groups, eps, min_rows
         self.per_step = statistics == "timestep"
@@ -122,15 +123,15 @@ class PowerNorm(Normalizer):
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's statistics."""
         rows, stats = at_least_float32(x), self.stats
         if self.groups:
-            grouped = rows.reshape(rows.shape[0], self.groups, -1)
-            rows = F.rms_norm(grouped, grouped.shape[-1:], eps=self.eps).view_as(rows)
+            rows = block_rms_norm(rows, self.num_features // self.groups, self.eps)
         slot = stats.slot(t)
         if stats.accumulator is not None and slot is not None:
             stats.accumulator.add(slot, rows)
         counts = self.training and not in_backward()
         if counts and t == 0:
             self.batches += 1
-        enough = rows.shape[0] >= self.min_rows
+        asked = self.training or stats.source == "batch"
+        enough = asked and rows.shape[0] >= self.min_rows  # else a graph may leave it open
         if self.training:
             own = rows.detach().square().mean(0)
             warm = enough and bool(self.batches <= self.warmup)
@@ -138,7 +139,7 @@ class PowerNorm(Normalizer):
             y = _approximate(rows, (power + self.eps).sqrt(), self, slot, enough)
             if counts and enough and slot is not None:
                 self._move(own, rows.shape[0], slot)
-        elif stats.source == "batch" and enough:
+        elif enough:
             y = rows / (rows.square().mean(0) + self.eps).sqrt()
         else:
             y = rows / (self._stored(t, rows) + self.eps).sqrt()

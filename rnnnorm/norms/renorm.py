@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import Range, at_least
 from .batch_statistics import BatchNormalizer, moments
 from .buffers import in_backward
 
@@ -55,6 +57,13 @@ class BatchRenorm(BatchNormalizer):
     name: ClassVar[str] = "brn"
     summary: ClassVar[str] = "batch moments, corrected towards their moving averages within growing bounds"
     source: ClassVar[str] = "Ioffe 2017"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "r_max": at_least(1, why="where r is fixed to 1"),
+        "d_max": at_least(0),
+        "warmup": at_least(0),
+        "r_end": at_least(0),
+        "d_end": at_least(0),
+    }
     exact_gradient: ClassVar[bool] = False  # r and d depend on x, and count as constants
     evaluates_by = "running"
     remembers_batches: ClassVar[bool] = True
@@ -82,11 +91,7 @@ class BatchRenorm(BatchNormalizer):
         options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
         slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
         super().__init__(num_features, bias=bias, **options, **slots, **kw)
-        if r_max < 1:
-            raise ValueError(f"r_max must be at least 1, where r is fixed to 1, got {r_max}")
-        if d_max < 0:
-            raise ValueError(f"d_max must be at least 0, got {d_max}")
-        if not 0 <= warmup <= min(r_end, d_end):
+        if not warmup <= min(r_end, d_end):
             raise ValueError(
                 f"the schedule needs 0 <= warmup <= r_end and d_end, got warmup={warmup}, r_end={r_end}, d_end={d_end}"
             )

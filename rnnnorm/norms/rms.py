@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Normalizer, at_least_float32
+from ..tracing import by_plain_operators
+from .base import Normalizer, at_least_float32, by_blocks
 from .fusible import Fusible, RowStatistics
 
 
@@ -24,6 +26,9 @@ class RMSNorm(Normalizer):
         eps: ε inside the root. 1e-5 is that of the authors' Theano code; their PyTorch file adds 1e-8 outside the root.
         gain: initial g, 1 as in the paper.
 
+    Raises:
+        ValueError: an argument outside its range.
+
     Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
     """
 
@@ -33,8 +38,6 @@ class RMSNorm(Normalizer):
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, gain: float = 1.0, **kw: Any) -> None:
         super().__init__(num_features, gain=gain, **kw)
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
         self.eps = eps
 
     def fusible(self) -> Fusible | None:
@@ -44,6 +47,8 @@ class RMSNorm(Normalizer):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize each row of x (…, F) by itself; `t` does not matter."""
         rows = at_least_float32(x)
+        if by_plain_operators():
+            return (block_rms_norm(rows, self.num_features, self.eps) * self.gain.to(rows.dtype)).to(x.dtype)
         return F.rms_norm(rows, (self.num_features,), self.gain.to(rows.dtype), self.eps).to(x.dtype)
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
@@ -53,3 +58,10 @@ class RMSNorm(Normalizer):
     def extra_repr(self) -> str:
         """Features, gain and ε."""
         return f"{super().extra_repr()}, eps={self.eps:g}"
+
+
+def block_rms_norm(x: Tensor, size: int, eps: float) -> Tensor:
+    """Rows x / √(mean(x²) + ε) over each block of `size` neighbouring features of x (B_t, F)."""
+    if by_plain_operators():  # ONNX knows no operator for it
+        return by_blocks(x, size, lambda block: block * torch.rsqrt(block.square().mean(-1, keepdim=True) + eps))
+    return F.rms_norm(x.reshape(x.shape[0], -1, size), (size,), eps=eps).view_as(x)

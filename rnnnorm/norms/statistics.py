@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from ..ranges import STEPS, Checked, Range, at_least, one_of
+from ..tracing import by_plain_operators
 from ..transforms import apart, has_numbers
 from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
@@ -16,7 +18,7 @@ from .buffers import HALF, StatisticBuffers
 TAILS = ("last", "pool", "error")
 
 
-class StepStatistics(StatisticBuffers):
+class StepStatistics(Checked, StatisticBuffers):
     """Mean and variance per timestep, as one object.
 
     Slot s holds the statistics of step s, or of the block of steps s·k … s·k + k - 1; a shared statistic is the case of
@@ -41,8 +43,18 @@ class StepStatistics(StatisticBuffers):
         by_rows: average over rows instead, all slots forgetting the share `momentum` when a training batch begins.
         still: variance (biased) up to which a batch is taken for constant; a feature that was so in more than half of
             the recent batches is recalled from the running averages with variance ∞. None: none is.
+
+    Raises:
+        ValueError: an argument outside its range.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "num_features": at_least(1),
+        "max_steps": STEPS,
+        "window": STEPS,
+        "tail": one_of(*TAILS),
+        "still": at_least(0),
+    }
     population: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
     """Names of what `recalibrate` adds. They are in state dicts, but are no buffers: whoever pairs the buffers of two
     copies of a model, as averages of weights do, must find as many in both."""
@@ -69,12 +81,6 @@ class StepStatistics(StatisticBuffers):
         still: float | None = None,
     ) -> None:
         super().__init__()
-        if max_steps is not None and max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-        if window < 1:
-            raise ValueError(f"window must be at least 1, got {window}")
-        if tail not in TAILS:
-            raise ValueError(f"tail must be one of {', '.join(TAILS)}, got {tail!r}")
         self.max_steps, self.tail, self.window = max_steps, tail, window
         slots = 1 if max_steps is None else -(-max_steps // window) + (tail == "pool")
         if dtype in HALF:
@@ -93,8 +99,10 @@ class StepStatistics(StatisticBuffers):
         """What gathers population statistics at the moment, if anything does."""
         self._borrowed: tuple[Tensor | None, int, list[int]] = (None, 0, [])
 
-    def slot(self, t: int) -> int | None:
-        """The slot that step `t` updates; None where the tail policy is to leave the last one alone."""
+    def slot(self, t: int | Tensor) -> int | None:
+        """The slot that step `t` updates; None where the tail policy is to leave the last one alone, or in a graph."""
+        if isinstance(t, Tensor):
+            return None
         if t < 0:
             raise ValueError(f"a timestep is at least 0, got {t}")
         if self.max_steps is None:
@@ -112,9 +120,14 @@ class StepStatistics(StatisticBuffers):
         """Whether a slot stands for several of so many steps."""
         return self.max_steps is None or self.window > 1 or self.max_steps < steps
 
-    def recall(self, t: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows."""
-        if torch.compiler.is_compiling():
+    def recall(self, t: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (F,) to use at step `t`, of the slot itself or the last earlier one that has any rows.
+
+        In a graph that leaves the number of steps open, `t` is a tensor, and the moments are (…, F) for `t` (…).
+        """
+        if isinstance(t, Tensor):
+            return self._recall_in_loop(t)
+        if torch.compiler.is_compiling() and not by_plain_operators():
             return self._recall_unseen(t)
         mean, var = self.recall_steps(t, t + 1)
         return mean[0], var[0]
@@ -133,13 +146,41 @@ class StepStatistics(StatisticBuffers):
     def recall_steps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The same for the steps start … stop - 1, (stop - start, F) each."""
         mean, var, rows, enough = self._stored()
+        slots = [-1 if slot is None else slot for slot in map(self.slot, range(start, stop))]
+        if by_plain_operators():
+            return self._recall_in_graph(mean, var, rows >= enough, slots)
         filled = self._last_filled(rows, enough)
-        index = [filled[-1 if slot is None else slot] for slot in map(self.slot, range(start, stop))]
+        index = [filled[slot] for slot in slots]
         # Copies: what backward reads must not change when a later batch moves the running averages.
         recalled = var[index]
         if self.running_still is not None and var is self.running_var:
             recalled.masked_fill_(self.running_still[index] > 0.5, math.inf)
         return mean[index], recalled
+
+    def _recall_in_graph(self, mean: Tensor, var: Tensor, known: Tensor, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What `recall_steps` returns, where which slots are known is no constant of the graph but computed in it."""
+        last = torch.where(known, torch.arange(known.shape[0], device=known.device), 0)
+        index = torch.cat([(last if slot == -1 else last[: slot + 1]).amax(0, keepdim=True) for slot in slots])
+        return mean.index_select(0, index), self._unless_still(var).index_select(0, index)
+
+    def _recall_in_loop(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What `recall` returns for the number of a step that is known when the graph runs."""
+        if self.max_steps is not None and self.tail == "error":
+            raise RuntimeError('tail="error" needs a known number of steps: export it without a dynamic one')
+        mean, var, rows, enough = self._stored()
+        each = torch.arange(rows.shape[0], device=rows.device)
+        filled = torch.where((each.unsqueeze(1) >= each) & (rows >= enough), each, 0).amax(1)
+        slot = torch.zeros_like(t)
+        if self.max_steps is not None:
+            slot = torch.where(t < self.max_steps, t // self.window, rows.shape[0] - 1)
+        index = filled[slot]
+        return mean[index], self._unless_still(var)[index]
+
+    def _unless_still(self, var: Tensor) -> Tensor:
+        """Variances (S, F) with ∞ where a feature was constant in most batches."""
+        if self.running_still is None or var is not self.running_var:
+            return var
+        return torch.where(self.running_still > 0.5, math.inf, var)
 
     def _stored(self) -> tuple[Tensor, Tensor, Tensor, int]:
         """Mean, variance and rows of all slots in use now, and the rows that make a slot known."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ..ranges import Range, between, one_of
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
 from .state import FirstPass, State
@@ -64,6 +65,10 @@ class StreamingNorm(Normalizer):
     name: ClassVar[str] = "streaming"
     summary: ClassVar[str] = "each feature by long-term and short-term statistics over all steps; streamed gradients"
     source: ClassVar[str] = "Liao et al. 2016"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "p": one_of(1, 2),
+        **dict.fromkeys(("alpha", "beta_long", "beta_short", "kappa_forward", "kappa_backward"), between(0, 1)),
+    }
     exact_gradient: ClassVar[bool] = False
     learns_backward: ClassVar[bool] = True
     evaluates_by = "running"
@@ -84,15 +89,8 @@ class StreamingNorm(Normalizer):
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
-        if p not in (1, 2):
-            raise ValueError(f"p must be 1 or 2, got {p}")
-        shares = {"alpha": alpha, "beta_long": beta_long, "beta_short": beta_short}
-        shares |= {"beta_long + beta_short": beta_long + beta_short}
-        for key, value in {**shares, "kappa_forward": kappa_forward, "kappa_backward": kappa_backward}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{key} must be between 0 and 1, got {value}")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}")
+        if beta_long + beta_short > 1:
+            raise ValueError(f"beta_long + beta_short must be between 0 and 1, got {beta_long + beta_short}")
         self.p, self.alpha, self.beta_long, self.beta_short, self.eps = p, alpha, beta_long, beta_short, eps
         self.kappa_forward, self.kappa_backward = kappa_forward, kappa_backward
         self.stats = StepStatistics(num_features, None, **kw)

@@ -42,8 +42,6 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
 
     def __init__(self, num_features: int, *, sync: bool | None = None, **kw: Any) -> None:
         super().__init__(num_features, **kw)
-        if not isinstance(sync, bool | None):
-            raise ValueError(f"sync must be true, false or None, got {sync!r}")
         self.sync = sync
 
     def synchronizes(self) -> bool:

@@ -19,7 +19,8 @@ class Use:
         options: keyword arguments of its class.
 
     Raises:
-        ValueError: unknown name or option; the message lists those that exist.
+        ValueError: unknown name or option; the message lists those that exist. A value of another type, or outside its
+            range.
     """
 
     normalizer: str
@@ -33,7 +34,7 @@ class Use:
         object.__setattr__(self, "options", dict(self.options))
         try:  # a wrong value is better found here than in the middle of a model
             self._example()
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{self}: {error}") from error
 
     @property

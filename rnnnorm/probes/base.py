@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import networks, record
+from rnnnorm.probes.recording import Observation, networks, record
 from rnnnorm.probes.table import Table
+from rnnnorm.ranges import Checked, Range, at_least
 
 FIRST_DRAWING = 32
 """Measurements before the first heat map; each further one comes after twice as many."""
@@ -37,8 +39,11 @@ class Measurement:
     histograms: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Probe(L.Callback):
+class Probe(Checked, L.Callback):
     """A callback that measures, from time to time, in an ordinary training step, and leaves the training as it is.
+
+    As it is means: to the last bit. What must be looked at inside the recurrence is looked at in a repetition of the
+    run, apart from it (`rnnnorm.probes.recording.observe`).
 
     It works in any Trainer with any LightningModule that contains `rnnnorm.LSTM`, `GRU` or `RNN`. Numbers go to every
     logger under `probe/<name>/…` (those that are finite); histograms and heat maps (t × training step) to
@@ -56,11 +61,10 @@ class Probe(L.Callback):
     """
 
     name: ClassVar[str]
+    ranges: ClassVar[Mapping[str, Range]] = {"every": at_least(1)}
     heat_maps: ClassVar[tuple[HeatMap, ...]] = ()
 
     def __init__(self, every: int = 100) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1 training step, got {every}")
         self.every = every
         self.tables: dict[str, Table] = {}
         """By series, such as "gradient/l0/h"."""
@@ -123,6 +127,8 @@ class Probe(L.Callback):
             return
         watched = self._watched
         self._stop_watching()
+        if isinstance(watched, Observation):
+            watched.finish()
         if trainer.is_global_zero:
             self._take(trainer, pl_module, watched)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
@@ -16,6 +16,7 @@ from rnnnorm.norms.synchronized import unsynchronized
 from rnnnorm.probes.base import Measurement, Probe
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.undisturbed import fresh_stream, undisturbed
+from rnnnorm.ranges import Range, at_least
 
 BUCKETS = 4
 
@@ -99,12 +100,11 @@ class EvaluationGap(Probe):
     """
 
     name: ClassVar[str] = "evaluation_gap"
+    ranges: ClassVar[Mapping[str, Range]] = {"batches": at_least(1)}
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (HeatMap("gap", "loss above that by batch statistics", "signed"),)
 
     def __init__(self, every: int = 100, batches: int = 2) -> None:
         super().__init__(every)
-        if batches < 1:
-            raise ValueError(f"batches must be at least 1, got {batches}")
         self.batches = batches
         self._train: deque[Any] = deque(maxlen=batches)
         self._validation: list[Any] = []

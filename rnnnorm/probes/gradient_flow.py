@@ -9,7 +9,7 @@ import lightning as L
 
 from rnnnorm.probes.base import Measurement, Probe
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import growth, record
+from rnnnorm.probes.recording import growth, observe
 
 
 class GradientFlow(Probe):
@@ -17,8 +17,8 @@ class GradientFlow(Probe):
 
     L is the loss of the training step; the norms are those of the total derivative over all B_t active rows, before
     gradient clipping. Loss scaling of mixed precision and the division of `accumulate_grad_batches` are undone. The
-    step that is measured runs on the eager reference, once; nothing is computed for the probe alone. In the reverse
-    direction t counts from each sequence's end.
+    gradients that reach a layer's outputs are sent back through a repetition of its run on the eager reference. In the
+    reverse direction t counts from each sequence's end.
 
     Scalars per layer and state, such as `l0/h`: `growth/…`, the factor (above 1: explodes, below 1: vanishes; see
     `rnnnorm.probes.growth`), over all steps up to the last one with a gradient; `first/…`, the norm at t = 0; `last/…`,
@@ -34,8 +34,8 @@ class GradientFlow(Probe):
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (HeatMap("gradient", "norm of the gradient", "log"),)
 
     def watch(self, pl_module: L.LightningModule) -> AbstractContextManager[Any]:
-        """Record the states, whose gradients stay after the backward pass."""
-        return record(pl_module)
+        """Observe the states and their gradients."""
+        return observe(pl_module, gradients=True)
 
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> Measurement:
         """Read the norms off the states."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 
 from rnnnorm.equations import Cell, CellNorms, Layer, Noise
+from rnnnorm.norms.buffers import in_backward
 from rnnnorm.probes.pre_activations import pre_activations
+from rnnnorm.probes.repetition import Repetition
 from rnnnorm.stack import RecurrentStack
 
 if TYPE_CHECKING:
@@ -26,18 +28,29 @@ class Listener:
         prefix: what their names begin with.
         states: whether the states are wanted.
         gates: whether the pre-activations are wanted.
+        repetitions: where the runs go, if the network is to run as ever, and states and pre-activations are to be those
+            of a repetition apart from it.
+        gradients: whether the gradients of the states are wanted, too, in the case of a repetition.
     """
 
     layers: dict[str, LayerRecord]
     prefix: str
     states: bool
     gates: bool
+    repetitions: dict[str, Repetition] | None = None
+    gradients: bool = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether the run itself must be listened to."""
+        return self.states and self.repetitions is None
 
 
 class Tap:
     """Takes the place of a network's `run_direction` and records each call for all listeners.
 
-    Only for the time of a call the network gets another backend, cell and noise; an exception puts them back, too.
+    Where somebody listens inside, the network gets another backend, cell and noise for the time of a call; an exception
+    puts them back, too. Otherwise it runs as ever.
 
     Args:
         network: the network.
@@ -56,18 +69,31 @@ class Tap:
         initial = dict(zip(network.cell.states, (state.detach() for state in states), strict=True))
         record = self.new_record(active=batch_sizes.tolist(), inputs=rows.detach(), initial=initial)
         before = network.backend, network.cell, network.noise
-        if any(listener.states for listener in self.listeners):
+        apart = [listener for listener in self.listeners if listener.repetitions is not None]
+        repetition = Repetition(network, rows, batch_sizes, states, suffix, quiet) if apart else None
+        inside = [listener for listener in self.listeners if listener.inside]
+        if inside:
             network.backend = "reference"
             options = {f.name: getattr(network.noise, f.name) for f in fields(Noise)}
             network.noise = _HeardNoise(**options, record=record)
-            if any(listener.gates for listener in self.listeners):
+            if any(listener.gates for listener in inside):
                 network.cell = cast(Cell, _HeardCell(network.cell, record))
         try:
             result = type(network).run_direction(network, rows, batch_sizes, states, suffix, quiet)
         finally:
             network.backend, network.cell, network.noise = before
+        if repetition is not None:
+            repetition.gates = any(listener.gates for listener in apart)
+            repetition.gradients = any(listener.gradients for listener in apart)
+            repetition.follow((result[0], *result[1]))
         for listener in self.listeners:
-            listener.layers[listener.prefix + suffix.removeprefix("_")] = record
+            name = listener.prefix + suffix.removeprefix("_")
+            if listener.repetitions is not None and repetition is not None:
+                first = listener.repetitions.get(name)
+                if in_backward() and first is not None and first.differentiable:
+                    continue  # activations that are computed again: gradients reach those of the first time
+                listener.repetitions[name] = repetition
+            listener.layers[name] = record
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -91,13 +117,14 @@ def listen(network: RecurrentStack, listener: Listener, new_record: Callable[...
     # In the instance's dictionary: the class keeps its method, and other networks do not notice.
     tap = vars(network).get("run_direction")
     if not isinstance(tap, Tap):
-        tap = vars(network)["run_direction"] = Tap(network, new_record)
+        tap = Tap(network, new_record)
+        network.run_direction = tap  # type: ignore[method-assign]
     tap.listeners.append(listener)
 
     def remove() -> None:
         tap.listeners.remove(listener)
         if not tap.listeners:
-            del vars(network)["run_direction"]
+            del network.run_direction  # so that compiled graphs notice, too
 
     return remove
 
@@ -127,7 +154,7 @@ class _HeardCell:
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
         if self._layers is None or self._layers[0] is not layer:
-            options = {f.name: getattr(layer, f.name) for f in fields(Layer)}
+            options = {f.name: getattr(layer, f.name) for f in fields(Layer) if f.init}
             last: dict[str, Tensor] = {}
             norms = cast(CellNorms, _HeardNorms(layer.norms, last))
             self._layers = layer, _HeardLayer(**{**options, "cell": self._cell, "norms": norms}, last=last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rnnnorm.norms import Normalizer
 from rnnnorm.probes.listening import Listener, listen
+from rnnnorm.probes.repetition import Repetition
 from rnnnorm.recurrent import Recurrent
 
 
@@ -80,6 +81,20 @@ class Recording:
         self.layers: dict[str, LayerRecord] = {}
 
 
+class Observation(Recording):
+    """A `Recording` of networks that run as ever: `finish` adds what is recorded of repetitions apart from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repetitions: dict[str, Repetition] = {}
+
+    def finish(self) -> None:
+        """Repeat the last run of each layer; processes whose normalizers are synchronized must do so together."""
+        for name, repetition in self.repetitions.items():
+            self.layers[name] = repetition.run(record)
+        self.repetitions.clear()
+
+
 def networks(module: nn.Module) -> dict[str, Recurrent[Any]]:
     """The recurrent networks inside a module by the prefix of their layers' names: "" for a single one.
 
@@ -136,14 +151,45 @@ def record(module: nn.Module, gates: bool = False, states: bool = True) -> Itera
         ...     model(x)[0].sum().backward()
         >>> recording.layers["l0"].gradient_norms()["h"]  # (T,)
     """
-    found = networks(module)
     recording = Recording()
-    listeners = {prefix: Listener(recording.layers, prefix, states or gates, gates) for prefix in found}
-    removals = []
-    try:
-        for prefix, network in found.items():
-            removals.append(listen(network, listeners[prefix], LayerRecord))
+    with _listening(module, lambda prefix: Listener(recording.layers, prefix, states or gates, gates)):
         yield recording
+
+
+@contextmanager
+def observe(module: nn.Module, gates: bool = False, gradients: bool = False) -> Iterator[Observation]:
+    """Record the recurrent networks inside a module as `record` does, but leave their runs alone to the last bit.
+
+    Each network runs on its own backend. What is recorded is a repetition on the eager reference, by copies of the
+    network, its statistics and the random streams as they were when the run began; hooks of the network's normalizers
+    are not called again. It takes place in `Observation.finish`, after the block and the backward pass: then the
+    gradients that reached the network's outputs are sent back through the repetition.
+
+    Args:
+        module: any module that contains `rnnnorm.LSTM`, `GRU` or `RNN`.
+        gates: record the pre-activations, too.
+        gradients: give the states their gradients.
+
+    Raises:
+        ValueError: the module contains no recurrent network.
+    """
+    found = Observation()
+
+    def listener(prefix: str) -> Listener:
+        return Listener(found.layers, prefix, True, gates, found.repetitions, gradients)
+
+    with _listening(module, listener):
+        yield found
+
+
+@contextmanager
+def _listening(module: nn.Module, listener: Callable[[str], Listener]) -> Iterator[None]:
+    """Have a listener for each network, made for the prefix of its layers' names."""
+    removals: list[Callable[[], None]] = []
+    try:
+        for prefix, network in networks(module).items():
+            removals.append(listen(network, listener(prefix), LayerRecord))
+        yield
     finally:
         for remove in removals:
             remove()

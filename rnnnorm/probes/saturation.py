@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import LayerRecord, directions, normalizers, record
+from rnnnorm.probes.recording import LayerRecord, directions, normalizers, observe
 from rnnnorm.stack import RecurrentStack
 
 THRESHOLD = 0.05
@@ -81,8 +81,8 @@ class Saturation(Probe):
     )
 
     def watch(self, pl_module: L.LightningModule) -> AbstractContextManager[Any]:
-        """Record states and pre-activations."""
-        return record(pl_module, gates=True)
+        """Observe states and pre-activations."""
+        return observe(pl_module, gates=True)
 
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> Measurement:
         """Look at what the nonlinearities saw."""

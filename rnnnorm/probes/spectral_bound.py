@@ -17,9 +17,10 @@ from rnnnorm.norms.mean_only import MeanOnlyBatchNorm
 from rnnnorm.norms.rms import RMSNorm
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import LayerRecord, directions, record
+from rnnnorm.probes.recording import LayerRecord, directions, observe, record
 from rnnnorm.stack import RecurrentStack
 
+BY_ROW = (LayerNorm, RMSNorm, GroupNorm)
 EXACT = 3e7
 """Up to how many multiplications (matrices · H³) norms are computed exactly."""
 
@@ -49,7 +50,7 @@ def spectral_norms(W: Tensor, scale: Tensor | None = None, iterations: int = 50)
 
 def row_deviations(normalizer: Normalizer, rows: Tensor) -> Tensor | None:
     """What a normalizer by row divides rows (n, F) by, with ε: (n,), of groups the smallest; None for other ones."""
-    if not isinstance(normalizer, LayerNorm | RMSNorm | GroupNorm):
+    if not isinstance(normalizer, BY_ROW):
         return None
     groups = rows.reshape(rows.shape[0], int(getattr(normalizer, "groups", 1)), -1)
     squares = groups.square().mean(2) if isinstance(normalizer, RMSNorm) else groups.var(2, correction=0)
@@ -82,12 +83,13 @@ def bound(network: RecurrentStack, suffix: str, states: LayerRecord) -> Tensor |
             return spectral_norms(W).expand(T)  # it shifts, and has no gain
         _, var = normalizer.stats.recall_steps(0, T if normalizer.per_step else 1)
         return spectral_norms(W, normalizer.gain / (var + normalizer.eps).sqrt()).expand(T)
+    if not isinstance(normalizer, BY_ROW):
+        return None
     before = [states.initial["h"], *states.states["h"][:-1]]
     rows = torch.cat([h[:B_t] for h, B_t in zip(before, states.active, strict=True)]).detach()
     rows = F.linear(rows, W) + (F.linear(states.inputs, weights.W_ih) if joint else 0)
     deviations = row_deviations(normalizer, rows)
-    if deviations is None:
-        return None
+    assert deviations is not None
     smallest = torch.stack([part.amin() for part in deviations.split_with_sizes(states.active)])
     return normalizer.gain.abs().amax() * spectral_norms(W) / smallest
 
@@ -118,13 +120,13 @@ class SpectralBound(Probe):
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (HeatMap("bound", "bound on the norm of ∂a/∂h", "log"),)
 
     def watch(self, pl_module: L.LightningModule) -> AbstractContextManager[Any]:
-        """Record the states where deviations of rows must be known."""
+        """Observe the states where deviations of rows must be known."""
         by_row = any(
-            isinstance(normalizer, LayerNorm | RMSNorm | GroupNorm)
+            isinstance(normalizer, BY_ROW)
             for _, network, suffix in directions(pl_module)
             for normalizer in (network.norms(suffix).hidden, network.norms(suffix).joint)
         )
-        return record(pl_module, states=by_row)
+        return observe(pl_module) if by_row else record(pl_module, states=False)
 
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> Measurement:
         """Compute norms of the weights as they are after the training step."""

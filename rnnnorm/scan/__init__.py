@@ -69,8 +69,10 @@ def resolve(backend: str, layer: Layer, data: Tensor, steps: int = 2) -> str:
     """
     cell, norms, noise = layer.cell, layer.norms, layer.noise
     if backend == "auto":
-        names = [name for name in BACKENDS if steps > 1 or name != "native"]
-        return next(n for n in names if BACKENDS[n].supports(cell, norms, noise) and BACKENDS[n].ready(layer, data))
+        for name, candidate in BACKENDS.items():
+            alone = name == "native" and steps <= 1
+            if not alone and candidate.supports(cell, norms, noise) and candidate.ready(layer, data):
+                return name
     check_backend(backend, cell, norms, noise)
     if not BACKENDS[backend].ready(layer, data):
         raise RuntimeError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from ..equations import Layer
 from ..ragged import InputError
@@ -13,7 +14,7 @@ from ..transforms import plain
 
 
 def fits(layer: Layer, data: Tensor, device: str, typed: bool = True) -> bool:
-    """Whether rows (N, I) and all weights, gains and biases are `plain` and have the shapes of the equations.
+    """Whether rows (N, I) are `plain` and all weights, gains and biases dense and of the shapes of the equations.
 
     What has another shape may broadcast, or be an error: both are for torch's operators to say, and so is what comes of
     no rows at all.
@@ -25,36 +26,44 @@ def fits(layer: Layer, data: Tensor, device: str, typed: bool = True) -> bool:
         typed: all must have the type of the rows, too.
     """
     W_ih, W_hh, biases, W_hr, bias_hn, _ = layer.weights
-    if not plain(data, device) or data.dim() != 2 or 0 in data.shape or W_ih.dim() != 2:
+    if not plain(data, device) or data.dim() != 2 or W_ih.dim() != 2:
         return False
-    gates = W_ih.shape[0]
-    H, rest = divmod(gates, layer.cell.gates)
-    if not H or rest:
+    (N, I), gates, G = data.shape, W_ih.shape[0], layer.cell.gates  # noqa: E741
+    H = gates // G
+    if not N or not I or not H or gates != H * G:
         return False
-    found: list[tuple[Any, tuple[int, ...]]] = [(W_ih, (gates, data.shape[1])), *((b, (gates,)) for b in biases)]
-    projected = H
-    if W_hr is not None:
+    vector = (gates,)
+    expected: list[tuple[Any, tuple[int, ...]]] = [(W_ih, (gates, I))]
+    if W_hr is None:
+        expected.append((W_hh, (gates, H)))
+    else:
         if not W_hr.dim():
             return False
         projected = W_hr.shape[0]
-        found.append((W_hr, (projected, H)))
-    found.append((W_hh, (gates, projected)))
+        expected += (W_hh, (gates, projected)), (W_hr, (projected, H))
+    for bias in biases:
+        expected.append((bias, vector))
     if bias_hn is not None:
-        found.append((bias_hn, (H,)))
-    for name, norm in layer.norms.named_children():
-        vector, bias = (H if name in ("cell", "output") else gates,), norm.bias
-        found.append((norm.gain, vector))
-        if bias is not None:
-            found.append((bias, vector))
-    dtype, index = data.dtype, data.device
-    return all(
-        tensor is not None
-        and plain(tensor, device)
-        and tensor.shape == shape
-        and (not typed or tensor.dtype is dtype)
-        and (device == "cpu" or tensor.device == index)
-        for tensor, shape in found
-    )
+        expected.append((bias_hn, (H,)))
+    for name, norm in layer.norms._modules.items():
+        if norm is not None:
+            features = vector if name not in ("cell", "output") else (H,)
+            expected.append((norm.gain, features))
+            if norm.bias is not None:
+                expected.append((norm.bias, features))
+    dtype, place = data.dtype, data.device
+    for tensor, shape in expected:
+        kind = type(tensor)
+        if (
+            (kind is not Parameter and kind is not Tensor and (tensor is None or not plain(tensor, device)))
+            or tensor.shape != shape
+            or (typed and tensor.dtype is not dtype)
+            or tensor.device != place
+            or tensor.layout is not torch.strided
+            or tensor.is_neg()
+        ):
+            return False
+    return True
 
 
 def check_states(layer: Layer, batch: int, states: tuple[Tensor, ...]) -> None:
@@ -70,20 +79,18 @@ def check_states(layer: Layer, batch: int, states: tuple[Tensor, ...]) -> None:
             raise InputError(f"expected {name}_0 of shape {(batch, size)}, got {tuple(state.shape)}")
 
 
-def address(name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    """Where compiled code finds a tensor; 0 for None.
+def address(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, place: str = "") -> int:
+    """Where compiled code finds a tensor; `place` is the normalizer that it belongs to, if any.
 
     Raises:
         InputError: it is not contiguous memory of that shape and type, or its memory has been taken away.
     """
-    if tensor is None:
-        return 0
-    if tensor.shape != shape or tensor.dtype is not dtype or not plain(tensor) or not tensor.is_contiguous():
-        raise InputError(
-            f"{name}: expected contiguous {dtype} of shape {tuple(shape)} on the CPU, got {tensor.dtype} of shape "
-            f"{tuple(tensor.shape)} on {tensor.device} ({type(tensor).__name__})"
-        )
-    end = (tensor.storage_offset() + tensor.numel()) * tensor.element_size()
-    if tensor.untyped_storage().nbytes() < end:
-        raise InputError(f"{name}: its memory has {tensor.untyped_storage().nbytes()} bytes, but {end} are needed")
-    return tensor.data_ptr()
+    if tensor.shape == shape and tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous():
+        pointer = tensor.data_ptr()
+        if pointer and not tensor.is_neg():
+            return pointer
+    found = f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+    raise InputError(
+        f"{name}{place and ' at ' + place}: expected contiguous {dtype} of shape {tuple(shape)} in the CPU's memory, "
+        f"got {found}{'' if tensor.numel() and tensor.data_ptr() else ' without memory'}"
+    )

@@ -16,6 +16,7 @@ from ..norms.fusible import ColumnStatistics, Fusible, RowStatistics
 from ..norms.synchronized import SynchronizedNormalizer
 
 PLACES = ("input", "hidden", "joint", "cell")
+_SCANNED = frozenset(PLACES)
 
 
 class Place(NamedTuple):
@@ -99,9 +100,9 @@ class Plan:
 
 def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
     """Whether a layer can be run in one pass: an LSTM without anything random whose normalizers are known to it."""
-    if cell.name != "LSTM" or cell.peepholes or noise.any() or norms.output is not None or norms.candidate is not None:
+    found = {name: norm for name, norm in norms._modules.items() if norm is not None}
+    if cell.name != "LSTM" or cell.peepholes or noise.any() or not found.keys() <= _SCANNED:
         return False
-    found = {name: norm for name in PLACES if (norm := getattr(norms, name)) is not None}
     if "joint" in found and ("input" in found or "hidden" in found):
         return False
     kinds = set()
@@ -116,11 +117,16 @@ def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
 
 def watched(norms: CellNorms) -> bool:
     """Whether somebody has hooked into a normalizer or replaced its `forward`: then it must really be called."""
-    return any(
-        bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
-        or "forward" in vars(module)
-        for module in norms.children()
-    )
+    for module in norms._modules.values():
+        if module is not None and (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or "forward" in vars(module)
+        ):
+            return True
+    return False
 
 
 def applies(layer: Layer) -> bool:
@@ -130,11 +136,13 @@ def applies(layer: Layer) -> bool:
     that not all of them normalize the same steps by moments of their own, and steps whose moments are taken over the
     rows of several processes.
     """
-    norms: list[Any] = list(layer.norms.children())
+    if layer.weights.W_hr is not None or layer.mask is not None or watched(layer.norms):
+        return False
+    norms: list[Any] = list(layer.norms._modules.values())
     by_step = [m for m in norms if isinstance(m, ColumnSteps) and not _whole(_fusible(m))]
     agree = len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
     alone = not any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in by_step)
-    return agree and alone and layer.weights.W_hr is None and layer.mask is None and not watched(layer.norms)
+    return agree and alone
 
 
 def make_plan(layer: Layer) -> Plan:

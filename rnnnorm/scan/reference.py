@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..equations import QUIET, Layer
+from ..ragged import InputError
 
 
 def scan_reference(
@@ -30,13 +31,21 @@ def scan_reference(
 
     Returns:
         Output rows (N, H or proj_size), and the states of each sequence after its own last step.
+
+    Raises:
+        InputError: weights without values, on the meta device, for rows that have some: torch computes garbage.
     """
+    if not data.is_meta and any(w.is_meta for w in (*layer.weights[:2], *layer.weights.biases)):
+        raise InputError(
+            f"the weights are on the meta device, but the input is on {data.device}: "
+            f"make them by to_empty(device=...) and reset_parameters() or load_state_dict(...)"
+        )
     sizes: list[int] = batch_sizes.tolist()
     layer.norms.reset_sequence()
     gates = layer.gates_x(data, sizes)
     absent = layer.norms.agreed_steps(len(sizes)) - len(sizes)
-    if absent:
-        sizes += [0] * absent
+    sizes += [0] * absent
+    if not sizes[-1]:
         without_rows = replace(layer, norms=layer.norms.synchronized(), noise=QUIET)
     outputs: list[Tensor] = []
     finished: list[tuple[Tensor, ...]] = []
@@ -45,7 +54,7 @@ def scan_reference(
         if active < states[0].shape[0]:  # the shortest sequences, which are the last rows, have ended
             finished.append(tuple(state[active:] for state in states))
             states = tuple(state[:active] for state in states)
-        states = (layer if active else without_rows).step(gates_x, states, t)
+        states = (layer if active or not absent else without_rows).step(gates_x, states, t)
         outputs.append(states[0])
     layer.norms.reset_sequence()
     finished.append(states)

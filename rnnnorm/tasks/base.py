@@ -19,17 +19,18 @@ from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.norms import has_batch_statistics, statistics, step_statistics
 from rnnnorm.norms.synchronized import synchronize
 from rnnnorm.ragged import row_sequences, row_steps, sequence_lengths
+from rnnnorm.ranges import PROBABILITY, Checked, Range, at_least, between, one_of
 from rnnnorm.tasks.carry import CarriedStates, State
 from rnnnorm.tasks.cells import build_recurrent
 from rnnnorm.tasks.embedding import InputLayer
-from rnnnorm.tasks.optimizers import build_optimizer, check_optimizer
+from rnnnorm.tasks.optimizers import OPTIMIZERS, build_optimizer, check_momentum
 from rnnnorm.tasks.population import PopulationStatistics
 from rnnnorm.tasks.scores import Scores
 from rnnnorm.tasks.seeding import own_random_stream
 from rnnnorm.tasks.specs import as_spec, spec_to_dict
 
 
-class SequenceTask(L.LightningModule, ABC):
+class SequenceTask(Checked, L.LightningModule, ABC):
     """Packed rows → input layer → `rnnnorm.LSTM`, `GRU` or `RNN` → linear head, on every row or on each
     sequence's last state.
 
@@ -75,6 +76,13 @@ class SequenceTask(L.LightningModule, ABC):
     """
 
     task: ClassVar[Task]
+    ranges: ClassVar[Mapping[str, Range | None]] = {
+        "norm": None,  # `parse_norm` does, which takes a `Norm`, too
+        "dropout": PROBABILITY,
+        "optimizer": one_of(*OPTIMIZERS),
+        **dict.fromkeys(("learning_rate", "weight_decay", "momentum"), at_least(0)),
+        "lr_decay": between(0, 1, "(]"),
+    }
     per_row: ClassVar[bool]
     metric: str
     metric_mode: Literal["max", "min"]
@@ -105,7 +113,7 @@ class SequenceTask(L.LightningModule, ABC):
         super().__init__()
         self.spec = as_spec(spec)
         self._check(self.spec, bidirectional)
-        check_optimizer(optimizer, momentum, lr_decay)
+        check_momentum(optimizer, momentum)
         self.save_hyperparameters(ignore=["spec"])
         self.save_hyperparameters({"spec": spec_to_dict(self.spec)})
         with own_random_stream("embedding"):
@@ -160,8 +168,13 @@ class SequenceTask(L.LightningModule, ABC):
         """What each prediction contributes to the metric, (M,); by default its loss."""
         return losses
 
-    def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[Tensor, State]:
-        """Logits (N, num_outputs) or (B, num_outputs), and (h_n, c_n), of packed (N, K) ids or (N, F) features."""
+    def forward(self, input: PackedSequence | tuple[Tensor, Tensor], hx: State | None = None) -> tuple[Tensor, State]:
+        """Logits (N, num_outputs) or (B, num_outputs), and (h_n, c_n), of packed (N, K) ids or (N, F) features.
+
+        For graphs, a pair (data, batch_sizes) stands for the PackedSequence, which torch cannot trace.
+        """
+        if not isinstance(input, PackedSequence):
+            input = PackedSequence(*input)
         output, state = self.recurrent(self._embedded(input), hx)
         h_n = state if isinstance(state, Tensor) else state[0]
         hidden = output.data if self.per_row else self._last(h_n)

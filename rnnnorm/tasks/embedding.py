@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnnnorm.data.base import Spec
+from rnnnorm.ranges import Checked, Range, at_least, one_of
 
 COLUMNS = ("sum", "concatenate")
 
 
-class InputLayer(nn.Module):
+class InputLayer(Checked, nn.Module):
     """Rows of a batch → rows of the recurrent layer, (N, K) int64 or (N, F) float → (N, output_size).
 
     Token ids are looked up in one `torch.nn.Embedding` per column, and the K vectors of a row are summed or put side
@@ -28,6 +32,11 @@ class InputLayer(nn.Module):
             one column; an unknown way of putting columns together; in the forward pass, rows of another width.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "embedding_size": at_least(0, why="where 0 is one-hot"),
+        "columns": one_of(*COLUMNS),
+    }
+
     def __init__(self, spec: Spec, embedding_size: int, columns: str = "sum") -> None:
         super().__init__()
         if bool(spec.vocabularies) == bool(spec.num_features):
@@ -35,10 +44,6 @@ class InputLayer(nn.Module):
                 f"rows are either token ids or features: expected vocabularies or num_features, "
                 f"got vocabularies={spec.vocabularies} and num_features={spec.num_features}"
             )
-        if columns not in COLUMNS:
-            raise ValueError(f"columns must be one of {', '.join(COLUMNS)}, got {columns!r}")
-        if embedding_size < 0:
-            raise ValueError(f"embedding_size must be at least 0 (0: one-hot), got {embedding_size}")
         if embedding_size == 0 and len(spec.vocabularies) > 1:
             raise ValueError(f"embedding_size=0 (one-hot) needs one column of tokens, got {len(spec.vocabularies)}")
         self.vocabularies, self.columns = tuple(spec.vocabularies), columns

@@ -39,8 +39,6 @@ class LanguageModelling(SequenceTask):
     def __init__(
         self, spec: Spec | dict[str, Any], norm: str = "none", *, unit: Literal["word", "char"] = "word", **keys: Any
     ) -> None:
-        if unit not in UNITS:
-            raise ValueError(f"unit must be one of {', '.join(UNITS)}, got {unit!r}")
         # Plain attributes, wanted by the base's constructor; the class attribute remains the default.
         self.metric, self._metric_class = UNITS[unit]
         super().__init__(spec, norm, **keys)

@@ -16,18 +16,14 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
 WITH_MOMENTUM = ("sgd", "rmsprop")
 
 
-def check_optimizer(name: str, momentum: float, lr_decay: float) -> None:
-    """Complain about optimizer keys before any training.
+def check_momentum(name: str, momentum: float) -> None:
+    """Complain about momentum before any training.
 
     Raises:
-        ValueError: an unknown optimizer; momentum for one that has none; a decay outside (0, 1].
+        ValueError: the optimizer has none.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; there are: {', '.join(OPTIMIZERS)}")
     if momentum and name not in WITH_MOMENTUM:
         raise ValueError(f"momentum={momentum} has no meaning for {name!r}: only {' and '.join(WITH_MOMENTUM)} have it")
-    if not 0 < lr_decay <= 1:
-        raise ValueError(f"lr_decay must be in (0, 1], got {lr_decay}")
 
 
 def build_optimizer(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
@@ -11,9 +12,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics, step_statistics
 from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
+from rnnnorm.ranges import Checked, Range, at_least
 
 
-class PopulationStatistics(L.Callback):
+class PopulationStatistics(Checked, L.Callback):
     """Evaluation of batch normalization by consistent population statistics, estimated anew before each validation.
 
     Before a validation or test begins, `rnnnorm.recalibrate` runs the recurrent network once over some training
@@ -39,9 +41,9 @@ class PopulationStatistics(L.Callback):
         ValueError: fewer than two rows.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"rows": at_least(2, why="since one sequence has no variance")}
+
     def __init__(self, rows: int | None = 500) -> None:
-        if rows is not None and rows < 2:
-            raise ValueError(f"rows must be at least 2, since one sequence has no variance, or None; got {rows}")
         self.rows = rows
         self._chosen = ExitStack()
         self._estimated = False

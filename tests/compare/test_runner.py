@@ -147,14 +147,3 @@ def test_the_configuration_of_a_run_can_be_fitted_by_itself(small: Small) -> Non
     assert config["model"]["class_path"] == "rnnnorm.tasks.classification.Classification"
     assert config["model"]["init_args"]["norm"] == "ln"
     assert "norms" not in config
-
-
-def test_threads(small: Small, without_report: None) -> None:
-    before = torch.get_num_threads()
-    try:
-        assert small("--threads", "2") == 0
-        assert torch.get_num_threads() == 2
-        assert small("--threads", "1", "--seeds", "2") == 0  # not another configuration
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)

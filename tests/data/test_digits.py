@@ -161,13 +161,13 @@ def test_idx_of_other_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"permuted": "yes"}, "permuted is 'yes': one of 'none', 'true', 'published'"),
-        ({"step": "column"}, "step is 'column': one of 'pixel', 'row'"),
-        ({"downsample": 3}, "downsample is 3: a divisor of 28"),
-        ({"downsample": 0}, "downsample is 0"),
+        ({"permuted": "yes"}, "permuted must be one of none, true, published, got 'yes'"),
+        ({"step": "column"}, "step must be one of pixel, row, got 'column'"),
+        ({"downsample": 3}, "downsample must be one of 1, 2, 4, 7, 14, 28, the divisors of 28, got 3"),
+        ({"downsample": 0}, "divisors of 28, got 0"),
         ({"permuted": "published", "downsample": 2}, "must be 1, not 2"),
-        ({"num_val": 0}, "num_val is 0"),
-        ({"num_train": -1}, "num_train is -1"),
+        ({"num_val": 0}, "num_val must be an integer of at least 1, got 0"),
+        ({"num_train": -1}, "num_train must be an integer of at least 1 or None, got -1"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),
 )

@@ -307,12 +307,12 @@ def test_missing_corpus_says_where_it_was_expected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"dataset": "ptb"}, "dataset is 'ptb'.*'wikitext2', 'tinyshakespeare', 'folder'"),
-        ({"level": "byte"}, "level is 'byte'.*'word', 'char'"),
-        ({"mode": "lines"}, "mode is 'lines'.*'sentences', 'stream'"),
-        ({"max_length": 0}, "max_length is 0"),
-        ({"bptt": 0}, "bptt is 0"),
-        ({"min_freq": 0}, "min_freq is 0"),
+        ({"dataset": "ptb"}, "dataset must be one of wikitext2, tinyshakespeare, folder, got 'ptb'"),
+        ({"level": "byte"}, "level must be one of word, char or None, got 'byte'"),
+        ({"mode": "lines"}, "mode must be one of sentences, stream, got 'lines'"),
+        ({"max_length": 0}, "max_length must be an integer of at least 1 or None, got 0"),
+        ({"bptt": 0}, "bptt must be an integer of at least 1, got 0"),
+        ({"min_freq": 0}, "min_freq must be an integer of at least 1, got 0"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

@@ -30,7 +30,7 @@ class Given(SequenceDataModule):
 
     @property
     def spec(self) -> Spec:
-        return Spec(self.task, num_features=1, num_outputs=2, max_length=self.max_length)
+        return Spec(self.task, num_features=1, num_outputs=100, max_length=self.max_length)
 
 
 SPLITS = {"train": [3, 9, 4], "val": [5, 2], "test": [11]}
@@ -98,7 +98,7 @@ def test_empty_data_are_errors(splits: dict[str, list[int]], message: str) -> No
 
 @pytest.mark.parametrize("key", ["batch_size", "eval_batch_size", "num_workers", "seed"])
 def test_impossible_keys_are_errors(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key} is -1"):
+    with pytest.raises(ValueError, match=f"{key} must be an integer of at least [01]( or None)?, got -1"):
         Given(SPLITS, **{key: -1})
 
 

@@ -106,7 +106,7 @@ def test_another_keyboard_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_lists_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="dataset is 'muse': one of 'jsb', 'nottingham'"):
+    with pytest.raises(ValueError, match="dataset must be one of jsb, nottingham, got 'muse'"):
         PolyphonicMusic("muse")  # type: ignore[arg-type]
 
 

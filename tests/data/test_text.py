@@ -243,12 +243,12 @@ def test_tag_never_seen_in_training_is_a_class_of_its_own(root: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"tags": "lemma"}, "tags is 'lemma'.*'upos', 'xpos'"),
+        ({"tags": "lemma"}, "tags must be one of upos, xpos, got 'lemma'"),
         ({"features": ["word", "suffix9"]}, r"unknown features \['suffix9'\].*word, suffix3"),
         ({"features": []}, "one or more different names"),
         ({"features": ["word", "word"]}, "one or more different names"),
-        ({"min_freq": 0}, "min_freq is 0"),
-        ({"max_train_length": 0}, "max_train_length is 0"),
+        ({"min_freq": 0}, "min_freq must be an integer of at least 1, got 0"),
+        ({"max_train_length": 0}, "max_train_length must be an integer of at least 1 or None, got 0"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

@@ -177,7 +177,7 @@ class TestErrors:
             AssortedTimeNorm(F, window=window)  # type: ignore[arg-type]
 
     def test_eps(self) -> None:
-        with pytest.raises(ValueError, match="eps must be positive"):
+        with pytest.raises(ValueError, match="eps must be a positive number"):
             AssortedTimeNorm(F, eps=0)
 
     def test_a_step_out_of_turn(self) -> None:

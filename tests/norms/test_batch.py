@@ -102,7 +102,7 @@ class TestWindow:
         assert make("bn-window").norms("_l0").cell.stats.running_mean.shape[0] == 10
 
     def test_errors(self) -> None:
-        with pytest.raises(ValueError, match="window must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="window must be an integer of at least 1, got 0"):
             BatchNorm(2, statistics="timestep", window=0)
         with pytest.raises(ValueError, match=r'it needs statistics="timestep", got .shared.'):
             BatchNorm(2, statistics="shared", window=2)

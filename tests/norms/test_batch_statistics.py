@@ -255,9 +255,9 @@ def test_beyond_max_steps(name: str, scope: str) -> None:
 def test_arguments_are_checked(name: str) -> None:
     for wrong, words in (
         ({"statistics": "step"}, "got 'step'"),
-        ({"min_rows": 1}, "min_rows must be at least 2"),
-        ({"momentum": 1.5}, r"momentum must be in \(0, 1\] or None, got 1.5"),
-        ({"max_steps": 0, "statistics": "timestep"}, "max_steps must be at least 1, got 0"),
+        ({"min_rows": 1}, "min_rows must be an integer of at least 2"),
+        ({"momentum": 1.5}, r"momentum must be a number in \(0, 1\] or None, got 1.5"),
+        ({"max_steps": 0, "statistics": "timestep"}, "max_steps must be an integer of at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=words):
             FAMILY[name](F, **wrong)

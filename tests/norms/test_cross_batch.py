@@ -139,5 +139,5 @@ class TestAccumulated:
             assert_same(norm(x, 5), BatchNorm(F, dtype=DOUBLE)(x), "output", 1e-12)
 
     def test_errors(self) -> None:
-        with pytest.raises(ValueError, match="accumulate must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="accumulate must be an integer of at least 1, got 0"):
             AccumulatedBatchNorm(F, accumulate=0)

@@ -182,10 +182,10 @@ def test_where_it_cannot_stand() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"statistics": "shared"}, 'must be "sequence" or "timestep"'),
-        ({"tail": "pool"}, 'must be "last" or "error"'),
-        ({"window": 0}, "window must be at least 1 iteration, got 0"),
-        ({"burn_in": -1}, "burn_in must be at least 0 iterations, got -1"),
+        ({"statistics": "shared"}, "must be one of sequence, timestep, since its slots"),
+        ({"tail": "pool"}, "must be one of last, error, since its slots"),
+        ({"window": 0}, "window must be an integer of at least 1, got 0"),
+        ({"burn_in": -1}, "burn_in must be an integer of at least 0, got -1"),
     ],
 )
 def test_errors(wrong: dict[str, object], words: str) -> None:

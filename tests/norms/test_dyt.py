@@ -66,5 +66,5 @@ def test_preset_and_overrides() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="alpha must be positive, got 0"):
+    with pytest.raises(ValueError, match="alpha must be a positive number, got 0"):
         DynamicTanh(F, alpha=0)

@@ -116,5 +116,5 @@ def test_errors() -> None:
     for wrong in (0, 2.0, True):
         with pytest.raises(ValueError, match="groups must be an integer of at least 1"):
             GroupNorm(8, groups=wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="eps must be positive"):
+    with pytest.raises(ValueError, match="eps must be a positive number"):
         GroupNorm(8, eps=0)

@@ -80,9 +80,9 @@ def test_preset_stands_at_the_output() -> None:
     [
         ({"size": 0}, "size must be an integer of at least 1, got 0"),
         ({"size": 2.5}, r"size must be an integer of at least 1, got 2\.5"),
-        ({"alpha": -1}, "alpha must be at least 0, got -1"),
-        ({"beta": -1}, "beta must be at least 0, got -1"),
-        ({"k": 0}, "k must be positive"),
+        ({"alpha": -1}, "alpha must be a number of at least 0, got -1"),
+        ({"beta": -1}, "beta must be a number of at least 0, got -1"),
+        ({"k": 0}, "k must be a positive number, so that a row of zeros has a value"),
     ],
 )
 def test_errors(option: dict[str, float], words: str) -> None:

@@ -155,10 +155,10 @@ def test_reset() -> None:
     ("options", "words"),
     [
         ({"statistics": "row"}, "sequence, shared, timestep, got 'row'"),
-        ({"alpha_forward": 1.0}, r"alpha_forward must be in \[0, 1\), got 1.0"),
-        ({"warmup": -1}, "got -1 and 2"),
+        ({"alpha_forward": 1.0}, r"alpha_forward must be a number in \[0, 1\), got 1.0"),
+        ({"warmup": -1}, "warmup must be an integer of at least 0, got -1"),
         ({"groups": 3}, "groups must divide the 4 features or be 0, got 3"),
-        ({"eps": 0.0}, "eps must be positive, got 0.0"),
+        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
     ],
 )
 def test_arguments(options: dict[str, object], words: str) -> None:

@@ -65,5 +65,5 @@ def test_preset_takes_a_gain() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"eps must be positive, got 0\.0"):
+    with pytest.raises(ValueError, match=r"eps must be a positive number, got 0\.0"):
         RMSNorm(F, eps=0.0)

@@ -314,13 +314,13 @@ class TestPrecision:
 def test_arguments_are_checked() -> None:
     for wrong, words in (
         ({"statistics": "step"}, "sequence, shared, timestep, got 'step'"),
-        ({"min_rows": 1}, "min_rows must be at least 2"),
-        ({"momentum": 1.5}, r"momentum must be in \(0, 1\] or None, got 1.5"),
-        ({"eps": 0.0}, "eps must be positive, got 0.0"),
+        ({"min_rows": 1}, "min_rows must be an integer of at least 2"),
+        ({"momentum": 1.5}, r"momentum must be a number in \(0, 1\] or None, got 1.5"),
+        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
     ):
         with pytest.raises(ValueError, match=words):
             BatchNorm(F, **wrong)
-    with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_steps must be an integer of at least 1 or None, got 0"):
         StepStatistics(F, 0)
 
 

@@ -24,6 +24,8 @@ LENGTHS = {
     "one row": [[7], [3]],
     "many": [[5, 1, 4, 3, 2, 4] * 3, [2, 3, 3, 6, 1] * 3],
     "dense": [[4, 4, 4], [4, 4]],
+    "no sequences": [[], [5, 1, 3]],
+    "none of the other": [[2, 6], []],
 }
 
 
@@ -35,10 +37,11 @@ def cases() -> dict[str, Any]:
         found[name] = {**BASE, "cell": cell, "norm": norm, "lengths": LENGTHS[lengths], "options": options, **keys}
 
     for norm, text in NORMS.items():
-        for lengths in ("ragged", "unequal", "one row", "dense"):
+        for lengths in ("ragged", "unequal", "one row", "dense", "no sequences", "none of the other"):
             add(f"{norm}-LSTM-{lengths}", "LSTM", text, lengths)
         for cell in ("GRU", "RNN"):
             add(f"{norm}-{cell}-unequal", cell, text)
+            add(f"{norm}-{cell}-no sequences", cell, text, "no sequences")
     for loss in ("output", "h_n", "c_n", "last", "none"):
         for checkpoint in ("", "reentrant", "other"):
             add(f"loss {loss}-{checkpoint or 'kept'}", loss=loss, checkpoint=checkpoint)

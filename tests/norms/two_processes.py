@@ -120,7 +120,8 @@ def batch(case: Case) -> tuple[Tensor, Tensor]:
 def largest(a: Tensor, b: Tensor) -> float:
     """The largest difference, relative where numbers are large: two rows that nearly agree make large gradients."""
     assert a.isfinite().all(), "a number is not finite"
-    return (a - b).abs().max().item() / max(1.0, b.abs().max().item())
+    assert a.shape == b.shape
+    return (a - b).abs().max().item() / max(1.0, b.abs().max().item()) if a.numel() else 0.0
 
 
 def compare(case: Case, rank: int) -> Errors:
@@ -134,7 +135,11 @@ def compare(case: Case, rank: int) -> Errors:
         x, lengths = batch(case)
         net.zero_grad()
         whole.zero_grad()
-        own = x[: int(lengths[mine].max()), mine].clone().requires_grad_(case["loss"] != "none")
+        own = (
+            x[: int(lengths[mine].max()) if len(lengths[mine]) else len(x), mine]
+            .clone()
+            .requires_grad_(case["loss"] != "none")
+        )
         x.requires_grad_(case["loss"] != "none")
         results = run(net, own, lengths[mine], case)
         if not case["exact"]:

@@ -158,5 +158,5 @@ def test_a_loss_is_what_lightning_takes_for_one(output: Any, expected: float | N
 
 
 def test_batches_below_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="batches must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batches must be an integer of at least 1, got 0"):
         EvaluationGap(batches=0)

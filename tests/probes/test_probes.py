@@ -235,5 +235,5 @@ def test_models_without_networks_and_intervals_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="Plain contains no recurrent network"):
         trainer_of(callbacks=[Saturation()]).fit(Plain(), foreign_batches())
     for probe in ALL:
-        with pytest.raises(ValueError, match="every must be at least 1 training step, got 0"):
+        with pytest.raises(ValueError, match="every must be an integer of at least 1, got 0"):
             probe(every=0)

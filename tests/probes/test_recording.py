@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import rnnnorm
 from rnnnorm.probes import growth, record
+from rnnnorm.probes.recording import observe
 
 INPUT, HIDDEN = 4, 6
 CELLS: list[tuple[type[Any], dict[str, Any]]] = [
@@ -252,3 +253,28 @@ def test_growth_is_nan_where_a_norm_has_no_logarithm(bad: float) -> None:
 def test_growth_refuses_steps_that_do_not_exist(start: int, stop: int) -> None:
     with pytest.raises(ValueError, match=rf"two steps or more of 0 … 3, got start={start}, stop={stop}"):
         growth(torch.ones(4), start, stop)
+
+
+NOISY = {"zoneout": 0.2, "hidden_dropout": 0.2, "weight_dropout": 0.3, "bidirectional": True}
+
+
+@pytest.mark.parametrize("keys", [{}, NOISY], ids=["", "noisy"])
+@pytest.mark.parametrize("norm", rnnnorm.presets())
+def test_an_observation_shows_what_a_record_shows(norm: str, keys: dict[str, Any]) -> None:
+    recorded = make(norm=norm, **keys)
+    observed, found = copy.deepcopy(recorded), []
+    for network, look in ((recorded, record(recorded, gates=True)), (observed, observe(observed, True, True))):
+        torch.manual_seed(1)
+        with look as seen:
+            output, (h_n, c_n) = network(rows(), lengths=LENGTHS)
+            (output.square().sum() + h_n.sum() + c_n.sin().sum()).backward()
+        found.append(seen)
+    assert all(not layer.states for layer in found[1].layers.values())  # so far
+    found[1].finish()
+    assert found[0].layers.keys() == found[1].layers.keys()
+    for name, expected in found[0].layers.items():
+        seen = found[1].layers[name]
+        torch.testing.assert_close(seen.gates, expected.gates)
+        for state, values in expected.states.items():
+            torch.testing.assert_close([v.detach() for v in seen.states[state]], [v.detach() for v in values])
+            torch.testing.assert_close(seen.gradient_norms()[state], expected.gradient_norms()[state])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -17,7 +18,9 @@ import pytest
 import torch
 
 import rnnnorm
+from rnnnorm.scan.native import cache as cache_module
 from rnnnorm.scan.native import library as module
+from rnnnorm.scan.native.cache import cache_folder, is_whole
 
 PROJECT = Path(rnnnorm.__file__).parents[1]
 HAS_COMPILER = module.library() is not None
@@ -92,10 +95,44 @@ def test_without_a_compiler(tmp_path: Path) -> None:
     assert "no C++ compiler '/nonexistent' was found; install one, or name it by the variable CXX" in rest[0]
 
 
+def script(path: Path, text: str) -> Path:
+    """A command for the shell that says that it is some version, and otherwise does as the text says."""
+    path.write_text(f'#!/bin/sh\ncase " $* " in *" --version "*) echo 1; exit 0;; esac\n{text}\n')
+    path.chmod(0o755)
+    return path
+
+
+OUTPUT = 'while [ "$1" != -o ]; do shift; done\n'  # "$2" is then the file that is asked for
+
+
 def _garbage(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
-    """A cached file that is no library, as a full disk may have left it."""
-    patch.setattr(module, "_compiled", lambda *_: tmp_path / "scan.so")
-    (tmp_path / "scan.so").write_bytes(b"\x7fELF and nothing else")
+    """A compiler that makes no library, as on a full disk."""
+    patch.setenv("CXX", str(script(tmp_path / "garbage", OUTPUT + 'echo "ELF and nothing else" > "$2"')))
+
+
+def _nothing(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("CXX", str(script(tmp_path / "lazy", "exit 0")))
+
+
+def _not_executable(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"\0\0 no program")
+    path.chmod(0o755)
+    patch.setenv("CXX", str(path))
+
+
+def _hanging(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    """It has started somebody else, who holds its pipes and does not end either."""
+    patch.setenv("CXX", str(script(tmp_path / "slow", "sleep 100 & sleep 100")))
+    patch.setattr(module, "PATIENCE", {"version": 20.0, "compile": 0.5})
+
+
+def _hanging_at_once(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "slower"
+    path.write_text("#!/bin/sh\nsleep 100\n")
+    path.chmod(0o755)
+    patch.setenv("CXX", str(path))
+    patch.setattr(module, "PATIENCE", {"version": 0.5, "compile": 20.0})
 
 
 def _file_for_folder(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
@@ -115,12 +152,44 @@ def _homeless(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def _broken_compiler(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "broken"
-    path.write_text(
-        '#!/bin/sh\n[ "$2" = --version ] || [ "$1" = --version ] && exit 0\necho "no such luck" >&2\nexit 1\n'
-    )
-    path.chmod(0o755)
-    patch.setenv("CXX", str(path))
+    patch.setenv("CXX", str(script(tmp_path / "broken", 'echo "no such luck" >&2\nexit 1')))
+
+
+def _full(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    """A disk that has no room for what was compiled."""
+
+    def keep(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(module, "keep", keep)
+
+
+def _open_to_all(tmp_path: Path, patch: pytest.MonkeyPatch, mode: int = 0o777) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(mode)
+
+
+def _open_to_the_group(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    _open_to_all(tmp_path, patch, 0o770)
+
+
+def _link_to_open(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere").chmod(0o777)
+    (tmp_path / "cache").symlink_to(tmp_path / "elsewhere")
+
+
+def _open_parent(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    """Whoever may write there can put another folder in the place of ours."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    patch.setenv("RNNNORM_CACHE", str(tmp_path / "open" / "cache"))
+
+
+def _of_somebody_else(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").mkdir()
+    me = os.geteuid()
+    patch.setattr(cache_module.os, "geteuid", lambda: me + 1)
 
 
 TROUBLE: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], str]] = {
@@ -134,14 +203,25 @@ TROUBLE: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], None], str]] = {
     "unwritable-cache": (_file_for_folder, r"cannot write to the cache folder .*: Not a directory"),
     "no-home": (_homeless, r"RNNNORM_CACHE|home"),
     "garbage": (_garbage, r"does not load"),
+    "nothing": (_nothing, r"lazy has made no library: .*No such file"),
+    "not-executable": (_not_executable, r"does not start: Exec format error"),
+    "hanging": (_hanging, r"slow did not finish within 0.5 s"),
+    "hanging-at-once": (_hanging_at_once, r"slower did not finish within 0.5 s"),
+    "full-disk": (_full, r"cannot write to the cache folder .*: No space left on device"),
+    "open-to-all": (_open_to_all, r"others may write to the cache folder .*: `chmod 700 .*RNNNORM_CACHE"),
+    "open-to-the-group": (_open_to_the_group, r"others may write to the cache folder"),
+    "link-to-open": (_link_to_open, r"others may write to the cache folder .*elsewhere"),
+    "open-parent": (_open_parent, r"anybody may write to .*open: name another one by RNNNORM_CACHE"),
+    "of-somebody-else": (_of_somebody_else, r"belongs to user \d+ and not to you: name one of your own"),
 }
+NEEDS_COMPILER = set(TROUBLE) - {"no-compiler", "no-such-command"}
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
 def test_trouble(trouble: str, fresh: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One warning that names the reason, and None ever after."""
     arrange, message = TROUBLE[trouble]
-    if trouble in ("unwritable-cache", "no-home") and not HAS_COMPILER:
+    if trouble in NEEDS_COMPILER and not HAS_COMPILER:
         pytest.skip("needs a C++ compiler")
     arrange(tmp_path, monkeypatch)
     with pytest.warns(UserWarning, match=message) as caught:
@@ -182,26 +262,30 @@ def test_processes_share_one_compilation(
     monkeypatch.setenv("CXX", str(compiler))
     assert fresh() is not None
     assert count(tmp_path) == compiled
-    assert [path.suffix for path in folder.iterdir()] == [".so"]
+    assert {path.suffix for path in folder.iterdir()} == {".so"}
+    assert all(is_whole(path) for path in folder.iterdir())
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 @compiles
 def test_another_compiler_or_source_is_another_file(
     compiler: Path, fresh: Callable[[], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    built: list[Path] = []
-    monkeypatch.setattr(module, "_build", lambda command, openmp, result: built.append(result))
-    module._compiled()
+    built: list[str] = []
+    monkeypatch.setattr(module, "_build", lambda command, openmp, folder, prefix: built.append(prefix))
+    module._loaded()
     monkeypatch.setenv("CXX", str(compiler))
-    module._compiled()
+    module._loaded()
+    monkeypatch.setenv("RNNNORM_CXXFLAGS", "-DRNNNORM_UNUSED")
+    module._loaded()
     for name in module.SOURCES:
         (tmp_path / name).write_bytes((module.HERE / name).read_bytes())
     (tmp_path / "step.h").write_text((tmp_path / "step.h").read_text() + "\n// changed\n")
     monkeypatch.setattr(module, "HERE", tmp_path)
-    module._compiled()
+    module._loaded()
     monkeypatch.setattr(module, "_processor", lambda: "another one")
-    module._compiled()
-    assert len(set(built)) == 4
+    module._loaded()
+    assert len(set(built)) == len(built) == 5
 
 
 def test_every_source_counts() -> None:
@@ -211,23 +295,23 @@ def test_every_source_counts() -> None:
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RNNNORM_CACHE", "/chosen")
-    assert module.cache_folder() == Path("/chosen")
+    assert cache_folder() == Path("/chosen")
     monkeypatch.delenv("RNNNORM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert module.cache_folder() == Path("/caches/rnnnorm")
+    assert cache_folder() == Path("/caches/rnnnorm")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert module.cache_folder() == Path.home() / ".cache" / "rnnnorm"
+    assert cache_folder() == Path.home() / ".cache" / "rnnnorm"
 
 
 @compiles
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="needs readelf")
 def test_no_second_openmp_runtime() -> None:
     """Torch has loaded one: another would have threads of its own, and both would fight for the cores."""
-    path = module._compiled()
-    needed = subprocess.run(["readelf", "-d", str(path)], capture_output=True, text=True, check=True).stdout
+    path = module._loaded()._name
+    needed = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True).stdout
     assert "NEEDED" in needed
     assert not any(f"lib{name}" in needed for name in ("gomp", "omp", "iomp5"))
-    symbols = subprocess.run(["readelf", "-Ws", str(path)], capture_output=True, text=True, check=True).stdout
+    symbols = subprocess.run(["readelf", "-Ws", path], capture_output=True, text=True, check=True).stdout
     assert "GOMP_parallel" in symbols or "__kmpc_fork_call" in symbols  # it is parallel all the same
 
 
@@ -256,4 +340,98 @@ def test_a_compiler_without_openmp_makes_a_scan_for_one_thread(compiler: Path, t
     assert out.split("\n")[0] == "native native"
     assert "warned" not in out
     assert err.count("compiling its scan") == 1
+    assert count(tmp_path) == 1
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:50_000])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "truncated": truncate,
+    "one-bit": flip,
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+    "open-to-all": lambda path: path.chmod(0o777),
+    "link": lambda path: path.symlink_to(path.rename(path.with_suffix(".elsewhere"))),
+    "of-somebody-else": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_kept_is_whole(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with the bytes that its name says, which nobody else can have written; no other."""
+    made = tmp_path / "made.so"
+    made.write_bytes(os.urandom(60_000))
+    cache_module.keep(made, tmp_path, "scan-")
+    (kept,) = tmp_path.iterdir()
+    assert is_whole(kept)
+    if damage == "of-somebody-else":
+        monkeypatch.setattr(cache_module.os, "geteuid", lambda: kept.stat().st_uid + 1)
+    DAMAGE[damage](kept)
+    assert not is_whole(kept)
+
+
+@compiles
+def test_a_truncated_library_is_compiled_again(compiler: Path, tmp_path: Path) -> None:
+    """Reading behind the end of a mapped file ends a process; the one after has a whole one again."""
+    folder = tmp_path / "cache"
+    finish(start(TRAIN, folder, CXX=str(compiler)))
+    (library,) = folder.glob("*.so")
+    truncate(library)
+    for _ in range(2):
+        out, _ = finish(start(TRAIN, folder, CXX=str(compiler)))
+        assert out.splitlines() == ["native native"]
+        assert count(tmp_path) == 2
+
+
+@compiles
+def test_a_library_without_our_functions(compiler: Path, tmp_path: Path) -> None:
+    """Whole by its name, but somebody else's: compiled again, once; and then there is none."""
+    folder = tmp_path / "cache"
+    finish(start(TRAIN, folder, CXX=str(compiler)))
+    (library,) = folder.glob("*.so")
+    source = tmp_path / "other.cpp"
+    source.write_text("int other() { return 0; }")
+    subprocess.run([str(compiler), "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    prefix = library.name.rsplit("-", 1)[0]
+    other = library.rename(library.with_name(f"{prefix}-{cache_module.digest(library)}.so"))
+    assert is_whole(other)
+    out, _ = finish(start(TRAIN, folder, CXX=str(compiler)))
+    assert out.splitlines() == ["native native"]
+    empty = script(tmp_path / "empty", OUTPUT + f'exec "{compiler}" -shared -fPIC "{source}" -o "$2"')
+    out, _ = finish(start(TRAIN, tmp_path / "second", CXX=str(empty)))
+    first, warned = out.splitlines()
+    assert first == "reference torch"
+    assert "the compiled scan is none" in warned
+
+
+@compiles
+def test_the_folder_of_an_earlier_version(compiler: Path, tmp_path: Path) -> None:
+    """Under the umask of some systems it was open to the group: the default folder, which is ours alone, is closed."""
+    folder = tmp_path / "rnnnorm"
+    folder.mkdir()
+    folder.chmod(0o775)
+    out, _ = finish(start(TRAIN, Path(), CXX=str(compiler), XDG_CACHE_HOME=str(tmp_path), RNNNORM_CACHE=""))
+    assert out.splitlines() == ["native native"]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@compiles
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(compiler: Path, tmp_path: Path) -> None:
+    """What is there is used, and nothing else is done."""
+    folder = tmp_path / "cache"
+    finish(start(TRAIN, folder, CXX=str(compiler)))
+    folder.chmod(0o500)
+    out, _ = finish(start(TRAIN, folder, CXX=str(compiler)))
+    folder.chmod(0o700)
+    assert out.splitlines() == ["native native"]
     assert count(tmp_path) == 1

@@ -82,10 +82,10 @@ def test_sequences_depend_on_their_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"blank": -1}, "blank is -1: at least 0 is needed"),
-        ({"blank": 16}, "min_length is 25: at least 26 is needed"),
-        ({"blank": 31, "length_distribution": "fixed"}, "max_length is 40: at least 41 is needed"),
-        ({"num_relevant": 4}, "num_relevant is 4"),
+        ({"blank": -1}, "blank must be an integer of at least 0, got -1"),
+        ({"blank": 16}, "min_length must be an integer of at least 26, got 25"),
+        ({"blank": 31, "length_distribution": "fixed"}, "max_length must be an integer of at least 41, got 40"),
+        ({"num_relevant": 4}, "num_relevant must be one of 2, 3, got 4"),
     ],
     ids=str,
 )

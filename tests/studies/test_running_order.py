@@ -58,7 +58,11 @@ def test_splits_differ_and_seeds_do_too() -> None:
 
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [({"rate": 0.0}, "rate is 0"), ({"rate": 1.0}, "rate is 1"), ({"num_noise": 0}, "num_noise is 0")],
+    [
+        ({"rate": 0.0}, r"rate must be a number in \(0, 1\), got 0"),
+        ({"rate": 1.0}, r"rate must be a number in \(0, 1\), got 1"),
+        ({"num_noise": 0}, "num_noise must be an integer of at least 1, got 0"),
+    ],
     ids=str,
 )
 def test_bad_keys_are_refused(keys: dict[str, float], message: str) -> None:
@@ -67,5 +71,5 @@ def test_bad_keys_are_refused(keys: dict[str, float], message: str) -> None:
 
 
 def test_a_stream_without_segments_is_refused() -> None:
-    with pytest.raises(ValueError, match="segments is 0"):
+    with pytest.raises(ValueError, match="segments must be an integer of at least 1, got 0"):
         RunningOrderStream(segments=0)

@@ -204,7 +204,7 @@ def test_a_tiny_run() -> None:
 
 
 def test_divergence_is_a_result() -> None:
-    settings = {**TINY, "model": {"init_args": {"hidden_size": 4, "optimizer": "sgd", "learning_rate": math.inf}}}
+    settings = {**TINY, "model": {"init_args": {"hidden_size": 4, "optimizer": "sgd", "learning_rate": 1e38}}}
     one = StepStatistics(Settings((0,), ("bn-shared",), {"gains": [0.1], "recalibration": 4}, settings))
     m = made(one.trials()[:1], lambda trial: list(one.measure(trial, None)))
     assert (m[m["quantity"] == "loss"]["value"] == math.inf).all()

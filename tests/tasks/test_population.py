@@ -120,7 +120,7 @@ def test_a_callback_of_the_users_own_takes_the_place_of_the_default() -> None:
     assert [c for c in ran.callbacks if isinstance(c, PopulationStatistics)] == [few]
     counted = {int(s.population_rows.max()) for s in step_statistics(model)}
     assert counted == {int(data().training_sample(20)[0].input.batch_sizes[0])}
-    with pytest.raises(ValueError, match=r"rows must be at least 2.*got 1"):
+    with pytest.raises(ValueError, match=r"rows must be an integer of at least 2.*got 1"):
         PopulationStatistics(rows=1)
 
 

@@ -70,9 +70,12 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "no outputs": (lambda: TASKS["tagging"](Spec("tagging", (3,), max_length=4)), "num_outputs and max_length"),
     "spec key": (lambda: TASKS["tagging"]({"task": "tagging", "classes": 3}), "num_outputs.*'classes': 3"),
     "norm": (lambda: model_of("tagging", norm="batchnorm"), "batchnorm"),
-    "optimizer": (lambda: model_of("tagging", optimizer="lion"), "'lion'; there are: adam, adamw, sgd, rmsprop"),
+    "optimizer": (
+        lambda: model_of("tagging", optimizer="lion"),
+        "one of adam, adamw, sgd, rmsprop, got 'lion'",
+    ),
     "momentum": (lambda: model_of("tagging", momentum=0.9), "momentum=0.9 has no meaning for 'adam'"),
-    "decay": (lambda: model_of("tagging", lr_decay=1.5), r"lr_decay must be in \(0, 1\], got 1.5"),
+    "decay": (lambda: model_of("tagging", lr_decay=1.5), r"lr_decay must be a number in \(0, 1\], got 1.5"),
     "unit": (lambda: model_of("language-modelling", unit="byte"), "word, char, got 'byte'"),
     "two-way LM": (lambda: model_of("language-modelling", bidirectional=True), "cannot be bidirectional"),
 }

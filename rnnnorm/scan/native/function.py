@@ -45,8 +45,9 @@ def scan_native(
     Raises:
         InputError: states or `batch_sizes` that do not fit the rows.
     """
-    if any(state.dtype is not data.dtype or not plain(state) for state in states):
-        return scan_reference(layer, data, batch_sizes, states)  # which says what is wrong
+    for state in states:
+        if state.dtype is not data.dtype or not plain(state):
+            return scan_reference(layer, data, batch_sizes, states)  # which says what is wrong
     sizes = check_packed(data.shape[0], batch_sizes)
     check_states(layer, sizes[0], states)
     plan = make_plan(layer)
@@ -69,7 +70,7 @@ def scan_native(
 
 
 def _inputs(tensors: Sequence[Any]) -> Inputs:
-    values: list[Any] = [None if t is None else t.detach().contiguous() for t in tensors]
+    values: list[Any] = [t if t is None or t.is_contiguous() else t.contiguous() for t in tensors]
     x, h_0, c_0, W_ih, W_hh, bias, *affine = values
     return Inputs(x, h_0, c_0, W_ih, W_hh, bias, tuple(affine))
 
@@ -83,19 +84,19 @@ class _Scan(Function):
         ctx.set_materialize_grads(False)
         results = run.forward(_inputs(tensors))
         # What was kept is saved like any tensor, so that it is free once backward has been, whoever holds the loss.
-        ctx.save_for_backward(*tensors, *results, run.give_kept())
+        ctx.save_for_backward(*tensors, results[0], run.give_kept())
         return results
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> Any:
-        *tensors, out, h_n, c_n, kept = ctx.saved_tensors
+        *tensors, out, kept = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
         # Batched gradients, as of `jacobian(vectorize=True)`, are no memory that could be read.
         if torch.is_grad_enabled() or transformed() or not all(g is None or plain(g) for g in given):
             gradients = _differentiable(ctx.run, tensors, given, wanted)
         else:
-            contiguous = [None if g is None else g.contiguous() for g in given]
-            gradients = ctx.run.backward(_inputs(tensors), (out, h_n, c_n), kept, contiguous, wanted)
+            contiguous = [g if g is None or g.is_contiguous() else g.contiguous() for g in given]
+            gradients = ctx.run.backward(_inputs(tensors), out, kept, contiguous, wanted)
         return (None, *gradients)
 
 

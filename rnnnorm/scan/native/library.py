@@ -1,4 +1,8 @@
-"""Compile the scan for this machine, once, and load it."""
+"""Compile the scan for this machine, once, and load it.
+
+Environment variables: `CXX` is the compiler, `RNNNORM_CXXFLAGS` are more flags for it, and `RNNNORM_CACHE` is the
+folder where the library is kept.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,18 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from .cache import UnavailableError, cache_folder, is_whole, keep, private_folder
 from .problem import Problem, ProblemPointer
 
 SOURCES = (
@@ -30,12 +38,18 @@ SOURCES = (
 )
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 OPENMP = ("-fopenmp",)
+PATIENCE = {"version": 30.0, "compile": 600.0}
+"""Seconds that a compiler may take to say which it is, and to compile."""
 HERE = Path(__file__).parent
 _lock = threading.Lock()
 
 
-class UnavailableError(RuntimeError):
-    """The scan cannot be compiled or loaded here."""
+class CompilerError(UnavailableError):
+    """What a compiler refuses, or what it made does not load; without OpenMP it may."""
+
+
+class UnresolvedError(CompilerError):
+    """A library needs functions that nobody has loaded, such as those of another OpenMP runtime than torch's."""
 
 
 def library() -> ctypes.CDLL | None:
@@ -48,24 +62,22 @@ def library() -> ctypes.CDLL | None:
 def _library() -> ctypes.CDLL | None:
     try:
         try:
-            return _load(_compiled())
-        except UnavailableError:  # a compiler without OpenMP, or with a runtime other than torch's
-            return _load(_compiled(()))
+            return _loaded(OPENMP)
+        except CompilerError:  # a compiler without OpenMP, or with a runtime other than torch's
+            return _loaded(())
     except UnavailableError as error:
         warnings.warn(f"rnnnorm runs without its compiled scan, correctly but slower: {error}", stacklevel=2)
         return None
 
 
-def cache_folder() -> Path:
-    """Where compiled scans are kept: `RNNNORM_CACHE`, or a folder of the user's cache."""
-    chosen = os.environ.get("RNNNORM_CACHE")
-    if chosen:
-        return Path(chosen)
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError as error:
-        raise UnavailableError(f"there is no place to keep it ({error}); name one by RNNNORM_CACHE") from error
-    return Path(base) / "rnnnorm"
+def extra_flags() -> list[str]:
+    """The flags of `RNNNORM_CXXFLAGS`."""
+    return os.environ.get("RNNNORM_CXXFLAGS", "").split()
+
+
+def sanitizes() -> bool:
+    """Whether compiled code checks itself: then every loan of memory should end where its block ends."""
+    return any(flag.startswith("-fsanitize") for flag in extra_flags())
 
 
 def _compiler() -> list[str]:
@@ -75,47 +87,75 @@ def _compiler() -> list[str]:
     return command
 
 
-def _compiled(openmp: tuple[str, ...] = OPENMP) -> Path:
-    """The shared library for this source, compiler and processor; built if it is not there yet.
+def _loaded(openmp: tuple[str, ...] = OPENMP) -> ctypes.CDLL:
+    """The library for this source, compiler and processor; built if there is none that is whole.
 
     Without the flag for OpenMP it uses one thread.
     """
     compiler = _compiler()
     target = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
-    command = [*compiler, *FLAGS, target]
-    version = _run([*compiler, "--version"])
+    command = [*compiler, *FLAGS, target, *extra_flags()]
+    version = _run([*compiler, "--version"], PATIENCE["version"])
     key = hashlib.sha256("\0".join([*command, *openmp, version, _processor()]).encode())
     for name in SOURCES:
         key.update((HERE / name).read_bytes())
-    result = cache_folder() / f"scan-{key.hexdigest()[:16]}.so"
-    if not result.exists():
-        if openmp:  # otherwise it has been said
-            print("rnnnorm: compiling its scan for this machine (once, some seconds) …", file=sys.stderr, flush=True)
-        _build(command, openmp, result)
-    return result
+    prefix = f"scan-{key.hexdigest()[:16]}-"
+    folder = private_folder(cache_folder())
+    for path in sorted(folder.glob(prefix + "*.so")):
+        if is_whole(path):
+            try:
+                return _load(path)
+            except UnresolvedError:
+                raise
+            except UnavailableError:
+                continue  # a compiler of that name and version was out of order
+    if openmp:  # otherwise it has been said
+        print("rnnnorm: compiling its scan for this machine (once, some seconds) …", file=sys.stderr, flush=True)
+    return _build(command, openmp, folder, prefix)
 
 
-def _build(command: list[str], openmp: tuple[str, ...], result: Path) -> None:
+def _build(command: list[str], openmp: tuple[str, ...], folder: Path, prefix: str) -> ctypes.CDLL:
     try:
-        result.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=result.parent)
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
+            part, whole = Path(place) / "scan.o", Path(place) / "scan.so"
+            # Torch has loaded an OpenMP runtime already. Linking one would load a second, and two pools of threads
+            # halve the speed of both: its symbols are left open and found in the one that is there.
+            _run([*command, *openmp, "-c", str(HERE / "scan.cpp"), "-o", str(part)], PATIENCE["compile"])
+            _run([*command, "-shared", str(part), "-o", str(whole)], PATIENCE["compile"])
+            path = keep(whole, folder, prefix)
+    except FileNotFoundError as error:
+        raise CompilerError(f"{command[0]} has made no library: {error}") from error
     except OSError as error:
-        raise UnavailableError(f"cannot write to the cache folder {result.parent}: {error.strerror}") from error
-    with folder as place:
-        part, whole = Path(place) / "scan.o", Path(place) / "scan.so"
-        # Torch has loaded an OpenMP runtime already. Linking one would load a second, and two pools of threads halve
-        # the speed of both: its symbols are left open and found in the one that is there.
-        _run([*command, *openmp, "-c", str(HERE / "scan.cpp"), "-o", str(part)])
-        _run([*command, "-shared", str(part), "-o", str(whole)])
-        whole.replace(result)  # atomic: other processes see all of it or nothing
+        raise UnavailableError(f"cannot write to the cache folder {folder}: {error.strerror}") from error
+    try:
+        return _load(path)
+    except UnresolvedError:  # kept all the same: the next process need not try again
+        raise
+    except CompilerError:
+        path.unlink(missing_ok=True)
+        raise
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise UnavailableError(f"{' '.join(command[:1])} failed: {lines[0] if lines else 'no message'}")
-    return done.stdout
+def _run(command: list[str], patience: float) -> str:
+    """What a command prints; it and all that it has started end with an error after some seconds."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    try:
+        process = subprocess.Popen(command, text=True, errors="replace", start_new_session=True, **pipes)
+    except OSError as error:
+        raise UnavailableError(f"{command[0]} does not start: {error.strerror}") from error
+    with process:
+        try:
+            out, err = process.communicate(timeout=patience)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise UnavailableError(f"{command[0]} did not finish within {patience:g} s") from error
+            raise
+    if process.returncode:
+        lines = err.strip().splitlines()
+        raise CompilerError(f"{command[0]} failed: {lines[0] if lines else 'no message'}")
+    return str(out)
 
 
 def _processor() -> str:
@@ -131,11 +171,20 @@ def _load(path: Path) -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
-        raise UnavailableError(f"the compiled scan does not load: {error}") from error
+        kind = UnresolvedError if "symbol" in str(error) else CompilerError
+        raise kind(f"the compiled scan does not load: {error}") from error
+    try:
+        return _declared(loaded)
+    except AttributeError as error:
+        raise CompilerError(f"the compiled scan is none: {error}") from error
+
+
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    """The library with the types of its functions."""
     loaded.rnnnorm_problem_size.restype = ctypes.c_long
     size = loaded.rnnnorm_problem_size()
     if size != ctypes.sizeof(Problem):
-        raise UnavailableError(f"the compiled scan expects {size} bytes of arguments, not {ctypes.sizeof(Problem)}")
+        raise CompilerError(f"the compiled scan expects {size} bytes of arguments, not {ctypes.sizeof(Problem)}")
     loaded.rnnnorm_padding.argtypes = [ctypes.c_long, ctypes.c_int]
     loaded.rnnnorm_padding.restype = ctypes.c_long
     for direction in ("forward", "backward"):

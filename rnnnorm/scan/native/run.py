@@ -6,21 +6,20 @@ import ctypes
 import os
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...ragged import check_sizes
 from ..checks import address
 from ..plan import Place, Plan
-from .buffers import ALIGNMENT, Block, Buffers
-from .library import library
+from .buffers import ALIGNMENT, Block, Buffers, start_of
+from .library import library, sanitizes
 from .problem import COLUMN, ROW, PlaceFields, Problem
 
 DTYPES = {torch.float32: ("f32", 4), torch.float64: ("f64", 8)}
-BUFFERS = Buffers()
+BUFFERS = Buffers(exact=sanitizes())
 _forked = False
 
 
@@ -65,7 +64,7 @@ class Run:
 
     Args:
         plan: what stands where.
-        sizes: B_t, rows of each step; compiled code reads a copy, whatever becomes of the list.
+        sizes: B_t, rows of each step, as `check_packed` returns them; compiled code reads a copy.
         own: how many steps, from the first one, have moments of their own rows; see `Plan.own_steps`.
         save: keep what `backward` needs.
     """
@@ -91,17 +90,18 @@ class Run:
         T = len(self.sizes)
         observe = any(p.columns is not None and p.columns.wants_moments() for p in self.plan.places.values())
         self.dtype = inputs.x.dtype
-        (N, I), B, H = inputs.x.shape, self.sizes[0], inputs.h_0.shape[1]  # noqa: E741
-        check_sizes(N, self.sizes)
+        N, I, B, H = sum(self.sizes), inputs.x.shape[1], self.sizes[0], inputs.h_0.shape[1]  # noqa: E741
         self.shapes = {"x": (N, I), "h_0": (B, H), "c_0": (B, H), "bias": (4 * H,)}
         self.shapes |= {"W_ih": (4 * H, I), "W_hh": (4 * H, H), "out": (N, H), "h_n": (B, H), "c_n": (B, H)}
+        self.shapes |= {"d_out": (N, H), "d_h_n": (B, H), "d_c_n": (B, H)}
         results = self._allocate(inputs)
+        named = dict(zip(("out", "h_n", "c_n"), results, strict=True))
         for start, stop in ((0, self.own), (self.own, T)):
             if start == stop:
                 continue
             if self.plan.by_column and start >= self.own:
                 self._recall(start, T, inputs)
-            self._call("forward", self._problem(inputs, results, start, stop, observe))
+            self._call("forward", self._problem(inputs, named, start, stop, observe))
             self._observe(start, stop, observe)
         return results
 
@@ -124,22 +124,22 @@ class Run:
     def backward(
         self,
         inputs: Inputs,
-        results: tuple[Tensor, Tensor, Tensor],
+        out: Tensor,
         kept: Tensor,
         given: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
-        """Gradients of the inputs, in the order of `Inputs`, from those of the results.
+        """Gradients of the inputs, in the order of `Inputs`, from those of the results; `out` are the output rows.
 
         All pointers are taken and checked anew: a parameter may have been given other memory meanwhile.
         """
         # Of a second forward pass, where activations are computed again.
         count = self.total // DTYPES[self.dtype][1]
-        self.base = self._address("what forward kept", kept, (count,))
-        problem = self._problem(inputs, results, 0, len(self.sizes), False)
+        self.base = address("what forward kept", kept, (count,), self.dtype)
+        problem = self._problem(inputs, {"out": out}, 0, len(self.sizes), False)
         for name, gradient in zip(("out", "h_n", "c_n"), given, strict=True):
-            setattr(problem, "d_" + name, self._address("gradient of " + name, gradient, self.shapes[name]))
-        tensors = [getattr(inputs, f.name) for f in fields(Inputs)[:-1]] + list(inputs.affine)
+            self._point(problem, "d_" + name, gradient)
+        tensors = [inputs.x, inputs.h_0, inputs.c_0, inputs.W_ih, inputs.W_hh, inputs.bias, *inputs.affine]
         gradients = [
             torch.empty_like(t) if t is not None and want else None for t, want in zip(tensors, wanted, strict=True)
         ]
@@ -156,7 +156,7 @@ class Run:
     def give_kept(self) -> Tensor:
         """What `backward` needs, as one tensor that somebody else now holds, of numbers as the inputs are."""
         assert self.kept is not None
-        kept, self.kept = torch.from_numpy(self.kept).view(self.dtype), None
+        kept, self.kept = torch.frombuffer(self.kept, dtype=self.dtype), None
         return kept
 
     def _allocate(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
@@ -184,21 +184,20 @@ class Run:
             self.offsets[name] = total
             total += -(-count * bytes_each // ALIGNMENT) * ALIGNMENT + 5 * ALIGNMENT  # apart, as in Arena of problem.h
         self.kept, self.total = BUFFERS.borrow(total), total
-        self.base = self.kept.ctypes.data
+        self.base = start_of(self.kept)
         return x.new_empty(N, H), torch.empty_like(inputs.h_0), torch.empty_like(inputs.c_0)
 
-    def _problem(
-        self, inputs: Inputs, results: tuple[Tensor, Tensor, Tensor], start: int, stop: int, observe: bool
-    ) -> Problem:
+    def _problem(self, inputs: Inputs, results: dict[str, Tensor], start: int, stop: int, observe: bool) -> Problem:
         (N, I), H = self.shapes["x"], self.shapes["h_0"][1]  # noqa: E741
         problem = Problem(
             T=len(self.sizes), N=N, I=I, H=H, start=start, stop=stop, own=self.own,
             observe=observe, save=self.save, carried=self.plan.carried, threads=self.threads,
         )  # fmt: skip
         problem.batch_sizes = self.batch_sizes.buffer_info()[0]
-        tensors = {"out": results[0], "h_n": results[1], "c_n": results[2], **vars(inputs)}
-        for name, shape in self.shapes.items():
-            setattr(problem, name, self._address(name, tensors[name], shape))
+        for name in ("x", "h_0", "c_0", "W_ih", "W_hh", "bias"):
+            self._point(problem, name, getattr(inputs, name))
+        for name, result in results.items():
+            self._point(problem, name, result)
         for name in ("gates_h", "gates_x", "cell_states"):
             setattr(problem, name, self._kept(name))
         for k, (name, place) in enumerate(self.plan.places.items()):
@@ -210,16 +209,22 @@ class Run:
         features = H if name == "cell" else gates
         target.kind = ROW if place.by_row else COLUMN
         target.groups, target.centered, target.eps = place.groups, place.centered, place.statistics.eps
-        for field, tensor in zip(("gain", "bias"), affine, strict=True):
-            setattr(target, field, self._address(f"{field} at {name}", tensor, (features,)))
-        for prefix, moments in (("", self.moments), ("given_", self.given)):
-            for field, moment in zip(("mean", "var"), moments.get(name, ()), strict=False):
-                pointer = self._address(f"stored {field} at {name}", moment, (len(self.sizes), features))
-                setattr(target, prefix + field, pointer)
+        if name in self.moments:  # made by `_allocate`
+            target.mean, target.var = (moment.data_ptr() for moment in self.moments[name])
+        read: list[tuple[str, Tensor | None, tuple[int, ...]]]
+        read = [("gain", affine[0], (features,)), ("bias", affine[1], (features,))]
+        if name in self.given:
+            mean, var = self.given[name]
+            steps = (len(self.sizes), features)
+            read += [("given_mean", mean, steps), ("given_var", var, steps)]
+        for field, tensor, shape in read:
+            if tensor is not None:
+                setattr(target, field, address(field, tensor, shape, self.dtype, name))
         target.center, target.scale = self._kept(name + ".center"), self._kept(name + ".scale")
 
-    def _address(self, name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> int:
-        return address(name, tensor, shape, self.dtype)
+    def _point(self, problem: Problem, name: str, tensor: Tensor | None) -> None:
+        if tensor is not None:
+            setattr(problem, name, address(name, tensor, self.shapes[name], self.dtype))
 
     def _kept(self, name: str) -> int:
         return self.base + self.offsets[name] if name in self.offsets else 0
@@ -230,5 +235,5 @@ class Run:
         suffix = DTYPES[self.dtype][0]
         space = getattr(loaded, f"rnnnorm_{direction}_workspace_{suffix}")(ctypes.byref(problem))
         workspace = BUFFERS.borrow(space)
-        problem.workspace = workspace.ctypes.data
+        problem.workspace = start_of(workspace)
         getattr(loaded, f"rnnnorm_{direction}_{suffix}")(ctypes.byref(problem))

@@ -218,6 +218,10 @@ template <typename T> struct Scan {
       }
       out.a[gate] += load(bias + j);
     }
+    // Zero weights of the padding times an infinite input are NaN, which would get from there into every sum over units.
+    if (s.lanes(b) < L<T>)
+#pragma GCC unroll 4
+      for (int gate = 0; gate < 4; gate++) out.a[gate] = s.mask > T(0) ? out.a[gate] : V<T>{};
     return out;
   }
   // c_{t-1} as it was carried on: (row) of step t, block b.

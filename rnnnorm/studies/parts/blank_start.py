@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rnnnorm.data.module import at_least
 from rnnnorm.data.synthetic import Integers, TemporalOrder
+from rnnnorm.ranges import Range, at_least
 
 
 class BlankStart(TemporalOrder):
@@ -27,9 +28,10 @@ class BlankStart(TemporalOrder):
         ValueError: a negative border, or the shortest sequence has fewer than 10 steps after it.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"blank": at_least(0)}
+
     def __init__(self, blank: int = 20, **keys: Any) -> None:
         super().__init__(**keys)
-        at_least(0, blank=blank)
         self.blank = blank
         self._require(blank + 10)
 

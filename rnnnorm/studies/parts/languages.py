@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rnnnorm.data.base import Spec
-from rnnnorm.data.module import at_least
 from rnnnorm.data.synthetic import Generated, Integers
+from rnnnorm.ranges import Range, at_least, between
 
 
 class RunningSum(Generated):
@@ -30,12 +31,10 @@ class RunningSum(Generated):
     """
 
     task = "tagging"
+    ranges: ClassVar[Mapping[str, Range]] = {"modulus": at_least(2), "rate": between(0, 1, "(]")}
 
     def __init__(self, modulus: int = 2, rate: float = 0.3, **keys: Any) -> None:
         super().__init__(**keys)
-        at_least(2, modulus=modulus)
-        if not 0 < rate <= 1:
-            raise ValueError(f"rate is {rate}: above 0 and at most 1 is needed")
         self.modulus = modulus
         self.rate = rate
 
@@ -73,10 +72,10 @@ class Lexicon(Generated):
     """
 
     task = "language-modelling"
+    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("num_words", "num_letters", "num_successors"), at_least(2))
 
     def __init__(self, num_words: int = 60, num_letters: int = 16, num_successors: int = 6, **keys: Any) -> None:
         super().__init__(**keys)
-        at_least(2, num_words=num_words, num_letters=num_letters, num_successors=num_successors)
         if num_successors > num_words:
             raise ValueError(f"num_successors is {num_successors}: at most num_words, {num_words}, is possible")
         self.num_words, self.num_letters, self.num_successors = num_words, num_letters, num_successors

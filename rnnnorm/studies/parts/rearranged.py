@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
-from rnnnorm.data.module import Examples, SequenceDataModule, at_least, one_of
+from rnnnorm.data.module import Examples, SequenceDataModule
 from rnnnorm.data.sampler import LengthBucketBatchSampler
+from rnnnorm.ranges import SEED, Checked, Range, between, one_of
 
 THIN = 1 / 16
 """The tail begins where fewer than this share of the sequences is left: fewer than 2 of a batch of 32."""
@@ -64,7 +65,7 @@ class MixedBatchSampler(LengthBucketBatchSampler):
         return [indices[self.rank :: self.num_replicas] for indices in dealt]
 
 
-class Rearranged(L.LightningDataModule):
+class Rearranged(Checked, L.LightningDataModule):
     """The data of another module in other splits, or in other batches.
 
     `split="tail"` makes the tail of the training sequences thin: t* is the first step that fewer than 1/16 of them
@@ -83,6 +84,13 @@ class Rearranged(L.LightningDataModule):
         ValueError: an unknown split or kind of batches, or a share outside (0, 1).
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "split": one_of("own", "tail"),
+        "share": between(0, 1, "()"),
+        "batches": one_of("similar", "mixed"),
+        "shuffle_seed": SEED,
+    }
+
     def __init__(
         self,
         data: SequenceDataModule,
@@ -92,12 +100,7 @@ class Rearranged(L.LightningDataModule):
         shuffle_seed: int | None = None,
     ) -> None:
         super().__init__()
-        one_of(("own", "tail"), split=split)
-        one_of(("similar", "mixed"), batches=batches)
-        if not 0 < share < 1:
-            raise ValueError(f"share must be in (0, 1), got {share}")
         if shuffle_seed is not None:
-            at_least(0, shuffle_seed=shuffle_seed)
             data.shuffle_seed = shuffle_seed
         self.data, self.split, self.share, self.batches = data, split, share, batches
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from rnnnorm.data.base import Batch, Spec
 from rnnnorm.data.collate import Example
 from rnnnorm.data.loader import ResumableLoader, as_is
-from rnnnorm.data.module import at_least
 from rnnnorm.data.sampler import InOrder
 from rnnnorm.data.synthetic import Generated, Integers
+from rnnnorm.ranges import Range, at_least, between
 
 
 class RunningOrder(Generated):
@@ -38,11 +38,9 @@ class RunningOrder(Generated):
     """
 
     task = "tagging"
+    ranges: ClassVar[Mapping[str, Range]] = {"rate": between(0, 1, "()"), "num_noise": at_least(1)}
 
     def __init__(self, rate: float = 0.1, num_noise: int = 4, **keys: Any) -> None:
-        if not 0 < rate < 1:
-            raise ValueError(f"rate is {rate}: a probability between 0 and 1 is needed")
-        at_least(1, num_noise=num_noise)
         self.rate = rate
         self.num_noise = num_noise
         super().__init__(**keys)
@@ -91,8 +89,9 @@ class RunningOrderStream(RunningOrder):
         ValueError: no steps or no segments.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("bptt", "segments", "eval_segments"), at_least(1))
+
     def __init__(self, bptt: int = 40, segments: int = 200, eval_segments: int = 40, **keys: Any) -> None:
-        at_least(1, bptt=bptt, segments=segments, eval_segments=eval_segments)
         self.bptt = bptt
         self.segments = {"train": segments, "val": eval_segments, "test": eval_segments}
         super().__init__(length_distribution="fixed", max_length=bptt, **keys)

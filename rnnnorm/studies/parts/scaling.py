@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -18,13 +18,15 @@ from torch import Tensor
 from rnnnorm.compare.record import write_json
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
-from rnnnorm.data.module import SequenceDataModule, at_least, one_of
+from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.data.synthetic import Generated, Integers
+from rnnnorm.ranges import POSITIVE, Checked, Range, at_least, one_of
 
 Rows = NDArray[np.float64]
 SCALES = (1e-3, 1e-2, 1e-1, 1e1, 1e2, 1e3)
 """Standard deviations of the features of `BadlyScaled`, before half of them get heavy tails."""
 SCALINGS = ("none", "minmax", "zscore", "log", "arctan")
+_SCALING = one_of(*SCALINGS, kinds=(str,))
 
 
 class BadlyScaled(Generated):
@@ -40,12 +42,11 @@ class BadlyScaled(Generated):
     """
 
     task = "classification"
+    ranges: ClassVar[Mapping[str, Range]] = {"contrast": POSITIVE}
     SOURCES = 4
 
     def __init__(self, contrast: float = 0.3, **keys: Any) -> None:
         super().__init__(**keys)
-        if not contrast > 0:
-            raise ValueError(f"contrast must be above 0, got {contrast}")
         self.contrast = contrast
 
     @property
@@ -82,7 +83,7 @@ def scaler(scaling: str, rows: Rows) -> Callable[[Rows], Rows]:
     Raises:
         ValueError: an unknown scaling.
     """
-    one_of(SCALINGS, scaling=scaling)
+    _SCALING.check("scaling", scaling)
     low, wide = (rows.min(0), np.ptp(rows, axis=0)) if scaling == "minmax" else (rows.mean(0), rows.std(0))
     wide = np.where(wide > 0, wide, 1.0)
     maps: dict[str, Callable[[Rows], Rows]] = {
@@ -108,9 +109,10 @@ class Scaled(SequenceDataModule):
         ValueError: rows are tokens, or the scaling is unknown.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"scaling": _SCALING}
+
     def __init__(self, data: dict[str, Any], scaling: str = "none", **common: Any) -> None:
         super().__init__(**common)
-        one_of(SCALINGS, scaling=scaling)
         self.scaling = scaling
         self.inner = _built(str(data["class_path"]), json.dumps(data.get("init_args") or {}, sort_keys=True))
         self.task = self.inner.task  # type: ignore[misc]
@@ -141,7 +143,7 @@ def _built(class_path: str, init_args: str) -> SequenceDataModule:
     return built
 
 
-class WeightPath(L.Callback):
+class WeightPath(Checked, L.Callback):
     """Notes two entries of the first layer's W_ih after every step, and writes them to `path.json` in the log folder.
 
     Args:
@@ -149,8 +151,10 @@ class WeightPath(L.Callback):
         unit: which row.
     """
 
+    ranges: ClassVar[Mapping[str, Range]] = {"unit": at_least(0)}
+
     def __init__(self, features: tuple[int, int] = (0, 1), unit: int = 0) -> None:
-        at_least(0, unit=unit, feature=min(features))
+        at_least(0, kinds=(int,)).check("features", min(features))
         self.features, self.unit = features, unit
         self.points: list[tuple[float, float]] = []
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rnnnorm.data.base import Spec
-from rnnnorm.data.module import at_least
 from rnnnorm.data.synthetic import Generated, Integers
+from rnnnorm.ranges import Range, at_least
 
 
 class Segments(Generated):
@@ -37,6 +38,13 @@ class Segments(Generated):
     """
 
     task = "tagging"
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "num_states": at_least(2),
+        "num_features": at_least(1),
+        "duration": at_least(1, why="since a segment has at least 1 frame"),
+        "trace": at_least(0),
+        "noise": at_least(0),
+    }
 
     def __init__(
         self,
@@ -48,12 +56,6 @@ class Segments(Generated):
         **keys: Any,
     ) -> None:
         super().__init__(**keys)
-        at_least(2, num_states=num_states)
-        at_least(1, num_features=num_features)
-        if duration < 1:
-            raise ValueError(f"duration is {duration}: a segment has at least 1 frame")
-        if trace < 0 or noise < 0:
-            raise ValueError(f"trace and noise must be at least 0, got {trace} and {noise}")
         self.num_states, self.num_features = num_states, num_features
         self.duration, self.trace, self.noise = duration, trace, noise
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -43,6 +44,24 @@ def test_the_network_is_that_of_the_best_checkpoint_and_rests(trained: Trained) 
     saved = torch.load(trained.run.last, weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[key]) for key, value in last.state_dict().items())
     assert trained.model() is not model
+
+
+class Evil:
+    """Whoever unpickles it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.marker), "w")
+
+
+def test_a_checkpoint_runs_no_code(trained: Trained, tmp_path: Path) -> None:
+    saved = torch.load(trained.run.best, weights_only=True)
+    torch.save({**saved, "hyper_parameters": {"norm": Evil(tmp_path / "it-ran")}}, tmp_path / "x.ckpt")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only"):
+        trained.model(tmp_path / "x.ckpt")
+    assert not (tmp_path / "it-ran").exists()
 
 
 def test_it_scores_what_the_result_says(trained: Trained) -> None:

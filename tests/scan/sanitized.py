@@ -1,0 +1,127 @@
+"""Generated cases for a scan that checks itself; run by `test_sanitizer`, in a process with the sanitizer's runtime."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import sys
+from typing import Any
+
+import torch
+from scan.native_cases import COVERED, build, data, run, states, twin
+from torch import Tensor
+
+import rnnnorm
+from rnnnorm.scan.native import run as native_run
+from rnnnorm.scan.native.buffers import ALIGNMENT, Block
+from rnnnorm.scan.native.library import sanitizes
+
+TOLERANCE = {
+    torch.float64: 1e-8,
+    torch.float32: 5e-2,
+}  # rounding is multiplied by up to 1/√ε
+WIDEST, MOST_FEATURES = 70, 40
+
+
+def case(number: int) -> None:
+    """One network and one batch, values, gradients and statistics as by the reference."""
+    random.seed(number)
+    torch.manual_seed(number)
+    torch.set_num_threads(random.choice((1, 1, 1, 2, 3)))
+    norm, dtype = random.choice(COVERED), random.choice((torch.float32, torch.float64))
+    hidden, features = random.randint(1, WIDEST), random.randint(1, MOST_FEATURES)
+    rows, steps = random.choice((1, 2, 3, 5, 12, 40)), random.randint(1, 6)
+    if number % 20 == 0:
+        hidden, rows, steps = 1 + hidden // 10, 300, 3  # more rows than the backward pass takes at once
+    options = {"num_layers": random.choice((1, 1, 2)), "bidirectional": random.random() < 0.3}
+    lstm = build(norm, hidden, features, dtype=dtype, bias=random.random() < 0.8, max_steps=4, **options)
+    lstm.train(random.random() < 0.7)
+    lengths = [random.randint(1, steps) for _ in range(rows)]
+    lengths[random.randrange(rows)] = steps
+    hx = states(lstm, rows) if random.random() < 0.5 else None
+    ragged = lengths if random.random() < 0.6 else None
+    outputs = random.choice((("output", "h_n", "c_n"), ("output",), ("h_n",), ("c_n",)))
+    args: dict[str, Any] = {"outputs": outputs, "seen": random.random() < 0.8}
+    x = data([steps] * rows, features)
+    with torch.set_grad_enabled(random.random() < 0.85):
+        expected = run(twin(lstm), x, hx, ragged, **args)
+        actual = run(lstm, x, hx, ragged, **args)
+    assert lstm.ran == "native"
+    for name, value in expected.items():
+        # What only rows of one feature or the last step could change, autograd calls zero or nothing at all.
+        error = (actual.get(name, torch.zeros_like(value)) - value).double().norm()
+        allowed = TOLERANCE[dtype] * (value.double().norm() + 1e-2 * value.numel() ** 0.5)
+        assert error <= allowed, f"{name} of {norm}, H = {hidden}: {error:.2g} instead of {allowed:.2g}"
+
+
+def guard_what_is_kept() -> None:
+    """Make the space between the arrays that forward keeps out of bounds."""
+    poison = ctypes.CDLL(None).__asan_poison_memory_region
+    poison.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    allocate, gap = native_run.Run._allocate, 5 * ALIGNMENT
+
+    def guarded(self: native_run.Run, inputs: native_run.Inputs) -> tuple[Tensor, Tensor, Tensor]:
+        results = allocate(self, inputs)
+        for end in [*list(self.offsets.values())[1:], self.total]:
+            poison(self.base + end - gap, gap)
+        return results
+
+    native_run.Run._allocate = guarded  # type: ignore[method-assign]
+
+
+def short_workspace() -> None:
+    """A block of memory that is too small."""
+    borrow = native_run.BUFFERS.borrow
+
+    def shorter(count: int) -> Block:
+        return borrow(count // 2)
+
+    native_run.BUFFERS.borrow = shorter  # type: ignore[method-assign]
+    _train()
+
+
+def short_bias() -> None:
+    """A parameter that is a number too short, where nobody checks."""
+    check, short = native_run.address, torch.zeros(4 * 9 - 1)
+
+    def trusting(name: str, *expected: Any) -> int:
+        return short.data_ptr() if name == "bias" else check(name, *expected)
+
+    native_run.address = trusting
+    _train()
+
+
+def _train() -> None:
+    rnnnorm.LSTM(5, 9, backend="native")(torch.randn(4, 3, 5))[0].sum().backward()
+
+
+def ends_in_a_report(sabotage: Any) -> bool:
+    """Whether a forked process that does it is ended by the sanitizer."""
+    sys.stdout.flush()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(write, 2)
+        sabotage()
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, errors="replace") as report:
+        text = report.read()
+    _, status = os.waitpid(child, 0)
+    return status != 0 and "ERROR: AddressSanitizer: " in text and "rnnnorm/scan/native/" in text
+
+
+if __name__ == "__main__":
+    assert sanitizes(), "RNNNORM_CXXFLAGS has no -fsanitize"
+    torch.set_num_threads(1)
+    for sabotage in (short_workspace, short_bias):
+        assert ends_in_a_report(sabotage), f"{sabotage.__name__}: the sanitizer has not seen it"
+    guard_what_is_kept()
+    first, count = int(sys.argv[1]), int(sys.argv[2])
+    for number in range(first, first + count):
+        try:
+            case(number)
+        except AssertionError as error:
+            raise AssertionError(f"case {number}: {error}") from error
+    print(f"{count} cases")
