@@ -24,7 +24,7 @@ from .borders import enter, enter_states, leave, leave_states
 from .equations import seeded
 from .norms.buffers import first_pass
 from .ragged import Packed, check_packed
-from .skeleton import skeleton, told
+from .skeleton import keep_assigned, skeleton, told
 
 if TYPE_CHECKING:
     from .stack import RecurrentStack
@@ -95,6 +95,10 @@ class _Call(NamedTuple):
             given = entering[count:], buffers, [c.detach() for c in self.constants]
             with skeleton(self.architecture, self.settings, *given) as network:
                 leaving = _inside(network, entering[0], self.sizes, entering[1:count])
+                if self.training:
+                    keep_assigned(network, self.settings, buffers)
+        if low is not None:
+            torch.clear_autocast_cache()  # ours, which would stay as long as the caller's block
         return _Waiting(entering, leaving), buffers if self.training else []
 
 
@@ -137,6 +141,8 @@ _SCHEMA = (
 def run_network(*arguments: Any) -> Tensors:
     """Output, last states, moved buffers (none in evaluation) and the ticket; arguments as in `_Call`."""
     call = _Call(*arguments)
+    if torch.is_inference_mode_enabled():  # there is no graph to leave anything for
+        call = call._replace(wanted=[False] * len(call.wanted))
     kept, buffers = call.compute()
     ticket = np.zeros(1, np.int64)
     if any(call.wanted):
@@ -227,7 +233,11 @@ def _differentiate(ctx: Any, gradients: Tensors) -> Any:
     remaining = iter(rest)
     groups = [list(islice(remaining, count)) for count in ctx.counts]
     call = _Call(*(*ctx.words, data, sizes, seed, *groups))
-    # Nobody had wanted any, as where the forward pass ran without a graph.
+    # A saved program may run with other tensors that want gradients than it was made with: that is another pass.
+    needs = ctx.needs_input_grad
+    wanted = [needs[5], *needs[9], *needs[10]]
+    if any(need and not want for need, want in zip(wanted, call.wanted, strict=True)):
+        call, ticket = call._replace(wanted=wanted), torch.zeros_like(ticket)
     found = iter(_run_backward(ticket, list(gradients[: ctx.leaving]), *call) if any(call.wanted) else ())
     d_data, *others = [next(found) if want else None for want in call.wanted]
     nothing: list[list[None]] = [[None] * count for count in ctx.counts]

@@ -21,8 +21,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .custom_op import run_network
 from .equations import draw_seed
-from .norms import Normalizer
-from .settings import listened_to
+from .norms import NORMALIZERS, Normalizer
+from .settings import Settings, listened_to
 
 if TYPE_CHECKING:
     from .stack import RecurrentStack
@@ -86,16 +86,28 @@ def obstacle(stack: RecurrentStack) -> str:
     if not stack.architecture:
         return "its norm or cell has options that are no numbers and words"
     if listened_to(stack, hooks=False):
-        return "one of its methods is replaced"
+        return "one of its methods or options is replaced"
     modules = dict(stack.named_modules())
-    for path, kind, _, buffers, _ in stack.insides:
+    places = dict(stack.named_modules(remove_duplicate=False))
+    for path, kind, parameters, buffers, _ in stack.insides:
         module = modules.get(path)
         if module is None:
+            if path in places:
+                return f"what stands at {path} stands elsewhere, too"
             continue
         if type(module).__qualname__ != kind:
             return f"{path} was built as a {kind}, and is something else now"
+        if isinstance(module, Normalizer) and NORMALIZERS.get(module.name) is not type(module):
+            return f"{kind} at {path} has been defined anew"
         if listened_to(module):
-            return f"somebody listens at {path}"
+            return f"somebody listens at {path}, or has replaced one of its methods or options"
+        for name, child in module._modules.items():
+            if child is not None and not isinstance(child, Settings):
+                return f"{path}.{name} is a {type(child).__name__}, whose tensors are not told"
+        for group, known in ((module._parameters, parameters), (module._buffers, buffers)):
+            for name in group:
+                if name not in known and name.rpartition("_")[0] not in known:  # pruning makes others of a known one
+                    return f"{path}.{name} was not there when the network was built"
         if module.training and getattr(module, "learns_backward", False):
             return f"the backward pass of {path} moves statistics"
         if module.training:
@@ -160,14 +172,16 @@ def run(
     if stack.drops_rows() and not ragged:
         ones = data.new_ones(*data.shape[:-1], stack.output_size)
         masks = [F.dropout(ones, stack.dropout) for _ in range(stack.num_layers - 1)]
+    modules = dict(stack.named_modules())
+    moves = stack.training or any(modules[path].training for path, *_ in stack.insides if path in modules)
     # Copies: what is read now will have moved when a backward pass without a ticket wants to read it again.
-    before = [b.clone() for b in now.buffers] if stack.training else now.buffers
+    before = [b.clone() for b in now.buffers] if moves else now.buffers
     results = run_network(
-        stack.architecture, now.settings, autocast, wanted, stack.training,
+        stack.architecture, now.settings, autocast, wanted, moves,
         data, sizes, seed, masks, list(states), now.parameters, before, now.constants,
     )  # fmt: skip
     count = 1 + len(stack.state_sizes)
-    if stack.training:
+    if moves:
         for old, new in zip(now.buffers, results[count:-1], strict=True):
             old.copy_(new.detach())
     return results[0], tuple(results[1:count])

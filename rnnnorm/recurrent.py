@@ -172,7 +172,9 @@ class Recurrent(TorchInterface, Generic[State]):
             states = self.zero_states(packed.data, self.num_states, B)
         # Noise belongs to what the normalizers have seen in training, so also to the population that they estimate.
         if (self.training or self.recorder is not None) and self.initial_state_noise:
-            states = (states[0] + self.initial_state_noise * torch.randn_like(states[0]), *states[1:])
+            noise = torch.randn_like(states[0])  # in the caller's order: a compiled graph sorts later
+            noise = noise if packed.sorted_indices is None else noise[:, packed.sorted_indices]
+            states = (states[0] + self.initial_state_noise * noise, *states[1:])
         return states
 
     def _no_sequences(self, input: Tensor) -> bool:

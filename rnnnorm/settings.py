@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +23,8 @@ class Settings(nn.Module):
     _settings: str
     untold: ClassVar[tuple[str, ...]] = ()
     """Public attributes that change from run to run and are no settings."""
+    population: ClassVar[tuple[str, ...]] = ()
+    """Public attributes that hold further statistics, which a graph is given as tensors."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)  # not that of torch's recurrent classes, which may be among the bases
@@ -32,7 +36,10 @@ class Settings(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name, self)
         nn.Module.__setattr__(self, name, value)
-        if not name.startswith("_") and name not in self.untold and (_counts(value) or _counts(before)):
+        if name.startswith("_") or name in self.untold:
+            return
+        first = self.__dict__.get("_built", ())
+        if _counts(value) or _counts(before) or name in first or (first and hasattr(type(self), name)):
             self.__dict__["_settings"] = _text(self)
 
     def __delattr__(self, name: str) -> None:
@@ -49,10 +56,25 @@ def listened_to(module: Settings, hooks: bool = True) -> bool:
     return "<replaced>" in module._settings
 
 
+def built(module: Settings) -> None:
+    """Note what the constructor has left, from which any other module of that class starts, too."""
+    module.__dict__["_built"] = _public(module)
+
+
 def _text(module: Settings) -> str:
     text = repr((type(module).__qualname__, settings_of(module)))
     replaced = any(callable(v) and callable(getattr(type(module), n, None)) for n, v in vars(module).items())
+    first = vars(module).get("_built")
+    if first is not None:
+        for name, value in _public(module).items():
+            known = value is first[name] if name in first else not hasattr(type(module), name)
+            replaced = replaced or not (known or plain(value))
     return text + "<replaced>" * replaced
+
+
+def _public(module: Settings) -> dict[str, Any]:
+    passing = *module.untold, *module.population
+    return {name: value for name, value in vars(module).items() if not name.startswith("_") and name not in passing}
 
 
 def _counts(value: Any) -> bool:
@@ -62,12 +84,16 @@ def _counts(value: Any) -> bool:
 def settings_of(module: Settings) -> dict[str, Any]:
     """The public attributes of a module with plain values."""
     return {
-        name: value
+        name: value.item() if isinstance(value, np.generic) else value
         for name, value in vars(module).items()
         if not name.startswith("_") and name not in module.untold and plain(value)
     }
 
 
 def plain(value: Any) -> bool:
-    """Whether a value is a number, a word, a boolean, None, or a tuple of such."""
-    return type(value) in _PLAIN or (type(value) is tuple and all(map(plain, value)))
+    """Whether a value is a finite number, NumPy's, too, a word, a boolean, None, or a tuple of Python's own such."""
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if type(value) is tuple:
+        return not any(isinstance(v, np.generic) for v in value) and all(map(plain, value))
+    return type(value) in _PLAIN and (type(value) is not float or math.isfinite(value))

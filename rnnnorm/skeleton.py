@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import json
+import secrets
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -47,6 +49,7 @@ def architecture(stack: RecurrentStack) -> str:
         "network": _origin(_class_of_runs(type(stack))),
         "cell": [_origin(type(cell)), vars(cell)],
         "norm": [uses, norm.carried and "cell" in uses, norm.name],
+        "normalizers": [_origin(use.cls) for use in norm.places.values() if not _ours(use.cls)],
         "arguments": arguments,
         "input_size": stack.input_size,
         "output_size": stack.output_size,
@@ -74,7 +77,7 @@ def insides(stack: RecurrentStack) -> tuple[tuple[str, str, Names, Names, Names]
             type(module).__qualname__,
             tuple(module._parameters),
             tuple(module._buffers),
-            tuple(getattr(module, "population", ())),
+            tuple(module.population),
         )
         for path, module in stack.named_modules()
         if path and isinstance(module, Settings)
@@ -82,7 +85,8 @@ def insides(stack: RecurrentStack) -> tuple[tuple[str, str, Names, Names, Names]
 
 
 _lock = threading.Lock()
-_idle: dict[str, list[RecurrentStack]] = {}
+_idle: dict[tuple[str, Names], list[RecurrentStack]] = {}
+"""By architecture and by the modules that are still there."""
 _KEPT = 64
 
 
@@ -95,18 +99,21 @@ def skeleton(text: str, settings: str, parameters: Tensors, buffers: Tensors, co
     Raises:
         RuntimeError: a class that does not exist here, or modules that differ from those it was built with.
     """
+    key = text, tuple(path for path, _, _ in _lines(settings))
     with _lock:
-        found = _idle.get(text, [])
+        found = _idle.get(key, [])
         network = found.pop() if found else None
     network = network or _build(text)
     _apply(network, settings)
     _bind(network, settings, parameters, buffers, constants)
+    texts = [module._settings for module in network.modules() if isinstance(module, Settings)]
     try:
         yield network
+        _check_unmoved(network, texts)
     finally:
         _bind(network, settings)
         with _lock:
-            _idle.setdefault(text, []).append(network)
+            _idle.setdefault(key, []).append(network)
             while len(_idle) > _KEPT:  # the oldest one
                 del _idle[next(iter(_idle))]
 
@@ -143,7 +150,12 @@ def _apply(network: RecurrentStack, settings: str) -> None:
                 f"{path!r} in a {type(network).__name__} is now a {kind}, and was built as a {type(module).__name__}: "
                 "a compiled graph runs what the constructor has built"
             )
-        module.__dict__.update({name: value for name, value in values.items() if name in settings_of(module)})
+        first = module.__dict__["_built"]
+        for name in settings_of(module).keys() - values.keys() - first.keys():
+            del module.__dict__[name]
+        tensors = module._parameters.keys() | module._buffers.keys() | module._modules.keys()
+        options = {n: value for n, value in values.items() if n not in tensors and not n.startswith("_")}
+        module.__dict__.update({**first, **options})
     network.__dict__["_applied"] = settings
 
 
@@ -167,6 +179,31 @@ def _bind(network: RecurrentStack, settings: str, *given: Tensors) -> None:
                 place[name] = next(source) if given and name in present else None
 
 
+def _check_unmoved(network: RecurrentStack, texts: list[str]) -> None:
+    """Raise RuntimeError if a module has set an option while it ran: the one it stands for would not know."""
+    modules = [(path, module) for path, module in network.named_modules() if isinstance(module, Settings)]
+    for (path, module), text in zip(modules, texts, strict=True):
+        if module._settings != text:
+            raise RuntimeError(
+                f"{path} ({type(module).__name__}) sets attributes while it runs, which a compiled graph cannot keep: "
+                "make them buffers, or run the network eagerly"
+            )
+
+
+def keep_assigned(network: RecurrentStack, settings: str, buffers: Tensors) -> None:
+    """Buffers that were replaced in a run, not written into, as values of those that were bound."""
+    bound = iter(buffers)
+    modules = dict(network.named_modules())
+    inside = {path: names[1] for path, _, *names in network.insides}
+    for path, present, _ in _lines(settings):
+        for name in inside.get(path, ()):
+            if name in present:
+                old, new = next(bound), modules[path]._buffers[name]
+                if new is not old:
+                    assert new is not None
+                    old.copy_(new.detach())
+
+
 def _layout(settings: str) -> tuple[int, bool, bool, bool]:
     biases, projected, inside, peepholes = list(settings.partition("\n")[0])
     return int(biases), projected == "1", inside == "1", peepholes == "1"
@@ -185,23 +222,33 @@ def _lines(settings: str) -> list[tuple[str, tuple[str, ...], tuple[str, dict[st
 def _class_of_runs(cls: type) -> type:
     """The first class of this package, from `cls` upwards, whose runs are those of `cls`."""
     for base in cls.__mro__:
-        ours = base.__module__.partition(".")[0] == __name__.partition(".")[0]
-        if ours and all(getattr(base, name, None) is getattr(cls, name, None) for name in INNER):
+        if _ours(base) and all(getattr(base, name, None) is getattr(cls, name, None) for name in INNER):
             return base
     return cls
 
 
+_marks: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+
+
 def _origin(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+    """Where a class comes from; one from elsewhere may be defined anew under its name, as in a notebook."""
+    origin = f"{cls.__module__}.{cls.__qualname__}"
+    return origin if _ours(cls) else f"{origin}#{_marks.setdefault(cls, secrets.token_hex(4))}"
+
+
+def _ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _find(base: type, origin: str) -> Any:
-    """The newest subclass of that origin."""
+    """The subclass of that origin; of several, or if it comes from another process, the newest one of that name."""
     found = None
+    name, _, mark = origin.partition("#")
     waiting = [base]
     while waiting:
         cls = waiting.pop(0)
-        found = cls if _origin(cls) == origin else found
+        if f"{cls.__module__}.{cls.__qualname__}" == name and (found is None or _marks.get(found) != mark or not mark):
+            found = cls
         waiting += cls.__subclasses__()
     if found is None:
         raise RuntimeError(f"a compiled graph needs the class {origin}, which this process has not imported")

@@ -18,6 +18,7 @@ from .options import check_options, noise_of
 from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
 from .scan import BACKENDS, check_backend, resolve
+from .settings import Settings, built
 from .skeleton import architecture, insides
 from .transforms import transformed
 from .wavefront import stream
@@ -80,6 +81,9 @@ class RecurrentStack(Recordable, RecurrentWeights):
         """What the network was built from, as a text; "" where that cannot be told."""
         self.insides = insides(self)
         """The modules inside, and the names of their tensors."""
+        for inside in self.modules():
+            if isinstance(inside, Settings):
+                built(inside)
         self._initialize_all()
         for suffix in self.all_suffixes():
             self.normalize_weights(suffix)

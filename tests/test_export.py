@@ -178,3 +178,36 @@ def test_settings_are_words_and_numbers(text: str, tmp_path: Path, monkeypatch: 
     ):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("made", ["with gradients", "without a graph", "frozen"])
+def test_gradients_that_nobody_wanted_when_it_was_made(made: str) -> None:
+    """Of inputs and parameters: a program is fine-tuned, or stands behind other layers."""
+    module, x = build(num_layers=2, dropout=0.3, zoneout=0.1), torch.randn(6, 3, INPUT)
+    plain = copy.deepcopy(module)
+    module.requires_grad_(made != "frozen")
+    with torch.set_grad_enabled(made != "without a graph"):
+        program = torch.export.export(module, (x,)).module()
+    program.requires_grad_(True)
+    found = []
+    for network in (program, plain):
+        torch.manual_seed(1)
+        entering = x.clone().requires_grad_()
+        network(entering)[0].square().sum().backward()
+        assert entering.grad is not None
+        found.append({"input": entering.grad} | {name: p.grad for name, p in network.named_parameters()})
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_inference_mode(training: bool) -> None:
+    """A program that was made with gradients in mind runs where there are none, and leaves nothing behind."""
+    module, x = build().train(training), torch.randn(6, 3, INPUT)
+    plain, waiting = copy.deepcopy(module), len(custom_op._waiting)
+    program = torch.export.export(module, (x,)).module()
+    with torch.inference_mode():
+        torch.testing.assert_close(program(x.clone()), plain(x))
+    assert len(custom_op._waiting) == waiting
+    buffers = dict(program.named_buffers())
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(buffers[name], buffer)

@@ -63,6 +63,11 @@ class Normalizer(Traits, Settings):
     A subclass gives a `name`, one line of `summary`, a `source`, and `forward(x, t)` for the rows of one timestep; if
     the rows of all timesteps can be treated at once, it overrides `sequence`, too.
 
+    What it keeps from call to call must be in buffers: compiled and exported networks are given parameters and buffers
+    and told public attributes. Anything else, such as private attributes and what lists contain, is there what the
+    constructor has left. Random numbers come from the functions of `rnnnorm.equations.noise`: others are drawn again
+    as they come where a backward pass repeats the forward pass.
+
     Args:
         num_features: F, features per row.
         gain: initial value of the learned gain g (F,); shared over time.
