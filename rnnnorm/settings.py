@@ -36,7 +36,7 @@ class Settings(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name, self)
         nn.Module.__setattr__(self, name, value)
-        if name.startswith("_") or name in self.untold:
+        if value is before or name.startswith("_") or name in self.untold:
             return
         first = self.__dict__.get("_built", ())
         if _counts(value) or _counts(before) or name in first or (first and hasattr(type(self), name)):
@@ -64,11 +64,10 @@ def built(module: Settings) -> None:
 def _text(module: Settings) -> str:
     text = repr((type(module).__qualname__, settings_of(module)))
     replaced = any(callable(v) and callable(getattr(type(module), n, None)) for n, v in vars(module).items())
-    first = vars(module).get("_built")
-    if first is not None:
-        for name, value in _public(module).items():
-            known = value is first[name] if name in first else not hasattr(type(module), name)
-            replaced = replaced or not (known or plain(value))
+    first: dict[str, Any] | None = vars(module).get("_built")
+    if first is not None and not replaced:  # what else is there now, and was not when it was built
+        others = [(n, v) for n, v in _public(module).items() if not plain(v)]
+        replaced = any(v is not first[n] if n in first else hasattr(type(module), n) for n, v in others)
     return text + "<replaced>" * replaced
 
 
@@ -92,8 +91,9 @@ def settings_of(module: Settings) -> dict[str, Any]:
 
 def plain(value: Any) -> bool:
     """Whether a value is a finite number, NumPy's, too, a word, a boolean, None, or a tuple of Python's own such."""
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if type(value) is tuple:
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind is not float or math.isfinite(value)
+    if kind is tuple:
         return not any(isinstance(v, np.generic) for v in value) and all(map(plain, value))
-    return type(value) in _PLAIN and (type(value) is not float or math.isfinite(value))
+    return isinstance(value, np.generic) and type(value.item()) in _PLAIN and plain(value.item())
