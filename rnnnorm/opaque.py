@@ -85,6 +85,9 @@ def obstacle(stack: RecurrentStack) -> str:
         return "a function transform looks into it"
     if not stack.architecture:
         return "its norm or cell has options that are no numbers and words"
+    for option, value in stack.cell_options:
+        if getattr(stack.cell, option) != value:
+            return f"the {option} of its cell has changed"
     if listened_to(stack, hooks=False):
         return "one of its methods or options is replaced"
     modules = dict(stack.named_modules())

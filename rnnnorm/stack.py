@@ -33,7 +33,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         arguments: those of the subclass's constructor, by name.
     """
 
-    untold: ClassVar[tuple[str, ...]] = ("ran", "architecture", "insides")
+    untold: ClassVar[tuple[str, ...]] = ("ran", "architecture", "cell_options", "insides")
     initialized_from_data: Tensor
 
     def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
@@ -79,6 +79,8 @@ class RecurrentStack(Recordable, RecurrentWeights):
             self.register_buffer("initialized_from_data", torch.tensor(False, device=a["device"]))
         self.architecture = architecture(self)
         """What the network was built from, as a text; "" where that cannot be told."""
+        self.cell_options = tuple(vars(cell).items())
+        """What the equations were made with."""
         self.insides = insides(self)
         """The modules inside, and the names of their tensors."""
         for inside in self.modules():

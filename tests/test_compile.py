@@ -596,3 +596,11 @@ def test_a_single_cell(norm: str) -> None:
         torch._dynamo.reset()
         with pytest.raises(Exception, match="outside"):
             torch.compile(module.train(), fullgraph=True, backend="aot_eager")(x[0], step=0)
+
+
+def test_equations_that_change() -> None:
+    module = build("ln", rnnnorm.RNN)
+    call, x = torch.compile(module, backend="aot_eager"), rows()
+    call(x)
+    module.cell.nonlinearity = "identity"
+    torch.testing.assert_close(call(x)[0], module(x)[0])
