@@ -30,7 +30,9 @@ def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: in
 
 
 def check_rows(data: Tensor, input_size: int) -> None:
-    """Raise InputError unless packed rows are (N, F)."""
+    """Raise TypeError unless packed rows are a tensor, and InputError unless it is (N, F)."""
+    if not isinstance(data, Tensor):
+        raise TypeError(f"the data of a PackedSequence must be a Tensor, got {type(data).__name__}")
     if data.dim() != 2 or data.shape[-1] != input_size:
         raise InputError(f"expected rows of {input_size} features, got {tuple(data.shape)}")
 
@@ -65,6 +67,8 @@ def _enter_packed(input: PackedSequence) -> Packed:
     for name, order in (("sorted_indices", sorted_indices), ("unsorted_indices", unsorted_indices)):
         if order is not None:
             check_order(name, order, batch)
+            if order.device != data.device:
+                raise InputError(f"{name} is on {order.device}, the data are on {data.device}")
     return Packed(data, batch_sizes.clone(), sorted_indices, unsorted_indices, batch)
 
 

@@ -63,9 +63,11 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         Raises:
             InputError: a shape, type or device that does not fit.
             ValueError: no step where one is needed.
+            TypeError: a step that is no integer.
         """
         if not isinstance(input, Tensor):
             raise TypeError(f"expected a Tensor, got {type(input).__name__}")
+        _check_step(step)
         if not by_plain_operators():
             return self._step(input, hx, step)
         check_normalizers(self)
@@ -107,6 +109,11 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         result: Any = states if input.dim() == 2 else tuple(state.squeeze(0) for state in states)
         new: State = result[0] if len(names) == 1 else result
         return new
+
+
+def _check_step(step: object) -> None:
+    if step is not None and not isinstance(step, int) and not hasattr(step, "__index__"):
+        raise TypeError(f"step must be an integer, got {step!r}")
 
 
 class LSTMCell(RecurrentCell[tuple[Tensor, Tensor]]):

@@ -64,8 +64,11 @@ def check_packed(rows: int, batch_sizes: Tensor) -> list[int]:
         batch_sizes: (T,) int64 on the CPU, positive, not increasing, N in all.
 
     Raises:
+        TypeError: no Tensor.
         InputError: they are not.
     """
+    if not isinstance(batch_sizes, Tensor):
+        raise TypeError(f"batch_sizes must be a Tensor, got {type(batch_sizes).__name__}")
     if batch_sizes.dtype != torch.int64 or batch_sizes.dim() != 1 or batch_sizes.device.type != "cpu":
         raise InputError(
             f"batch_sizes must be int64 (T,) on the CPU, "
@@ -98,8 +101,11 @@ def check_order(name: str, order: Tensor, batch: int) -> None:
     """Whether `order` is a permutation (B,) of the sequences; on another device than the CPU its values are not read.
 
     Raises:
+        TypeError: no Tensor.
         InputError: it is none.
     """
+    if not isinstance(order, Tensor):
+        raise TypeError(f"{name} must be a Tensor, got {type(order).__name__}")
     if order.dtype not in (torch.int64, torch.int32) or order.dim() != 1 or order.shape[0] != batch:
         raise InputError(
             f"{name} must be int64 of shape ({batch},), one per sequence, got {order.dtype} {tuple(order.shape)}"

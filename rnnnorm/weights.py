@@ -150,12 +150,14 @@ class RecurrentWeights(Unscriptable, Settings):
         raise StateTypeError(f"hx must be a pair of tensors (h_0, c_0), got {found}")
 
     def check_tensors(self, rows: Tensor, states: Sequence[Tensor] = ()) -> None:
-        """Raise InputError unless input rows and given states have the type of the weights and are where they are."""
+        """Raise InputError unless input rows and given states are dense, of the weights' type, and where they are."""
         weight: Tensor | None = next((p for p in self._parameters.values() if p is not None), None)
         if weight is None:  # all of them are composed when they are read
             weight = next(self.parameters(), rows)
         dtype, device = weight.dtype, weight.device
         for name, tensor in (("input", rows), *zip(self.cell.states, states, strict=False)):
+            if tensor.layout is not torch.strided:  # some of torch's operators read others as if they were this
+                raise InputError(f"{name} is a tensor of layout {tensor.layout}, expected a dense one: use .to_dense()")
             if tensor.device != device and device.type == "meta":
                 raise InputError(
                     f"the weights are on the meta device, but the {name} is on {tensor.device}: make them by to_empty"

@@ -171,3 +171,37 @@ def test_under_another_default_device() -> None:
     with torch.device("meta"):
         actual = lstm(x, lengths=lengths)[0], lstm(x)[0]
     torch.testing.assert_close(actual, expected)
+
+
+NO_TENSORS = {
+    "data": lambda p: p._replace(data=p.data.numpy()),
+    "batch_sizes": lambda p: p._replace(batch_sizes=p.batch_sizes.tolist()),
+    "sorted_indices": lambda p: p._replace(sorted_indices=list(range(5))),
+    "unsorted_indices": lambda p: p._replace(unsorted_indices=list(range(5))),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("part", NO_TENSORS)
+def test_parts_that_are_no_tensors(part: str, norm: str) -> None:
+    with pytest.raises(TypeError, match=f"{part} .*must be a Tensor, got (list|ndarray)"):
+        rnnnorm.LSTM(4, 5, norm=norm)(NO_TENSORS[part](packed()))
+
+
+@pytest.mark.parametrize("name", ["sorted_indices", "unsorted_indices"])
+def test_indices_on_another_device(name: str) -> None:
+    p = packed()._replace(**{name: torch.arange(5, device="meta")})
+    with pytest.raises(InputError, match=f"{name} is on meta, the data are on cpu"):
+        rnnnorm.GRU(4, 5)(p)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("norm", NORMS)
+def test_other_layouts(norm: str, dtype: torch.dtype) -> None:
+    """Some of torch's operators write behind the end of what they take for dense."""
+    lstm, x = rnnnorm.LSTM(4, 16, dtype=dtype, norm=norm), torch.randn(1, 5, 4, dtype=dtype)
+    with pytest.raises(InputError, match=r"input is a tensor of layout torch\._mkldnn, expected a dense one"):
+        lstm(x.to_mkldnn())
+    h, c = torch.zeros(1, 5, 16, dtype=dtype), torch.zeros(1, 5, 16, dtype=dtype)
+    with pytest.raises(InputError, match=r"h is a tensor of layout torch\.sparse_coo, expected a dense one"):
+        lstm(x, (h.to_sparse(), c))

@@ -221,3 +221,10 @@ def test_single_steps_and_layers_are_the_same_equations(cell: str, norm: str) ->
     for t in range(5):
         h = single(x[t], h, step=t)
         assert_same(h, output[t], f"h at {t}", 1e-10)
+
+
+@pytest.mark.parametrize("step", [1.5, "0", [1]])
+@pytest.mark.parametrize("norm", ["none", "bn-timestep", "cmbn", "cbn"])
+def test_a_step_that_is_no_integer(norm: str, step: Any) -> None:
+    with pytest.raises(TypeError, match="step must be an integer, got"):
+        rnnnorm.GRUCell(2, 3, norm=norm)(torch.randn(4, 2), step=step)

@@ -59,13 +59,13 @@ def norm_folder(norm: str) -> str:
     return norm.replace(":", ",")
 
 
-def parse_norms(given: str | Sequence[str]) -> list[str]:
+def parse_norms(given: str | Sequence[str] | None) -> list[str]:
     """The norms to compare: the "core" presets, "all" of them, or `a,b:gain=1.0,c`, without repetitions.
 
     Raises:
         ValueError: none given, or an unknown preset or option; the message lists those that exist.
     """
-    items = given.split(",") if isinstance(given, str) else list(given)
+    items = given.split(",") if isinstance(given, str) else list(given or ())
     names = [item.strip() for item in items if item.strip()]
     if not names:
         raise ValueError(f"no norms to compare; presets: {', '.join(presets())}, or core, or all")
@@ -76,7 +76,7 @@ def parse_norms(given: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def parse_seeds(given: int | str | Sequence[int]) -> list[int]:
+def parse_seeds(given: int | str | Sequence[int] | None) -> list[int]:
     """The seeds to run: N means 0, 1, …, N - 1; "3,7" and [3, 7] mean just those.
 
     Raises:
@@ -86,8 +86,8 @@ def parse_seeds(given: int | str | Sequence[int]) -> list[int]:
         if isinstance(given, str):
             seeds = [int(part) for part in given.split(",") if part.strip()]
         else:
-            seeds = list(range(given)) if isinstance(given, int) else [int(seed) for seed in given]
-    except ValueError:
+            seeds = list(range(given)) if isinstance(given, int) else [int(seed) for seed in given or ()]
+    except (ValueError, TypeError):
         seeds = []
     if not seeds or min(seeds) < 0:
         raise ValueError(f"--seeds {given}: expected a positive number of seeds, or a list of them such as 3,7")

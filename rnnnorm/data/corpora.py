@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from rnnnorm.data.corpus import Level
-from rnnnorm.data.files import Remote, data_root, find, github, locate, read
+from rnnnorm.data.files import Remote, data_root, find, github, locate, read_text
 
 FOLDER = "folder"  # the `dataset` that is a text of one's own
 FILES = ("{}.txt", "ptb.{}.txt", "ptb.char.{}.txt", "wiki.{}.tokens")
@@ -64,7 +64,7 @@ def read_folder(folder: str, data_dir: str | None = None) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
-    return read(path).decode("utf-8").replace("\r\n", "\n")
+    return read_text(path).replace("\r\n", "\n")
 
 
 def _wikitext2(split: str, sha256: str) -> Remote:

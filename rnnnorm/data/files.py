@@ -138,9 +138,30 @@ def check(digest: str, expected: str, url: str) -> None:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file, decompressed if they are gzipped."""
+    """The bytes of a file, decompressed if they are gzipped.
+
+    Raises:
+        ValueError: a gzip file that is broken.
+    """
     data = path.read_bytes()
-    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    if data[:2] != b"\x1f\x8b":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is a broken gzip file: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, decompressed if it is gzipped.
+
+    Raises:
+        ValueError: a gzip file that is broken, or bytes that are no UTF-8.
+    """
+    try:
+        return read(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def _unpacker(file: Remote) -> Unpack:
@@ -156,7 +177,7 @@ def _unpacker(file: Remote) -> Unpack:
         else:
             try:
                 data = read(loaded)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            except ValueError as error:
                 raise ValueError(f"{file.url} is broken: {error}") from error
         check(hashlib.sha256(data).hexdigest(), file.sha256, file.url)
         wanted.write_bytes(data)

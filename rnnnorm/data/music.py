@@ -59,7 +59,7 @@ def read_pieces(path: Path) -> dict[str, Pieces]:
         else:
             cells = scipy.io.loadmat(data)
             pieces = {split: list(cells[f"{name}data"].ravel()) for split, name in SPLITS.items()}
-    except (ValueError, KeyError, OSError) as error:
+    except Exception as error:  # the readers of both formats fail by errors of all kinds
         raise ValueError(f"{path} is no file of piano rolls (.mat or .npz): {error}") from error
     for rolls in pieces.values():
         for roll in rolls:

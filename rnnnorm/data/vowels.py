@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
-from rnnnorm.data.files import Remote, github, locate, read
+from rnnnorm.data.files import Remote, github, locate, read_text
 from rnnnorm.data.module import FileDataModule
 
 NUM_COEFFICIENTS = 12
@@ -42,7 +42,7 @@ def read_ts(path: Path) -> list[tuple[NDArray[np.float32], str]]:
     Raises:
         ValueError: there is no "@data", or a line has channels of different lengths or values that are no numbers.
     """
-    text = read(path).decode("utf-8")
+    text = read_text(path)
     header, found, body = text.partition("@data")
     if not found:
         raise ValueError(f"{path} is no .ts file: it has no line @data")

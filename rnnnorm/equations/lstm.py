@@ -32,7 +32,7 @@ class LSTMEquations(Cell):
 
     def __init__(self, peepholes: bool = False) -> None:
         self.peepholes = peepholes
-        self.torch_operator = None if peepholes else "lstm"
+        self.torch_operator = "lstm" if peepholes is False else None
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
         """h_t and c_t; see `Cell.step`."""

@@ -38,7 +38,10 @@ def cell_variance(gamma_x: float, gamma_h: float, correlation: float = 0.0, forg
     """Where Var[c_t] converges (equation 8): Var[tanh g] · E[σ(i)²] / (1 - E[σ(f)²])."""
     std = gate_deviation(gamma_x, gamma_h, correlation)
     _, candidate = gaussian_moments(torch.tanh, 0.0, std)
-    return candidate * _square(0.0, std) / (1 - _square(forget_bias, std))
+    forgotten = 1 - _square(forget_bias, std)
+    if not forgotten > 0:
+        raise ValueError(f"forget_bias must be so small that the gate forgets something, got {forget_bias}")
+    return candidate * _square(0.0, std) / forgotten
 
 
 def output_variance(gamma_x: float, gamma_h: float, gamma_c: float, correlation: float = 0.0) -> float:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..equations import Cell, CellNorms, Layer, Noise
-from ..transforms import transformed
+from ..transforms import plain, transformed
 from .checks import check_states, fits
+from .reference import scan_reference
 
 
 def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
@@ -35,6 +36,9 @@ def scan_torch(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction through the operator behind torch's module; arguments as in `scan_reference`."""
     check_states(layer, int(batch_sizes[0]), states)
+    device = data.device.type
+    if device in ("cpu", "cuda") and not all(plain(state, device) for state in states):
+        return scan_reference(layer, data, batch_sizes, states)  # the operators would read them all the same
     weights = layer.weights
     flat = [weights.W_ih, weights.W_hh, *_pair(layer)] + ([] if weights.W_hr is None else [weights.W_hr])
     lists = [state.unsqueeze(0) for state in states]

@@ -113,7 +113,9 @@ class _Call:
             text = draw.pick((f"m({given})", f"m({given})", f"m({given})", f"m.forward({given})"))
             if draw.chance(0.02):
                 text = draw.pick((f"m({given}, 1, 2)", "m()", f"m({given}, no_such=1)", "m(input=x)", "m(x=x)"))
+        # Autocast and weights of another half precision: torch refuses some of them and gives some back.
         context = f"{draw.pick(CONTEXTS)} " if draw.chance(0.15) else ""
+        context = "" if net.coarse and "autocast" in context else context
         if "autocast" in context:
             self.tolerance = 0.1
         self.lines += [f"{context}out = {text}", "see(out)"]
@@ -173,7 +175,7 @@ class _Call:
             self.tolerance, self.finite = 0.2, False
         text = "\n".join(self.lines)
         # Torch has no lengths: there its own packing stands for them, which cannot do without memory.
-        torch = ("lengths" not in text or self.net.device == "cpu") and "_efficient" not in text
+        torch = ("lengths" not in text or "'meta'" not in text) and "_efficient" not in text
         oracle = self.net.oracle
         return Program(
             tuple(self.lines),

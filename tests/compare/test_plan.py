@@ -44,10 +44,15 @@ def test_seeds(given: int | str | list[int], seeds: list[int]) -> None:
     assert parse_seeds(given) == seeds
 
 
-@pytest.mark.parametrize("given", [0, -1, "", "a,b", "-1,2", []])
-def test_impossible_seeds_are_refused(given: int | str | list[int]) -> None:
+@pytest.mark.parametrize("given", [0, -1, "", "a,b", "-1,2", [], None])
+def test_impossible_seeds_are_refused(given: int | str | list[int] | None) -> None:
     with pytest.raises(ValueError, match="--seeds"):
         parse_seeds(given)
+
+
+def test_no_norms_are_refused() -> None:
+    with pytest.raises(ValueError, match="no norms to compare"):
+        parse_norms(None)
 
 
 def test_every_norm_gets_a_run_per_seed_and_seeds_come_one_after_the_other() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rnnnorm.data import files
-from rnnnorm.data.files import Remote, data_root, github, locate, read
+from rnnnorm.data.files import Remote, data_root, github, locate, read, read_text
 
 CONTENT = b"one line\nand another\n"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -171,3 +171,20 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(served: tuple[Path, st
 
 def test_github_addresses_name_the_commit() -> None:
     assert github("a/b", "c0ffee", "d/e.txt") == "https://raw.githubusercontent.com/a/b/c0ffee/d/e.txt"
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(CONTENT)[:-9], b"\x1f\x8b nonsense", gzip.compress(CONTENT)[:-1] + b"x"]
+)
+def test_a_broken_gzip_file_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"some\.txt is a broken gzip file"):
+        read(path)
+
+
+def test_a_text_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    path.write_bytes("Jürgen".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"some\.txt is no text in UTF-8"):
+        read_text(path)

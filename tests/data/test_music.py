@@ -92,9 +92,10 @@ def test_the_published_file_is_downloaded(rolls: Rolls, tmp_path: Path, monkeypa
     assert (tmp_path / "data" / "polymusic" / "JSB_Chorales.mat").exists()
 
 
+@pytest.mark.parametrize("content", [b"nothing of the kind" * 20, b"", b"text\n" * 3, b"PK\x03\x04" + bytes(40)])
 @pytest.mark.parametrize("name", ["jsb_chorales.npz", "JSB_Chorales.mat"])
-def test_another_file_is_an_error(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"nothing of the kind" * 20)
+def test_another_file_is_an_error(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{name} is no file of piano rolls"):
         PolyphonicMusic(data_dir=str(tmp_path), download=False).lengths("train")
 

@@ -172,6 +172,7 @@ class TestRows:
         ({"hidden": "normprop-hidden:gamma_h=-1"}, "gamma_h must be a positive number, got -1"),
         ({"cell": "normprop-cell:gamma_c=0"}, "gamma_c must be a positive number, got 0"),
         ({"cell": "normprop-cell:correlation=2"}, "correlation must be a number between 0 and 1, got 2"),
+        ({"cell": "normprop-cell:forget_bias=1e30"}, "forget_bias must be so small that the gate forgets something"),
         ({"output": "normprop-output:gain=1"}, "'normprop-output' has no option 'gain'"),
     ],
 )

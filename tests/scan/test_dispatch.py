@@ -182,3 +182,11 @@ def test_function_transforms(norm: str, transform: str) -> None:
         return torch.func.vmap(lambda v: network(v)[0])(torch.stack([x, 2 * x]))
 
     torch.testing.assert_close(apply(lstm), apply(twin(lstm)))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_states_without_memory(steps: int) -> None:
+    """Torch's own operator would read them through an address of nothing."""
+    lstm, x = rnnnorm.LSTM(4, 6), torch.randn(steps, 2, 4)
+    h, nothing = torch.randn(1, 2, 6), torch._efficientzerotensor((1, 2, 6))
+    torch.testing.assert_close(lstm(x, (h, nothing)), lstm(x, (h, torch.zeros(1, 2, 6))))
