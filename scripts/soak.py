@@ -41,13 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = Report("scripts/soak.py" + (f" --seed {args.seed}" if args.seed else ""), args.only or "")
     told = time.monotonic()
     batches = [items[start : start + args.batch] for start in range(0, len(items), args.batch)]
-    for outcome in Watch(args.seed, known, args.jobs).run(batches):
-        report.add(outcome)
-        if args.case is not None:
-            print(outcome.text, f"→ {outcome.verdict.label} {outcome.verdict.detail}", sep="\n")
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            print(report.progress(), file=sys.stderr, flush=True)
+    try:
+        for outcome in Watch(args.seed, known, args.jobs).run(batches):
+            report.add(outcome)
+            if args.case is not None:
+                print(outcome.text, f"→ {outcome.verdict.label} {outcome.verdict.detail}", sep="\n")
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                print(report.progress(), file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted; until then:")
     print(report.text(args.stricter))
     return 1 if report.failures else 0
 
@@ -60,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="KIND", help="make every case one of this kind")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another set of cases (0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (1)")
-    parser.add_argument("--batch", type=int, default=250, help="cases per process (250)")
+    parser.add_argument("--batch", type=int, default=500, help="cases per process (500)")
     parser.add_argument(
         "--stricter", type=int, default=12, help="reasons to list for refusals where torch accepts (12)"
     )

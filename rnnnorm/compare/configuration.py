@@ -107,7 +107,10 @@ class TaskCLI(LightningCLI):
         if isinstance(args, dict | jsonargparse.Namespace):
             self.config = parser.parse_object(args)
         else:
-            self.config = parser.parse_args(args)
+            try:
+                self.config = parser.parse_args(args)
+            except RecursionError as error:
+                raise ValueError("a configuration contains itself, or is nested too deeply") from error
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

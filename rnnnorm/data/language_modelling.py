@@ -140,13 +140,16 @@ class LanguageModel(TokenDataModule):
             return super().loader(split, batch_size, shuffle)
         [(inputs, targets)] = self.examples(split)
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
-        stream = Stream(
-            torch.cat([inputs[:1, 0], targets]),
-            batch_size,
-            self.bptt,
-            rank=torch.distributed.get_rank() if parallel else 0,
-            world_size=torch.distributed.get_world_size() if parallel else 1,
-        )
+        try:
+            stream = Stream(
+                torch.cat([inputs[:1, 0], targets]),
+                batch_size,
+                self.bptt,
+                rank=torch.distributed.get_rank() if parallel else 0,
+                world_size=torch.distributed.get_world_size() if parallel else 1,
+            )
+        except ValueError as error:
+            raise ValueError(f"the {split} split of {self.dataset}: {error}") from error
         return ResumableLoader(stream, InOrder(len(stream)), collate_fn=_as_it_is, num_workers=self.num_workers)
 
     def training_sample(self, rows: int | None = None, late: int = 32) -> list[Batch]:

@@ -50,7 +50,7 @@ def cepstrum(path: Path) -> NDArray[np.float32]:
     """
     try:
         rate, signal = scipy.io.wavfile.read(path)
-    except ValueError as error:
+    except Exception as error:  # the reader fails by errors of several kinds
         raise ValueError(f"{path} cannot be read as a wav file: {error}") from error
     if signal.ndim != 1 or len(signal) == 0:
         raise ValueError(f"{path} has samples of shape {signal.shape}: one channel with at least one was expected")

@@ -163,7 +163,7 @@ class _Call:
             ]
         elif roll == 11:
             self.lines += [
-                f"m.{draw.pick(('double', 'half', 'float', 'eval', 'train', 'zero_grad'))}()",
+                f"m.{draw.pick(('double', 'float', 'eval', 'train', 'zero_grad'))}()",
                 f"{whole}.backward()",
             ]
         else:

@@ -11,8 +11,8 @@ from torch import Tensor
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 0.1}
 """Relative to the largest entry of a tensor."""
 
-LEAST = 1e-2
-"""What counts as small, beside 1 or, of gradients, beside the largest of them: no tensor's scale is smaller."""
+LEAST, NOTHING = 1e-2, 1e-5
+"""What counts as small, beside 1 or, of gradients, beside the largest of them; and what is small beside anything."""
 
 WORSE = 10.0
 """How many times further from the truth ours may be than what it is compared with."""
@@ -40,7 +40,7 @@ def difference(
         is_gradient = name.startswith("gradient")
         if name not in ours or (is_gradient and not finite):
             continue
-        least = LEAST * (largest if is_gradient else 1.0)
+        least = max(LEAST * (largest if is_gradient else 1.0), NOTHING)
         found = _differs(expected, ours[name], tolerance, least, None if truth is None else truth.get(name))
         if found:
             return name, found

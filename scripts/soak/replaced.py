@@ -131,6 +131,9 @@ DAMAGES = (
     "m.__dict__['{n}'] = randn(2)",
 )
 
+UNSEEN = ("data", "resize_", "_apply", "to_empty", "swap_tensors")
+"""Damages to tensors that autograd does not see."""
+
 
 @lru_cache(4096)
 def _tensors(line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -153,20 +156,20 @@ def replaced(draw: Draw) -> Program:
     lines = [*net.lines(), f"x = {net.input()}"]
     if draw.chance(0.3):
         lines += ["x.requires_grad_()"]
-    damages, plain = [], True
+    damages, plain, between = [], True, draw.chance(0.25)
     for _ in range(draw.pick((1, 1, 1, 2))):
         roll = draw.integer(0, 9)
         if roll < 6:
             name = draw.pick(parameters)
-            damages.append(_parameter(draw, net, name))
+            damages.append(_parameter(draw, net, name, between))
             plain = plain and name in torch_names
         elif roll < 8 and buffers:
             name = draw.pick(buffers)
             damages.append(f"set_at(m, '{name}', {_filled(draw.pick(BUFFERS), name, net)})")
             plain = False
         else:
-            damages.append(draw.pick(DAMAGES).format(n=draw.pick(torch_names or ["weight_ih_l0"])))
-    between = draw.chance(0.25)
+            usual = DAMAGES if not between else [d for d in DAMAGES if not any(word in d for word in UNSEEN)]
+            damages.append(draw.pick(usual).format(n=draw.pick(torch_names or ["weight_ih_l0"])))
     call = ["out = step(m, x, step=0)" if net.is_cell and net.norm != "none" else "out = m(x)", "see(out)"]
     lines += [*call, *damages] if between else [*damages, *call]
     lines += ["loss(out).backward()", "see_gradients(m, x)"] if draw.chance(0.8) else []
@@ -178,14 +181,11 @@ def replaced(draw: Draw) -> Program:
         for word in ("bias =", "num_layers", "hidden_size", "input_size", "bidirectional", "proj_size")
     )
     unseen = between and ("data" in text or "swap" in text or "resize" in text or "share" in text or "_apply" in text)
+    oracle = "reference" if stale and not net.is_cell else net.oracle
     return Program(
         tuple(lines),
         torch=plain and not net.own and not odd and not stale,
-        numbers=""
-        if odd or unseen or not (plain or net.own)
-        else "reference"
-        if stale and not net.is_cell
-        else net.oracle,
+        numbers="" if odd or unseen or not (plain or net.own) else oracle,
         finite=not any(word in text for word in ("nan", "1e30", "16", "half")),
         kinds=("torch", "AttributeError", "IndexError"),
         plain=not net.own,
@@ -194,9 +194,10 @@ def replaced(draw: Draw) -> Program:
     )
 
 
-def _parameter(draw: Draw, net: Network, name: str) -> str:
+def _parameter(draw: Draw, net: Network, name: str, between: bool) -> str:
     if draw.chance(0.3):
-        value = draw.pick(DATA)
+        # Between the passes autograd does not see it, and torch's own operators read by the shape that they have noted.
+        value = "randn(*{s}{k})" if between else draw.pick(DATA)
         value = _filled("randn(*{s}{k})" if "." in name and "expand" in value else value, name, net)
         return f"m.get_parameter('{name}').data = {value}"
     value = draw.pick(WHOLE)

@@ -57,6 +57,7 @@ def work(connection: Connection, log: int, items: list[Item], seed: int, kinds: 
     warnings.simplefilter("ignore")
     for item in items:
         os.ftruncate(log, 0)
+        os.lseek(log, 0, os.SEEK_SET)
         began = time.monotonic()
         try:
             case = kinds[item.kind].draw(Draw(seed, item.kind, item.number))

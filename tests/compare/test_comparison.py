@@ -162,3 +162,9 @@ def test_differences_are_named_as_they_are_typed() -> None:
     old = {"model": {"init_args": {"hidden_size": 64, "norm": "none"}}, "trainer": {"max_epochs": 3}}
     new = {"model": {"init_args": {"hidden_size": 32, "norm": "none"}}, "trainer": {"max_epochs": 3, "precision": 16}}
     assert differences(old, new) == ["model.hidden_size: 64 there, 32 now", "trainer.precision: None there, 16 now"]
+
+
+def test_a_file_that_contains_itself(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("data: &a [*a]\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="a configuration contains itself"):
+        Comparison(["-c", str(tmp_path / "mine.yaml")])

@@ -136,6 +136,12 @@ def test_a_broken_archive_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         ("zero_anna_0.wav", b"", r"is not named \{digit\}_\{speaker\}_\{index\}\.wav"),
         ("0_anna_0.wav", b"no sound", "cannot be read as a wav file"),
+        ("0_anna_0.wav", b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0" + bytes(4), "cannot be read as a wav file"),
+        (
+            "0_anna_0.wav",
+            b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0\xffata\4\0\0\0" + bytes(4),
+            "cannot be read as a wav file",
+        ),
     ],
     ids=["name", "content"],
 )
