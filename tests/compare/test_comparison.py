@@ -165,6 +165,6 @@ def test_differences_are_named_as_they_are_typed() -> None:
 
 
 def test_a_file_that_contains_itself(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("data: &a [*a]\n", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text("a: &a [*a]\n", encoding="utf-8")
     with pytest.raises(ValueError, match="a configuration contains itself"):
         Comparison(["-c", str(tmp_path / "mine.yaml")])

@@ -143,7 +143,7 @@ def test_a_broken_archive_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
             "cannot be read as a wav file",
         ),
     ],
-    ids=["name", "content"],
+    ids=["name", "content", "header-alone", "no-samples"],
 )
 def test_another_file_is_an_error(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "recordings").mkdir()
