@@ -31,7 +31,7 @@ class Settings(nn.Module):
         # Under another name, since compilers leave what is called a hook unwatched.
         hooks = self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks
         self.__dict__["_listeners"] = hooks
-        self.training = True  # told from here on
+        self.__dict__["_settings"] = _text(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name, self)
