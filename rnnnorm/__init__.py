@@ -7,14 +7,14 @@ say how batch normalization evaluates. Experiments run from the command line: `r
 from __future__ import annotations
 
 from ._version import __version__
-from .batch_norm import RaggedBatchNorm
-from .cell import GRUCell, LSTMCell, RNNCell
-from .gru import GRU
-from .lstm import LSTM
+from .nn.batch_norm import RaggedBatchNorm
+from .nn.cells import GRUCell, LSTMCell, RNNCell
+from .nn.gru import GRU
+from .nn.lstm import LSTM
+from .nn.rnn import RNN
 from .norms import Normalizer, has_batch_statistics, recalibrate, statistics
-from .placement import Norm
-from .rnn import RNN
-from .table import Preset, parse_norm, presets
+from .norms.places import Norm
+from .norms.presets import Preset, parse_norm, presets
 
 __all__ = [
     "GRU",

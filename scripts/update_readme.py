@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rnnnorm.catalogue import markdown
+from rnnnorm.compare.costs import markdown
 
 BEGIN, END = "<!-- presets -->", "<!-- /presets -->"
 README = Path(__file__).parents[1] / "README.md"

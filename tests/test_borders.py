@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import rnnnorm
-from rnnnorm.borders import InputError
-from rnnnorm.ragged import check_packed
+from rnnnorm.nn.inputs import InputError
+from rnnnorm.packing import check_packed
 
 NORMS = ("none", "ln", "bn-timestep")
 SIZES = (5, 4, 3, 3, 2, 1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rnnnorm
-from rnnnorm.catalogue import TERMS, Entry, catalogue, count_parameters, count_stored, formula, markdown
+from rnnnorm.compare.costs import TERMS, Entry, catalogue, count_parameters, count_stored, formula, markdown
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,7 +19,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import rnnnorm
-from rnnnorm import custom_op, opaque
+from rnnnorm.nn import compiled as in_graphs
+from rnnnorm.nn import operator
 
 INPUT, HIDDEN = 3, 5
 
@@ -199,22 +200,22 @@ def test_autocast(dtype: torch.dtype) -> None:
 def test_nothing_waits_after_the_graph() -> None:
     """What forward leaves for backward lives as long as the graph, and is not there without one."""
     gc.collect()
-    before = len(custom_op._waiting)
+    before = len(operator._waiting)
     module = build()
     call = compiled(module)
     output, state = call(rows())
-    assert len(custom_op._waiting) == before + 1
+    assert len(operator._waiting) == before + 1
     (output.sum() + state[0].sum()).backward()
     del output, state
     gc.collect()
-    assert len(custom_op._waiting) == before
+    assert len(operator._waiting) == before
     forgotten = call(rows())  # never differentiated
     del forgotten
     gc.collect()
-    assert len(custom_op._waiting) == before
+    assert len(operator._waiting) == before
     with torch.no_grad():
         kept = call(rows())
-    assert len(custom_op._waiting) == before
+    assert len(operator._waiting) == before
     assert not kept[0].requires_grad
 
 
@@ -275,7 +276,7 @@ def test_tensors_are_not_kept_alive() -> None:
 def test_eager_calls_are_no_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside of a compiled graph nothing is wrapped."""
     calls: list[int] = []
-    monkeypatch.setattr(opaque, "run", lambda *args: calls.append(1))
+    monkeypatch.setattr(in_graphs, "run", lambda *args: calls.append(1))
     build()(rows())
     assert not calls
 
@@ -404,7 +405,7 @@ class TestAFunctionOfItsArguments:
             x = rows().requires_grad_()
             output, state = call(x)
             if lost:
-                custom_op._waiting.clear()
+                operator._waiting.clear()
             (output.square().sum() + state[1].sum()).backward()
             found.append([x.grad, *(p.grad for p in module.parameters())])
         torch.testing.assert_close(*found)

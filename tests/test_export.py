@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import rnnnorm
-from rnnnorm import custom_op, opaque, skeleton
+from rnnnorm.nn import compiled
+from rnnnorm.nn import operator
+from rnnnorm.nn import skeleton
 
 INPUT, HIDDEN = 4, 5
 Dim = torch.export.Dim
@@ -144,7 +146,7 @@ def test_a_class_that_is_not_there() -> None:
     module = build("ln")
     told = json.loads(module.architecture)
     told["network"] = "os.path.LSTM"
-    settings = opaque.tell(module).settings
+    settings = compiled.tell(module).settings
     with (
         pytest.raises(RuntimeError, match=r"os\.path\.LSTM, which this process has not imported"),
         skeleton.skeleton(json.dumps(told), settings, [], [], []),
@@ -155,7 +157,7 @@ def test_a_class_that_is_not_there() -> None:
 def test_the_operator_keeps_its_promises() -> None:
     """Schema, fake results, gradients and compiled gradients, as torch checks them."""
     module = build("bn-timestep").double()
-    now = opaque.tell(module)
+    now = compiled.tell(module)
     x = torch.randn(6, 3, INPUT, dtype=torch.float64, requires_grad=True)
     tensors = None, None, [], [], now.parameters, [b.clone() for b in now.buffers], now.constants
     for graph in (False, True):
@@ -164,7 +166,7 @@ def test_the_operator_keeps_its_promises() -> None:
         checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
         # A ticket is another number each time, so compiled results with one are never the same.
         checks += [] if graph else ["test_aot_dispatch_dynamic"]
-        torch.library.opcheck(custom_op.run_network, arguments, test_utils=checks)
+        torch.library.opcheck(operator.run_network, arguments, test_utils=checks)
 
 
 @pytest.mark.parametrize("text", ["__import__('os').abort()", "open('made', 'w')", "('LSTM', {'training': f'{1}'})"])
@@ -203,11 +205,11 @@ def test_gradients_that_nobody_wanted_when_it_was_made(made: str) -> None:
 def test_inference_mode(training: bool) -> None:
     """A program that was made with gradients in mind runs where there are none, and leaves nothing behind."""
     module, x = build().train(training), torch.randn(6, 3, INPUT)
-    plain, waiting = copy.deepcopy(module), len(custom_op._waiting)
+    plain, waiting = copy.deepcopy(module), len(operator._waiting)
     program = torch.export.export(module, (x,)).module()
     with torch.inference_mode():
         torch.testing.assert_close(program(x.clone()), plain(x))
-    assert len(custom_op._waiting) == waiting
+    assert len(operator._waiting) == waiting
     buffers = dict(program.named_buffers())
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(buffers[name], buffer)

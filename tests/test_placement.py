@@ -7,8 +7,8 @@ from support import PRESETS
 
 import rnnnorm
 from rnnnorm.norms import NORMALIZERS, Use, options_of
-from rnnnorm.placement import PLACES, Norm
-from rnnnorm.table import parse_norm, presets
+from rnnnorm.norms.places import PLACES, Norm
+from rnnnorm.norms.presets import parse_norm, presets
 
 
 def test_the_table() -> None:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 import rnnnorm
+from rnnnorm.common.ranges import Checked, OptionTypeError, Range, at_least, between, one_of, ranges_of
 from rnnnorm.data import AddingProblem, DelayedRecall, LanguageModel, PartOfSpeech, SequentialMNIST, Spec, TemporalOrder
+from rnnnorm.nn.options import RANGES
 from rnnnorm.norms import NORMALIZERS, Normalizer, StepStatistics, Use, options_of
-from rnnnorm.options import RANGES
-from rnnnorm.placement import Norm
+from rnnnorm.norms.places import Norm
 from rnnnorm.probes import ALL
-from rnnnorm.ranges import Checked, OptionTypeError, Range, at_least, between, one_of, ranges_of
 from rnnnorm.tasks import TASKS
 
 HUGE = 2**63

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import rnnnorm
-from rnnnorm.borders import InputError
+from rnnnorm.nn.inputs import InputError
 
 Call = Callable[[Any, str], object]
 LAYERS, CELLS = ("LSTM", "GRU", "RNN"), ("LSTMCell", "GRUCell", "RNNCell")

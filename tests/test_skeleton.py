@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import rnnnorm
-from rnnnorm import custom_op
+from rnnnorm.nn import operator
 from rnnnorm.norms import NORMALIZERS
 
 INPUT, HIDDEN = 3, 5
@@ -180,7 +180,7 @@ def test_normalizers_that_learn_where_the_network_does_not() -> None:
     assert_same_steps(module)
     plain, x = copy.deepcopy(module), rows()
     output, _ = torch.compile(module, backend="aot_eager")(x)
-    custom_op._waiting.clear()
+    operator._waiting.clear()
     output.sum().backward()
     plain(x)
     torch.testing.assert_close(dict(module.named_buffers()), dict(plain.named_buffers()))

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.tensorboard import SummaryWriter
 
 import rnnnorm
-from rnnnorm.transforms import apart, has_numbers, transformed
+from rnnnorm.common.transforms import apart, has_numbers, transformed
 
 INPUT, HIDDEN = 4, 5
 Network = Callable[[Tensor], Tensor]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..cell import LSTMCell
-from ..lstm import LSTM
+from ..nn.cells import LSTMCell
+from ..nn.lstm import LSTM
 from .batch import Batch
 from .records import OURS, REFERENCE, SCRIPTED, TORCH
 from .script_lstm import script_lstm

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..lstm import LSTM
+from ..nn.lstm import LSTM
 from .batch import Batch
 from .contenders import build, make_step
 from .records import TORCH

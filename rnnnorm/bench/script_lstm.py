@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from ..lstm import LSTM
+from ..nn.lstm import LSTM
 
 
 class ScriptCell(nn.Module):

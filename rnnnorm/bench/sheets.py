@@ -8,19 +8,7 @@ from dataclasses import dataclass
 from rich.markup import escape
 from rich.table import Table
 
-from .records import (
-    EAGER,
-    OURS,
-    PADDED,
-    PEAK,
-    RATIO,
-    REFERENCE,
-    SCRIPT,
-    SCRIPTED,
-    Record,
-    geometric_mean,
-    pick,
-)
+from .records import EAGER, OURS, PADDED, PEAK, RATIO, REFERENCE, SCRIPT, SCRIPTED, Record, geometric_mean, pick
 from .shapes import LENGTHS
 from .summary import GOALS, summarize
 

@@ -12,7 +12,7 @@ from rnnnorm.compare.experiments import experiments, title
 
 def norms() -> Table:
     """The preset table, with what each norm costs per layer of H units and T steps of statistics."""
-    from rnnnorm.catalogue import catalogue
+    from rnnnorm.compare.costs import catalogue
 
     table = _table("preset", "places", "parameters", "stored", "what", "source")
     for entry in catalogue():

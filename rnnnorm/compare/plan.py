@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnnorm.table import CORE, parse_norm, presets
+from rnnnorm.norms.presets import CORE, parse_norm, presets
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rnnnorm.common.ranges import Range, at_least, one_of
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
 from rnnnorm.data.files import Remote, github, locate, read
 from rnnnorm.data.module import FileDataModule
-from rnnnorm.ranges import Range, at_least, one_of
 
 SIDE = 28
 PIXELS = SIDE * SIDE

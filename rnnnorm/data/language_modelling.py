@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchtext.data import Field
 
+from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data import corpus
 from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.data.collate import Example
@@ -22,7 +23,6 @@ from rnnnorm.data.sampler import InOrder
 from rnnnorm.data.stream import Stream
 from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.vocabulary import encode, token_field
-from rnnnorm.ranges import Range, at_least
 
 Mode = Literal["sentences", "stream"]
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnnorm.ranges import at_least, one_of
+from rnnnorm.common.ranges import at_least, one_of
 
 LengthDistribution = Literal["fixed", "uniform", "heavy-tailed"]
 

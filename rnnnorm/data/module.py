@@ -11,12 +11,12 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from rnnnorm.common.ranges import SEED, Checked, Range, at_least
 from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.data.checks import check_splits
 from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.sampler import LengthBucketBatchSampler
-from rnnnorm.ranges import SEED, Checked, Range, at_least
 
 
 class Examples(Dataset[list[Example]]):

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rnnnorm.common.ranges import Range, at_least, one_of
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import PER_ROW, Example
 from rnnnorm.data.lengths import LengthDistribution, sample_lengths
 from rnnnorm.data.module import SequenceDataModule
-from rnnnorm.ranges import Range, at_least, one_of
 
 Integers = NDArray[np.int64]
 

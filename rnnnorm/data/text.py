@@ -11,6 +11,7 @@ import torch
 from torchtext.data import Dataset, Field, Pipeline
 from torchtext.data import Example as Row
 
+from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data.base import Spec, Task
 from rnnnorm.data.collate import Example
 from rnnnorm.data.conllu import EMPTY, Sentence, read_conllu
@@ -19,7 +20,6 @@ from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.treebanks import EWT, find_treebank
 from rnnnorm.data.vocabulary import UNK, encode, token_field
 from rnnnorm.data.word_features import FEATURES, check_features
-from rnnnorm.ranges import Range, at_least
 
 TAGS = ("upos", "xpos")
 _LANGUAGES = {  # file → sha256

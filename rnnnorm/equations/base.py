@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from ..placement import Norm
+from ..norms.places import Norm
 from .layer import Layer, LayerWeights
 from .norms import CellNorms
 

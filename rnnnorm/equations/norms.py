@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from ..common.settings import Settings
 from ..norms import Normalizer
+from ..norms.places import Norm
 from ..norms.synchronized import SynchronizedNormalizer
-from ..placement import Norm
-from ..settings import Settings
 
 
 class CellNorms(Settings):

@@ -15,7 +15,8 @@ from .use import Use, split_options
 from .weight import WeightNorm
 
 for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+    if _module.name != "presets":  # which are made of the others
+        import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "NORMALIZERS",

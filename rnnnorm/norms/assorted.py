@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ..ranges import STEPS, Range
-from ..tracing import by_plain_operators
+from ..common.ranges import STEPS, Range
+from ..common.tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ranges import POSITIVE, Checked, Range, at_least
-from ..settings import Settings
+from ..common.ranges import POSITIVE, Checked, Range, at_least
+from ..common.settings import Settings
 from .fusible import Fusible
 
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
@@ -33,7 +33,7 @@ def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
 class Traits(Checked):
     """What a method is like, where that is not the same for all; a class overrides what does not hold for it.
 
-    Options are checked by the annotations of the constructor and by `ranges`; see `rnnnorm.ranges.Checked`.
+    Options are checked by the annotations of the constructor and by `ranges`; see `rnnnorm.common.ranges.Checked`.
     """
 
     name: ClassVar[str]
@@ -125,7 +125,7 @@ class Normalizer(Traits, Settings):
         """Forget what belongs to the sequences at hand; called before and after each run over a batch of sequences."""
 
     def forbids(self, place: str) -> str | None:
-        """Why this normalizer cannot stand at a place of `rnnnorm.placement.PLACES`; None where it can."""
+        """Why this normalizer cannot stand at a place of `rnnnorm.norms.places.PLACES`; None where it can."""
         return None
 
     def fusible(self) -> Fusible | None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from ..settings import Settings
+from ..common.settings import Settings
 
 HALF = (torch.float16, torch.bfloat16)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..ranges import Range, at_least
+from ..common.ranges import Range, at_least
 from .batch_statistics import BatchNormalizer, moments
 from .buffers import HALF, StatisticBuffers, in_backward
 

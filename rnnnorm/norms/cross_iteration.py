@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ranges import Range, at_least, one_of
+from ..common.ranges import Range, at_least, one_of
 from .base import at_least_float32
 from .batch_statistics import BatchNormalizer, moments
 from .buffers import HALF, StatisticBuffers, in_backward

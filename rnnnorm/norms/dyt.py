@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..ranges import POSITIVE, Range
+from ..common.ranges import POSITIVE, Range
 from .base import Normalizer, at_least_float32
 
 

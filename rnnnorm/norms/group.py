@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ranges import Range, at_least
-from ..tracing import by_plain_operators
+from ..common.ranges import Range, at_least
+from ..common.tracing import by_plain_operators
 from .base import Normalizer, at_least_float32, by_blocks
 from .fusible import Fusible, RowStatistics
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ranges import Range, at_least
+from ..common.ranges import Range, at_least
 from .base import Normalizer, at_least_float32
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..ranges import POSITIVE, Range, between
+from ..common.ranges import POSITIVE, Range, between
 from .base import Normalizer, WeightNormalizer, at_least_float32
 from .weight import RowLengths, reparametrize
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ranges import POSITIVE, Range, at_least, between, one_of
-from ..tracing import by_plain_operators
+from ..common.ranges import POSITIVE, Range, at_least, between, one_of
+from ..common.tracing import by_plain_operators
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
 from .rms import block_rms_norm

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..ranges import Range, at_least, between, one_of
+from ..common.ranges import Range, at_least, between, one_of
 from .base import Normalizer, at_least_float32
 from .batch_statistics import SCOPES
 from .buffers import in_backward

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..ragged import merge
+from ..packing import merge
 from .evaluation import has_batch_statistics
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ranges import Range, at_least
+from ..common.ranges import Range, at_least
 from .batch_statistics import BatchNormalizer, moments
 from .buffers import in_backward
 

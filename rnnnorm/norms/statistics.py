@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..ranges import STEPS, Checked, Range, at_least, one_of
-from ..tracing import by_plain_operators
-from ..transforms import apart, has_numbers
+from ..common.ranges import STEPS, Checked, Range, at_least, one_of
+from ..common.tracing import by_plain_operators
+from ..common.transforms import apart, has_numbers
 from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
 

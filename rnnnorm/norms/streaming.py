@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..ranges import Range, between, one_of
+from ..common.ranges import Range, between, one_of
 from .base import Normalizer, at_least_float32
 from .buffers import in_backward
 from .state import FirstPass, State

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..ranges import Range, one_of
-from ..tracing import by_plain_operators
+from ..common.ranges import Range, one_of
+from ..common.tracing import by_plain_operators
 from .base import WeightNormalizer
 
 

@@ -15,10 +15,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rnnnorm.common.ranges import Checked, Range, at_least
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.recording import Observation, networks, record
 from rnnnorm.probes.table import Table
-from rnnnorm.ranges import Checked, Range, at_least
 
 FIRST_DRAWING = 32
 """Measurements before the first heat map; each further one comes after twice as many."""

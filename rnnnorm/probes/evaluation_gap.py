@@ -11,12 +11,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.synchronized import unsynchronized
 from rnnnorm.probes.base import Measurement, Probe
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.undisturbed import fresh_stream, undisturbed
-from rnnnorm.ranges import Range, at_least
 
 BUCKETS = 4
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 
 from rnnnorm.equations import Cell, CellNorms, Layer, Noise
+from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.norms.buffers import in_backward
 from rnnnorm.probes.pre_activations import pre_activations
 from rnnnorm.probes.repetition import Repetition
-from rnnnorm.stack import RecurrentStack
 
 if TYPE_CHECKING:
     from rnnnorm.probes.recording import LayerRecord

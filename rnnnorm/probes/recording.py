@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnnnorm.nn.recurrent import Recurrent
 from rnnnorm.norms import Normalizer
 from rnnnorm.probes.listening import Listener, listen
 from rnnnorm.probes.repetition import Repetition
-from rnnnorm.recurrent import Recurrent
 
 
 @dataclass

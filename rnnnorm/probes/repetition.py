@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from rnnnorm.equations import drawn_again
+from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.norms.synchronized import agreement
-from rnnnorm.stack import RecurrentStack
 
 if TYPE_CHECKING:
     from rnnnorm.probes.recording import LayerRecord

@@ -9,10 +9,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.recording import LayerRecord, directions, normalizers, observe
-from rnnnorm.stack import RecurrentStack
 
 THRESHOLD = 0.05
 """A unit counts as saturated where the derivative of its nonlinearity is below this."""

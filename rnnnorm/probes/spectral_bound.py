@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.norms import LayerNorm, Normalizer
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.norms.group import GroupNorm
@@ -18,7 +19,6 @@ from rnnnorm.norms.rms import RMSNorm
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.recording import LayerRecord, directions, observe, record
-from rnnnorm.stack import RecurrentStack
 
 BY_ROW = (LayerNorm, RMSNorm, GroupNorm)
 EXACT = 3e7

@@ -13,6 +13,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from rnnnorm._version import __version__
+from rnnnorm.norms.presets import presets
 from rnnnorm.report.colours import colour
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.markup import code
@@ -21,7 +22,6 @@ from rnnnorm.report.sentences import findings
 from rnnnorm.report.summary import Row, Summary, number
 from rnnnorm.report.tables import diverged_at, notes, times
 from rnnnorm.report.template import PAGE
-from rnnnorm.table import presets
 
 log = logging.getLogger(__name__)
 

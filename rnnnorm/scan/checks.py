@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ..common.transforms import plain
 from ..equations import Layer
-from ..ragged import InputError
-from ..transforms import plain
+from ..packing import InputError
 
 
 def fits(layer: Layer, data: Tensor, device: str, typed: bool = True) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..equations import QUIET, Layer
-from ..ragged import InputError
+from ..packing import InputError
 
 
 def scan_reference(

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.transforms import plain, transformed
 from ..equations import Cell, CellNorms, Layer, Noise
-from ..transforms import plain, transformed
 from .checks import check_states, fits
 from .reference import scan_reference
 

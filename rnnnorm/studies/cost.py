@@ -16,8 +16,8 @@ from rnnnorm.bench.records import OURS
 from rnnnorm.bench.shapes import Shape
 from rnnnorm.bench.steps import Step
 from rnnnorm.bench.timing import interleave, ratios, spread
-from rnnnorm.catalogue import count_parameters, count_stored
-from rnnnorm.lstm import LSTM
+from rnnnorm.compare.costs import count_parameters, count_stored
+from rnnnorm.nn.lstm import LSTM
 from rnnnorm.report.canvas import Theme
 from rnnnorm.report.colours import colour
 from rnnnorm.studies.core.estimate import estimate

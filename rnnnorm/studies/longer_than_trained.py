@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.norms import recalibrate
+from rnnnorm.norms.presets import parse_norm
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.core.estimate import estimate
 from rnnnorm.studies.core.measurements import difference, per_seed, where
@@ -24,7 +25,6 @@ from rnnnorm.studies.parts.stepwise import (
     modes_of,
     require_answers_per_step,
 )
-from rnnnorm.table import parse_norm
 
 RISE = 0.02  # bits per step: the smallest difference that Cooijmans et al. make something of
 TASKS = {"language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare", "own": "own data"}

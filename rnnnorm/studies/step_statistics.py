@@ -11,7 +11,8 @@ import pandas as pd
 
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
-from rnnnorm.placement import Norm
+from rnnnorm.norms.places import Norm
+from rnnnorm.norms.presets import parse_norm
 from rnnnorm.studies.core.estimate import estimate
 from rnnnorm.studies.core.measurements import where
 from rnnnorm.studies.core.plots import Panel
@@ -23,7 +24,6 @@ from rnnnorm.studies.parts.plain_training import build_data, build_task, carryin
 from rnnnorm.studies.parts.step_contrasts import MODES, PLACES, extra, settled, trap, words
 from rnnnorm.studies.parts.step_distances import SETTLED, distances
 from rnnnorm.studies.parts.step_panels import panels
-from rnnnorm.table import parse_norm
 from rnnnorm.tasks import SequenceTask
 
 STATES = ("reset", "carried")

@@ -15,11 +15,11 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.optim.lr_scheduler import ExponentialLR
 from torchmetrics import Metric, MetricCollection
 
+from rnnnorm.common.ranges import PROBABILITY, Checked, Range, at_least, between, one_of
 from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.norms import has_batch_statistics, statistics, step_statistics
 from rnnnorm.norms.synchronized import synchronize
-from rnnnorm.ragged import row_sequences, row_steps, sequence_lengths
-from rnnnorm.ranges import PROBABILITY, Checked, Range, at_least, between, one_of
+from rnnnorm.packing import row_sequences, row_steps, sequence_lengths
 from rnnnorm.tasks.carry import CarriedStates, State
 from rnnnorm.tasks.cells import build_recurrent
 from rnnnorm.tasks.embedding import InputLayer

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from rnnnorm.gru import GRU
-from rnnnorm.lstm import LSTM
-from rnnnorm.rnn import RNN
+from rnnnorm.nn.gru import GRU
+from rnnnorm.nn.lstm import LSTM
+from rnnnorm.nn.rnn import RNN
 
 CELLS: dict[str, tuple[type[LSTM] | type[GRU] | type[RNN], dict[str, Any]]] = {
     "lstm": (LSTM, {}),

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnnnorm.common.ranges import Checked, Range, at_least, one_of
 from rnnnorm.data.base import Spec
-from rnnnorm.ranges import Checked, Range, at_least, one_of
 
 COLUMNS = ("sum", "concatenate")
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 
+from rnnnorm.common.ranges import Checked, Range, at_least
 from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics, step_statistics
 from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
-from rnnnorm.ranges import Checked, Range, at_least
 
 
 class PopulationStatistics(Checked, L.Callback):

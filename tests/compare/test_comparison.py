@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rnnnorm.compare.comparison import Comparison, differences
-from rnnnorm.table import CORE
+from rnnnorm.norms.presets import CORE
 
 if TYPE_CHECKING:
     from tests.compare.conftest import Small

@@ -8,7 +8,7 @@ import pytest
 
 from rnnnorm import presets
 from rnnnorm.compare.plan import Run, parse_norms, parse_seeds, plan
-from rnnnorm.table import CORE
+from rnnnorm.norms.presets import CORE
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rnnnorm
-from rnnnorm import wavefront
+from rnnnorm.nn import wavefront
 from rnnnorm.norms import step_statistics
 from rnnnorm.norms.recorder import Recorder
-from rnnnorm.ragged import merge
+from rnnnorm.packing import merge
 
 STATEFUL = [n for n in rnnnorm.presets() if rnnnorm.has_batch_statistics(rnnnorm.LSTM(2, 2, norm=n))]
 LENGTHS = [[3, 7, 2, 5, 9, 4], [2, 2, 9], [4, 8, 8, 1, 1, 6], [9, 3]]

@@ -11,13 +11,13 @@ from scan.native_cases import BY_COLUMN, COVERED, assert_near, build, data, need
 from torch import Tensor, nn
 
 import rnnnorm
-from rnnnorm.borders import InputError
+from rnnnorm.common.transforms import plain
 from rnnnorm.equations import Layer
+from rnnnorm.nn.inputs import InputError
 from rnnnorm.norms import step_statistics
 from rnnnorm.scan import BACKENDS
 from rnnnorm.scan.checks import address
 from rnnnorm.scan.native import run as native_run
-from rnnnorm.transforms import plain
 
 H, F = 5, 4
 Place = Callable[[rnnnorm.LSTM], nn.Parameter]

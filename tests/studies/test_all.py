@@ -18,6 +18,7 @@ from studies.tables import keep, reread
 
 import rnnnorm.studies
 from rnnnorm.compare.experiments import title
+from rnnnorm.norms.presets import parse_norm
 from rnnnorm.studies import ORDER, STUDIES
 from rnnnorm.studies.core.measurements import collect
 from rnnnorm.studies.core.plots import inline_panels
@@ -25,7 +26,6 @@ from rnnnorm.studies.core.settings import Settings, from_description, load, stud
 from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trial import Trial
 from rnnnorm.studies.core.work import parse
-from rnnnorm.table import parse_norm
 
 NAMES = list(STUDIES)
 GUIDE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from tasks.tiny import RAGGED, batches_of, model_of, trainer_of
 from torch import Tensor, nn
 
 import rnnnorm
-from rnnnorm.ragged import sequence_lengths
+from rnnnorm.packing import sequence_lengths
 from rnnnorm.studies.parts.padding import CountPadding, pad
 
 CELLS = [rnnnorm.LSTM, rnnnorm.GRU, rnnnorm.RNN]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rnnnorm.norms import statistics
+from rnnnorm.norms.presets import parse_norm
 from rnnnorm.studies.parts.plain_training import (
     build_data,
     build_task,
@@ -18,7 +19,6 @@ from rnnnorm.studies.parts.plain_training import (
     losses_by_step,
     train,
 )
-from rnnnorm.table import parse_norm
 
 STREAM = {
     "class_path": "rnnnorm.studies.parts.running_order.RunningOrderStream",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import rnnnorm
 from rnnnorm.norms import NORMALIZERS, Normalizer
-from rnnnorm.placement import Norm
+from rnnnorm.norms.places import Norm
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.seeding import own_random_stream
 

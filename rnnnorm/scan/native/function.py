@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ...common.transforms import plain, transformed
 from ...equations import Layer
-from ...ragged import check_packed
-from ...transforms import plain, transformed
+from ...packing import check_packed
 from ..checks import check_states, fits
 from ..fold import fold
 from ..plan import applies, make_plan

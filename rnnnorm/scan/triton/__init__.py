@@ -13,8 +13,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from ...common.transforms import transformed
 from ...equations import Layer
-from ...transforms import transformed
 from ..checks import fits
 from ..plan import applies, supports
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...equations import Layer, LayerWeights, LSTMEquations
-from ...placement import Norm
+from ...norms.places import Norm
 from ..reference import scan_reference
 
 Scan = Callable[[Layer, Tensor, Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...ragged import InputError
-from ...transforms import plain
+from ...common.transforms import plain
+from ...packing import InputError
 from .column_moments import observe_tail, settle
 from .recurrence import Recurrence
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...equations import Layer
-from ...ragged import check_packed
+from ...packing import check_packed
 from ..checks import check_states
 from ..plan import Plan, make_plan
 from ..reference import scan_reference

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data.synthetic import Integers, TemporalOrder
-from rnnnorm.ranges import Range, at_least
 
 
 class BlankStart(TemporalOrder):

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnnnorm.common.ranges import Range, at_least, between
 from rnnnorm.data.base import Spec
 from rnnnorm.data.synthetic import Generated, Integers
-from rnnnorm.ranges import Range, at_least, between
 
 
 class RunningSum(Generated):

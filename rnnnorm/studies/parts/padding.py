@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from rnnnorm.equations import Layer
+from rnnnorm.nn.recurrent import Recurrent
 from rnnnorm.norms import Normalizer
-from rnnnorm.ragged import row_sequences, row_steps
-from rnnnorm.recurrent import Recurrent
+from rnnnorm.packing import row_sequences, row_steps
 
 FINISHED = ("frozen", "running")
 

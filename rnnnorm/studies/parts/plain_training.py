@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from rnnnorm.compare.configuration import parameters_of
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
-from rnnnorm.placement import Norm
+from rnnnorm.norms.places import Norm
 from rnnnorm.studies.core.trial import Row
 from rnnnorm.tasks import SequenceTask, for_spec
 from rnnnorm.tasks.carry import CarriedStates

@@ -11,12 +11,12 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader
 
+from rnnnorm.common.ranges import SEED, Checked, Range, between, one_of
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.module import Examples, SequenceDataModule
 from rnnnorm.data.sampler import LengthBucketBatchSampler
-from rnnnorm.ranges import SEED, Checked, Range, between, one_of
 
 THIN = 1 / 16
 """The tail begins where fewer than this share of the sequences is left: fewer than 2 of a batch of 32."""

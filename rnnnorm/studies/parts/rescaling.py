@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from rnnnorm.lstm import LSTM
+from rnnnorm.nn.lstm import LSTM
 from rnnnorm.studies.parts.surgery import scale_weights
 
 FACTOR = 3.0

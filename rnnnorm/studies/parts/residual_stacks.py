@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnnorm.placement import Norm
-from rnnnorm.recurrent import Recurrent
+from rnnnorm.nn.recurrent import Recurrent
+from rnnnorm.norms.places import Norm
+from rnnnorm.norms.presets import parse_norm
 from rnnnorm.studies.parts.surgery import scale_weights
-from rnnnorm.table import parse_norm
 from rnnnorm.tasks.cells import build_recurrent
 
 SEQUENCE = "bn:statistics=sequence"

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset
 
+from rnnnorm.common.ranges import Range, at_least, between
 from rnnnorm.data.base import Batch, Spec
 from rnnnorm.data.collate import Example
 from rnnnorm.data.loader import ResumableLoader, as_is
 from rnnnorm.data.sampler import InOrder
 from rnnnorm.data.synthetic import Generated, Integers
-from rnnnorm.ranges import Range, at_least, between
 
 
 class RunningOrder(Generated):

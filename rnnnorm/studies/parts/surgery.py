@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from rnnnorm.data.base import Batch
-from rnnnorm.stack import RecurrentStack
+from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.tasks import SequenceTask
 
 

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from . import opaque, padded, unrolled
-from .borders import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
-from .data_dependent import initialize_weight_norm, wants_data
-from .norms.processes import processes
-from .norms.synchronized import SynchronizedNormalizer
-from .placement import Norm
-from .ragged import Packed, pack_dense
+from ..common.tracing import by_plain_operators, sizes_are_fixed
+from ..norms.places import Norm
+from ..norms.processes import processes
+from ..norms.synchronized import SynchronizedNormalizer
+from ..packing import Packed, pack_dense
+from . import compiled
+from . import padded, unrolled
+from .from_data import initialize_weight_norm, wants_data
+from .inputs import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .torch_interface import TorchInterface
-from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import NAMES
 
 State = TypeVar("State")
@@ -96,7 +97,7 @@ class Recurrent(TorchInterface, Generic[State]):
             return self._unrolled(input, hx, lengths)
         if isinstance(input, Tensor) and self._no_sequences(input):
             return self._nothing(input, hx, lengths)
-        if opaque.applies(input):
+        if compiled.applies(input):
             return self._as_operator(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
@@ -123,9 +124,9 @@ class Recurrent(TorchInterface, Generic[State]):
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
     ) -> tuple[Tensor | PackedSequence, State]:
         """`forward` where somebody looks on who is to see one operator; nothing here looks into sizes or lengths."""
-        reason = opaque.obstacle(self)
+        reason = compiled.obstacle(self)
         if reason:
-            result: tuple[Tensor | PackedSequence, State] = opaque.run_eagerly(self, reason, input, hx, lengths)
+            result: tuple[Tensor | PackedSequence, State] = compiled.run_eagerly(self, reason, input, hx, lengths)
             return result
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         if isinstance(input, PackedSequence):
@@ -142,7 +143,7 @@ class Recurrent(TorchInterface, Generic[State]):
             self.check_tensors(data)
         else:
             states = self._initial_states(hx, packed, unbatched)
-        output, last = opaque.run(self, data, sizes, states)
+        output, last = compiled.run(self, data, sizes, states)
         state = self._as_state(leave_states(last, packed, unbatched))
         if isinstance(input, PackedSequence):
             return PackedSequence(output, *packed[1:4]), state

@@ -2,10 +2,10 @@
 
 A compiler has nothing to gain inside a recurrence (unrolled, its compilation takes minutes) and could not see into
 compiled scans anyway. The operator is a function: weights, gains, statistics and the seed of what is random are
-arguments, moved statistics are results, and what kind of network it is say two texts (`rnnnorm.skeleton`). So it can be
-saved and loaded elsewhere, computed again, given other weights, and left out if nobody uses it.
+arguments, moved statistics are results, and what kind of network it is say two texts (`rnnnorm.nn.skeleton`). So it
+can be saved and loaded elsewhere, computed again, given other weights, and left out if nobody uses it.
 
-Here is what a compiler follows; the operator itself is in `rnnnorm.custom_op`.
+Here is what a compiler follows; the operator itself is in `rnnnorm.nn.operator`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .custom_op import run_network
-from .equations import draw_seed
-from .norms import NORMALIZERS, Normalizer
-from .settings import Settings, listened_to
+from ..common.settings import Settings, listened_to
+from ..equations import draw_seed
+from ..norms import NORMALIZERS, Normalizer
+from .operator import run_network
 
 if TYPE_CHECKING:
     from .stack import RecurrentStack

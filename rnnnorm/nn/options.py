@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from .equations import Cell, Noise
+from ..common.ranges import PROBABILITY, STEPS, OptionTypeError, Range, at_least, one_of
+from ..equations import Cell, Noise
+from ..packing import InputError
 from .initialization import INITS
-from .ragged import InputError
-from .ranges import PROBABILITY, STEPS, OptionTypeError, Range, at_least, one_of
 from .residual import RESIDUALS
 
 INITIAL_STATES = ("zeros", "learned")

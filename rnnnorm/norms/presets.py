@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from .norms import split_options
-from .placement import Norm
+from . import split_options
+from .places import Norm
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
-from .equations import dropout
+from ..equations import dropout
 from .padded import Grid, check_normalizers, normalize
 
 if TYPE_CHECKING:
-    from .equations import Layer
+    from ..equations import Layer
     from .stack import RecurrentStack
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .borders import check_rows, enter_padded
-from .norms import Normalizer, StepStatistics
-from .ragged import Packed, check_kind_of_lengths, check_lengths, check_packed
-from .tracing import sizes_are_fixed
-from .transforms import apart
+from ..common.tracing import sizes_are_fixed
+from ..common.transforms import apart
+from ..norms import Normalizer, StepStatistics
+from ..packing import Packed, check_kind_of_lengths, check_lengths, check_packed
+from .inputs import check_rows, enter_padded
 
 
 class Grid(NamedTuple):

@@ -7,13 +7,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import opaque
-from .borders import InputError
-from .equations import NO_NORMS, QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from ..common.tracing import by_plain_operators, sizes_are_fixed
+from ..equations import NO_NORMS, QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from ..norms.places import Norm
+from . import compiled
+from .inputs import InputError
 from .options import check_options
 from .padded import check_normalizers
-from .placement import Norm
-from .tracing import by_plain_operators, sizes_are_fixed
 from .weights import RecurrentWeights
 
 State = TypeVar("State")
@@ -82,8 +82,8 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         if step is None and self.norms.per_step():
             raise ValueError(f"norm {self.norm.name!r} keeps statistics per timestep: call the cell with step=t")
         compiling = torch.compiler.is_compiling() and not by_plain_operators()
-        if compiling and any(map(opaque.keeps_python, self.norms.children())):
-            outside: State = opaque.outside(self, input, hx, step=step)
+        if compiling and any(map(compiled.keeps_python, self.norms.children())):
+            outside: State = compiled.outside(self, input, hx, step=step)
             return outside
         rows = input if input.dim() == 2 else input.unsqueeze(0)
         names = self.cell.states

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .equations import Layer, dropout
-from .norms import BatchNorm, Normalizer
-from .norms.recorder import Rows
-from .norms.synchronized import SynchronizedNormalizer
-from .ragged import reversal
-from .scan.fold import fold
-from .scan.plan import place_of
+from ..equations import Layer, dropout
+from ..norms import BatchNorm, Normalizer
+from ..norms.recorder import Rows
+from ..norms.synchronized import SynchronizedNormalizer
+from ..packing import reversal
+from ..scan.fold import fold
+from ..scan.plan import place_of
 
 if TYPE_CHECKING:
     from .stack import RecurrentStack

@@ -1,4 +1,4 @@
-"""The operator behind `rnnnorm.opaque`: a forward pass as a function of tensors and texts, and its backward pass.
+"""The operator behind `rnnnorm.nn.compiled`: a forward pass as a function of tensors and texts, and its backward pass.
 
 What a forward pass leaves for its backward pass stays here under a ticket, a tensor that lives as long as the graph
 that may ask for it. Whoever comes without a valid ticket gets the same gradients, from another forward pass.
@@ -20,10 +20,10 @@ from torch import Tensor
 from torch._C import DispatchKey
 from torch.utils._python_dispatch import _disable_current_modes
 
-from .borders import enter, enter_states, leave, leave_states
-from .equations import seeded
-from .norms.buffers import first_pass
-from .ragged import Packed, check_packed
+from ..equations import seeded
+from ..norms.buffers import first_pass
+from ..packing import Packed, check_packed
+from .inputs import enter, enter_states, leave, leave_states
 from .skeleton import keep_assigned, skeleton, told
 
 if TYPE_CHECKING:

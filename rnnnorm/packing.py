@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .transforms import apart, known, shown, transformed
+from .common.transforms import apart, known, shown, transformed
 
 
 class InputError(ValueError, RuntimeError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .equations import LSTMEquations
-from .placement import Norm
+from ..equations import LSTMEquations
+from ..norms.places import Norm
 from .recurrent import Recurrent
 
 
@@ -41,7 +41,7 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
         peepholes: gates see the cell state through `weight_ci`, `weight_cf`, `weight_co` (H,) (Gers & Schmidhuber
             2000), outside all normalizers.
         residual: h^l = h^{l-1} + α_l·LSTM_l(h^{l-1}): "plain" (α = 1), "skipinit" or "fixup" (α learned); see
-            `rnnnorm.residual.Skip`. The first layer has no skip if its input and output sizes differ.
+            `rnnnorm.nn.residual.Skip`. The first layer has no skip if its input and output sizes differ.
         residual_scale: initial α: by default 0 for "skipinit" and 1 for "fixup"; "depth" is 1/√(layers with a skip).
         between_on: whether a norm between layers, and only it, acts on the "branch" before the skip is added or on
             the "sum"; dropout always acts on the branch.

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .equations import Cell, LayerWeights
-from .norms import Use
-from .placement import Norm
-from .settings import Settings, settings_of
+from ..common.settings import Settings, settings_of
+from ..equations import Cell, LayerWeights
+from ..norms import Use
+from ..norms.places import Norm
 
 if TYPE_CHECKING:
     from .stack import RecurrentStack
@@ -92,7 +92,7 @@ _KEPT = 64
 
 @contextmanager
 def skeleton(text: str, settings: str, parameters: Tensors, buffers: Tensors, constants: Tensors) -> Iterator[Any]:
-    """A network by its two texts with the tensors that it is given, in the order in which `opaque.Told` lists them.
+    """A network by its two texts with the tensors that it is given, in the order in which `compiled.Told` lists them.
 
     Several threads get one each. What it was given is let go afterwards.
 

@@ -9,18 +9,18 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from .data_dependent import wants_data
-from .equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, drop_rows, dropout, seeded
-from .norms import Normalizer
-from .norms.recorder import Recordable, Rows
-from .norms.synchronized import agreement
+from ..common.settings import Settings, built
+from ..common.transforms import transformed
+from ..equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, drop_rows, dropout, seeded
+from ..norms import Normalizer
+from ..norms.recorder import Recordable, Rows
+from ..norms.synchronized import agreement
+from ..packing import reversal, row_sequences
+from ..scan import BACKENDS, check_backend, resolve
+from .from_data import wants_data
 from .options import check_options, noise_of
-from .ragged import reversal, row_sequences
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
-from .scan import BACKENDS, check_backend, resolve
-from .settings import Settings, built
 from .skeleton import architecture, insides
-from .transforms import transformed
 from .wavefront import stream
 from .weights import RecurrentWeights
 

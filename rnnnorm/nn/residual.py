@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .settings import Settings
+from ..common.settings import Settings
 
 RESIDUALS = ("none", "plain", "skipinit", "fixup")
 

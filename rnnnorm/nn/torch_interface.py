@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from .settings import Settings
+from ..common.settings import Settings
 from .stack import RecurrentStack
 
 

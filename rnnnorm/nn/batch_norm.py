@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..common.ranges import Checked
+from ..common.tracing import Unscriptable, by_plain_operators
+from ..norms import BatchNorm
+from ..norms.recorder import Recordable, Rows
 from . import padded
-from .borders import enter, leave
-from .norms import BatchNorm
-from .norms.recorder import Recordable, Rows
-from .ranges import Checked
-from .tracing import Unscriptable, by_plain_operators
+from .inputs import enter, leave
 
 
 class RaggedBatchNorm(Checked, Recordable, Unscriptable, nn.Module):

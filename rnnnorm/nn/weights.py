@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .borders import InputError
-from .equations import Cell, LayerWeights, dropout
+from ..common.settings import Settings
+from ..common.tracing import Unscriptable
+from ..equations import Cell, LayerWeights, dropout
+from ..norms import Normalizer, StepStatistics
+from ..norms.presets import parse_norm
 from .initialization import check_init, initial_weights
-from .norms import Normalizer, StepStatistics
-from .settings import Settings
-from .table import parse_norm
-from .tracing import Unscriptable
+from .inputs import InputError
 
 
 class StateTypeError(InputError, TypeError):

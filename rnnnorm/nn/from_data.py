@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .placement import Norm
-from .ragged import Packed, reversal
+from ..norms.places import Norm
+from ..packing import Packed, reversal
 
 if TYPE_CHECKING:
     from .stack import RecurrentStack

@@ -1,38 +1,40 @@
-"""`torch.nn.RNN` with normalizers."""
+"""`torch.nn.GRU` with normalizers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from .equations import RNNEquations
-from .placement import Norm
+from ..equations import GRUEquations
+from ..norms.places import Norm
 from .recurrent import Recurrent
 
 
-class RNN(Recurrent[Tensor]):
-    """A (multi-layer, bidirectional) plain RNN with normalizers, as `torch.nn.RNN` otherwise.
+class GRU(Recurrent[Tensor]):
+    """A (multi-layer, bidirectional) GRU with normalizers, as `torch.nn.GRU` otherwise.
 
-        h_t = N_output(φ(N_joint(N_input(W_ih x_t) + N_hidden(W_hh h_{t-1})) + b))
+        r, z = σ(N_input(W_ih x_t)_rz + N_hidden(W_hh h_{t-1})_rz + b_rz)
+        n    = tanh(N_input(W_ih x_t)_n + r ⊙ (N_hidden(W_hh h_{t-1})_n + b_hn) + b_n)
+        h_t  = N_output((1 - z) ⊙ n + z ⊙ h_{t-1})
 
-    With `norm="none"` it has `torch.nn.RNN`'s parameters, names and results. Places, presets, ragged batches and
-    options are those of `rnnnorm.LSTM`. There is no cell state, so presets drop their normalizer of it (and those which
-    have no other are refused), and nothing is added to the old state, so `recurrent_dropout` is refused.
+    With `norm="none"` it has `torch.nn.GRU`'s parameters, names and results. Places, presets, ragged batches and
+    options are those of `rnnnorm.LSTM`. Two differences: a GRU has no cell state, so presets drop their normalizer of
+    it (and those which have no other are refused); b_hn stands inside the reset product and is not redundant, so with a
+    norm there are `bias_ih_l{k}` (3H,) and `bias_hn_l{k}` (H,). `rnnnorm.equations.GRUEquations` has the joint place.
 
     Args:
         input_size: features per row.
         hidden_size: H.
         num_layers: layers, each reading the one before.
-        nonlinearity: φ: "tanh", "relu", or "identity", the linear RNN.
-        bias: learn b.
+        bias: learn b and b_hn.
         batch_first: dense and padded tensors are (B, T, F) instead of (T, B, F).
         dropout: on the rows that leave each layer but the last, in training.
         bidirectional: add a second, independent direction per layer, outputs concatenated.
         device: where parameters live.
         dtype: their type.
         norm: a preset, with overrides, or a `Norm`.
-        max_steps: T_max, slots of per-timestep statistics.
-        init: "torch" or "orthogonal" (orthogonal W_hh, Glorot-uniform W_ih, biases 0).
+        max_steps: T_max, slots of per-timestep statistics and of `init="chrono"`.
+        init: "torch", "orthogonal" (biases 0), or "chrono" (b_z = log U[1, T_max - 1]).
         initial_state: "zeros", or "learned" (parameter `h_0`).
         initial_state_noise: s; adds N(0, s²) to h_0 in training where `hx` is omitted.
         residual: "none", "plain", "skipinit", "fixup": as `rnnnorm.LSTM`.
@@ -40,7 +42,7 @@ class RNN(Recurrent[Tensor]):
         between_on: "branch" or "sum".
         variational_dropout: on rows, one mask per sequence.
         hidden_dropout: on h_{t-1} where W_hh reads it, one mask per sequence.
-        recurrent_dropout: must be 0: dropping h_t would be loss of memory (Semeniuta et al. 2016).
+        recurrent_dropout: on the candidate n_t, a mask per step.
         weight_dropout: on W_hh, one mask per forward pass.
         zoneout: probability that an entry of h keeps its old value.
         backend: "auto" takes the fastest that covers the layer: "torch" (its own operators, where nothing is
@@ -56,18 +58,17 @@ class RNN(Recurrent[Tensor]):
         ValueError: an argument or shape that does not fit, or a norm that makes no sense without a cell state.
 
     Example:
-        >>> rnn = RNN(10, 20, nonlinearity="relu", norm="bn-timestep")
-        >>> output, h_n = rnn(torch.randn(50, 3, 10))
+        >>> gru = GRU(10, 20, num_layers=2, batch_first=True, norm="ln")
+        >>> output, h_n = gru(torch.randn(3, 50, 10), lengths=torch.tensor([50, 7, 23]))
     """
 
-    torch_class = nn.RNN
+    torch_class = nn.GRU
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -91,12 +92,7 @@ class RNN(Recurrent[Tensor]):
         backend: str = "auto",
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(RNNEquations(nonlinearity), arguments)
-
-    @property
-    def nonlinearity(self) -> str:
-        """The name of φ."""
-        return str(self._arguments["nonlinearity"])
+        super().__init__(GRUEquations(), arguments)
 
     def _as_state(self, states: tuple[Tensor, ...]) -> Tensor:
         return states[0]

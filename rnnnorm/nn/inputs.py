@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from .ragged import InputError, Packed, check_order, check_packed, pack_dense, pack_padded, unpack
+from ..packing import InputError, Packed, check_order, check_packed, pack_dense, pack_padded, unpack
 
 __all__ = ["InputError", "enter", "enter_states", "leave", "leave_states"]
 

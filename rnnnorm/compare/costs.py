@@ -9,9 +9,9 @@ from itertools import product
 
 import torch
 
-from .lstm import LSTM
-from .norms import Normalizer
-from .table import presets
+from ..nn.lstm import LSTM
+from ..norms import Normalizer
+from ..norms.presets import presets
 
 TERMS: dict[str, Callable[[int, int], int]] = {
     "H²·T": lambda H, T: H * H * T,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .norms import Use, options_of
-from .ranges import Range
+from ..common.ranges import Range
+from . import Use, options_of
 
 _FLAG = Range(kinds=(bool,))
 PLACES = ("input", "hidden", "joint", "cell", "output", "between")
