@@ -142,7 +142,7 @@ def _report(args: list[str]) -> int:
         for problem in problems:
             print(f"rnnnorm report: {problem}", file=sys.stderr)
         return 1 if problems else 0
-    from rnnnorm.compare.progress import make_console
+    from rnnnorm.engine.progress import make_console
     from rnnnorm.report import build, summary_table
 
     page = build(folder)
@@ -176,7 +176,7 @@ def _list(args: list[str]) -> int:
     )
     parser.add_argument("what", choices=(*LISTS, "studies"))
     table = _list_studies() if (what := parser.parse_args(args).what) == "studies" else LISTS[what]()
-    from rnnnorm.compare.progress import make_console
+    from rnnnorm.engine.progress import make_console
 
     make_console().print(table)
     return 0

@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import rnnnorm
-from rnnnorm.nn import compiled
-from rnnnorm.nn import operator
-from rnnnorm.nn import skeleton
+from rnnnorm.nn import compiled, operator, skeleton
 
 INPUT, HIDDEN = 4, 5
 Dim = torch.export.Dim

@@ -21,6 +21,7 @@ FLOORS = [
     ["tasks"],
     ["probes"],
     ["report"],
+    ["engine"],
     ["compare"],
     ["studies"],
     ["cli"],

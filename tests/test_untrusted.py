@@ -22,9 +22,9 @@ import torch
 import yaml
 
 from rnnnorm.cli import main
-from rnnnorm.compare.record import is_result
 from rnnnorm.data import Spec
 from rnnnorm.data.music import read_pieces
+from rnnnorm.engine.records import is_result
 from rnnnorm.report import build
 from rnnnorm.studies.core.measurements import read
 from rnnnorm.tasks import TASKS

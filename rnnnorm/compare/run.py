@@ -12,11 +12,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.compare.comparison import Comparison
-from rnnnorm.compare.control import Control, Interrupt, InterruptedRunError
-from rnnnorm.compare.evaluation import MODES, Collector, evaluate, stored_statistics
 from rnnnorm.compare.plan import Run
-from rnnnorm.compare.progress import Display, StepProgress, count, duration
-from rnnnorm.compare.record import write, write_json
+from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError
+from rnnnorm.engine.evaluation import MODES, Collector, evaluate, stored_statistics
+from rnnnorm.engine.progress import Display, StepProgress, count, duration
+from rnnnorm.engine.records import write, write_json
 from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
 

@@ -14,8 +14,7 @@ from ..norms.places import Norm
 from ..norms.processes import processes
 from ..norms.synchronized import SynchronizedNormalizer
 from ..packing import Packed, pack_dense
-from . import compiled
-from . import padded, unrolled
+from . import compiled, padded, unrolled
 from .from_data import initialize_weight_norm, wants_data
 from .inputs import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .torch_interface import TorchInterface

@@ -11,8 +11,8 @@ import lightning as L
 import pytest
 from rich.console import Console
 
-from rnnnorm.compare.control import Control
 from rnnnorm.compare.runner import compare
+from rnnnorm.engine.control import Control
 
 SMALL = """\
 norms: none

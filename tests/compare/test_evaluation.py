@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from rnnnorm import LSTM
-from rnnnorm.compare.evaluation import batch_lengths, edges, length_summary, stored_statistics, summary_of
-from rnnnorm.compare.record import is_result, write_json
 from rnnnorm.data import LanguageModel, TemporalOrder
+from rnnnorm.engine.evaluation import batch_lengths, edges, length_summary, stored_statistics, summary_of
+from rnnnorm.engine.records import is_result, write_json
 
 
 @pytest.mark.parametrize(

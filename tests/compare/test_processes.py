@@ -13,7 +13,8 @@ import torch
 from compare.conftest import SMALL
 
 import rnnnorm
-from rnnnorm.compare import record, runner
+from rnnnorm.compare import runner
+from rnnnorm.engine import records
 
 ARGUMENTS = ["--norms", "none,bn-timestep", "--trainer.devices", "2"]
 
@@ -53,11 +54,11 @@ def test_the_results_are_of_both_processes(compared: tuple[Path, subprocess.Comp
 
 
 def test_other_processes_neither_print_nor_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record.rank_zero_only, "rank", 1)
-    record.write(tmp_path / "file", "text")
+    monkeypatch.setattr(records.rank_zero_only, "rank", 1)
+    records.write(tmp_path / "file", "text")
     assert not (tmp_path / "file").exists()
-    monkeypatch.setattr(record.rank_zero_only, "rank", 0)
-    record.write(tmp_path / "file", "text")
+    monkeypatch.setattr(records.rank_zero_only, "rank", 0)
+    records.write(tmp_path / "file", "text")
     assert (tmp_path / "file").read_text() == "text"
 
 

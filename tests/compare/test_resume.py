@@ -14,7 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rnnnorm.compare import run as run_module
-from rnnnorm.compare.control import Control
+from rnnnorm.engine.control import Control
 
 if TYPE_CHECKING:
     from tests.compare.conftest import AtStep, Small

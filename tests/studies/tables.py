@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from rnnnorm.compare.control import Interrupt
+from rnnnorm.engine.control import Interrupt
 from rnnnorm.studies.core.measurements import read, save
 from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trial import Trial

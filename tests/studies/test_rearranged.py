@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rnnnorm.compare.evaluation import batch_lengths
 from rnnnorm.data import TemporalOrder
+from rnnnorm.engine.evaluation import batch_lengths
 from rnnnorm.studies.parts.rearranged import MixedBatchSampler, Rearranged, tail_start
 from rnnnorm.studies.parts.unframed import UnframedTemporalOrder
 

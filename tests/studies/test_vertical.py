@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.compare.control import Interrupt
+from rnnnorm.engine.control import Interrupt
 from rnnnorm.studies.core.measurements import collect
 from rnnnorm.studies.core.plots import save_figure
 from rnnnorm.studies.core.settings import Settings, load

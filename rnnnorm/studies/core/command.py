@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 import yaml
 from rich.console import Console
 
-from rnnnorm.compare.progress import count, duration, make_console
-from rnnnorm.compare.record import write
 from rnnnorm.compare.runner import quiet
+from rnnnorm.engine.progress import count, duration, make_console
+from rnnnorm.engine.records import write
 from rnnnorm.studies.core.conclude import check_settings, conclude, note_settings
 from rnnnorm.studies.core.pool import DONE, FAILED, Ended, Pool, Task, default_jobs
 from rnnnorm.studies.core.progress import StudyDisplay

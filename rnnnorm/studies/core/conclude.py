@@ -16,7 +16,7 @@ from rnnnorm._version import __version__
 from rnnnorm.bench.machine import describe as machine
 from rnnnorm.bench.machine import one_line
 from rnnnorm.compare.comparison import differences
-from rnnnorm.compare.record import write, write_json
+from rnnnorm.engine.records import write, write_json
 from rnnnorm.studies.core.measurements import FILE, collect, save
 from rnnnorm.studies.core.plots import save_figure
 from rnnnorm.studies.core.study import Study

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnnnorm.compare.record import write
+from rnnnorm.engine.records import write
 from rnnnorm.studies.core.trial import Row, Trial
 
 FILE = "measurements.csv"

@@ -16,7 +16,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from rnnnorm._version import __version__
-from rnnnorm.compare.record import write, write_json
+from rnnnorm.engine.records import write, write_json
 from rnnnorm.report.markup import code
 from rnnnorm.studies.core.conclude import VERDICT, describe, read_verdict
 from rnnnorm.studies.core.measurements import FILE, read

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from rnnnorm.compare.configuration import cause
-from rnnnorm.compare.control import Interrupt, InterruptedRunError
-from rnnnorm.compare.record import write
+from rnnnorm.engine.control import Interrupt, InterruptedRunError
+from rnnnorm.engine.records import write
 from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trial import Trial
 

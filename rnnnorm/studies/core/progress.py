@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rnnnorm.compare.progress import duration
+from rnnnorm.engine.progress import duration
 
 
 class StudyDisplay:

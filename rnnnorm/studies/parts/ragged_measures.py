@@ -10,8 +10,8 @@ import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 
-from rnnnorm.compare.evaluation import MODES, batch_lengths
 from rnnnorm.data.base import Batch
+from rnnnorm.engine.evaluation import MODES, batch_lengths
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.studies.core.trial import Row
 from rnnnorm.studies.parts.rearranged import Rearranged, tail_start

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnnorm.common.ranges import POSITIVE, Checked, Range, at_least, one_of
-from rnnnorm.compare.record import write_json
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.data.synthetic import Generated, Integers
+from rnnnorm.engine.records import write_json
 
 Rows = NDArray[np.float64]
 SCALES = (1e-3, 1e-2, 1e-1, 1e1, 1e2, 1e3)

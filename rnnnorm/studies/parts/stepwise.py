@@ -10,10 +10,10 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from rnnnorm.compare.evaluation import MODES
 from rnnnorm.data.base import Batch
 from rnnnorm.data.collate import PER_ROW, Example, collate
 from rnnnorm.data.synthetic import Generated
+from rnnnorm.engine.evaluation import MODES
 from rnnnorm.norms import has_batch_statistics, statistics
 from rnnnorm.studies.parts.plain_training import task_of
 from rnnnorm.tasks import SequenceTask

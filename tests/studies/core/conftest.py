@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from studies.core.tiny import YAML, Bare, Tiny
 
-from rnnnorm.compare.control import Control
+from rnnnorm.engine.control import Control
 from rnnnorm.studies.core.command import study
 from rnnnorm.studies.core.conclude import read_verdict
 from rnnnorm.studies.core.measurements import read

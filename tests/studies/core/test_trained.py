@@ -10,8 +10,8 @@ import pytest
 import torch
 from studies.core.tiny import Tiny
 
-from rnnnorm.compare.control import Interrupt
-from rnnnorm.compare.evaluation import MODES
+from rnnnorm.engine.control import Interrupt
+from rnnnorm.engine.evaluation import MODES
 from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Trial

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from rnnnorm.compare.record import finite
+from rnnnorm.engine.records import finite
 from rnnnorm.studies.core.estimate import Estimate, estimate
 from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
 

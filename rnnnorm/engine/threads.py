@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from rich.console import Console
 
-from rnnnorm.compare.progress import count
+from rnnnorm.engine.progress import count
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from numpy.typing import NDArray
 
-from rnnnorm.compare.control import Interrupt
 from rnnnorm.data.sampler import LengthBucketBatchSampler
+from rnnnorm.engine.control import Interrupt
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
