@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rnnnorm.report.template import STYLE
+from pathlib import Path
+
+import rnnnorm.report
+
+STYLE = Path(rnnnorm.report.__file__).with_name("style.css").read_text(encoding="utf-8")
 
 OWN = """
 :root { --yes: #0b7a5b; --no: #b8391f; --mixed: #7a6200; }
