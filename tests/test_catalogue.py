@@ -1,4 +1,4 @@
-"""What the catalogue says about parameters and stored values, and that the README says the same."""
+"""What the catalogue says about parameters and stored values, and that README.md and docs/presets.md say the same."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 import rnnnorm
 from rnnnorm.compare.costs import TERMS, Entry, catalogue, count_parameters, count_stored, formula, markdown
+from rnnnorm.norms.presets import CORE
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,30 +78,29 @@ def test_counting_leaves_the_random_stream_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class TestReadme:
-    script = runpy.run_path(str(ROOT / "scripts" / "update_readme.py"))
+class TestPages:
+    script = runpy.run_path(str(ROOT / "scripts" / "write_presets.py"))
 
-    def test_the_table_is_that_of_the_catalogue(self) -> None:
-        readme = ROOT / "README.md"
-        if not readme.exists():
-            pytest.skip("there is no README.md")
-        text = readme.read_text()
-        assert self.script["replaced"](text) == text, "run scripts/update_readme.py"
+    @pytest.mark.parametrize("page", script["PAGES"], ids=lambda page: page.name)
+    def test_the_table_is_that_of_the_catalogue(self, page: Path) -> None:
+        text = page.read_text()
+        assert self.script["replaced"](text, self.script["PAGES"][page]) == text, "run scripts/write_presets.py"
 
     def test_only_what_stands_between_the_marks_changes(self) -> None:
         begin, end = self.script["BEGIN"], self.script["END"]
-        new = self.script["replaced"](f"before\n{begin}\nold\n{end}\nafter\n")
-        assert new == f"before\n{begin}\n{markdown()}\n{end}\nafter\n"
-        assert self.script["replaced"](new) == new
+        new = self.script["replaced"](f"before\n{begin}\nold\n{end}\nafter\n", CORE)
+        assert new == f"before\n{begin}\n{markdown(CORE)}\n{end}\nafter\n"
+        assert self.script["replaced"](new, CORE) == new
 
     @pytest.mark.parametrize(
         "text", ["nothing", "<!-- presets -->", "<!-- presets --> <!-- presets --> <!-- /presets -->"]
     )
     def test_marks_must_be_there_once(self, text: str) -> None:
         with pytest.raises(ValueError, match="expected <!-- "):
-            self.script["replaced"](text)
+            self.script["replaced"](text, CORE)
 
-    def test_every_row_has_as_many_cells(self) -> None:
-        lines = markdown().splitlines()
-        assert len(lines) == 2 + len(rnnnorm.presets())
-        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    @pytest.mark.parametrize("names", [CORE, tuple(rnnnorm.presets())], ids=["core", "all"])
+    def test_one_row_per_preset_with_as_many_cells(self, names: tuple[str, ...]) -> None:
+        head, _, *rows = markdown(names).splitlines()
+        assert [row.split("`")[1] for row in rows] == list(names)
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {head.count("|")}
