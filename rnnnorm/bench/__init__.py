@@ -1,4 +1,4 @@
-"""How fast `rnnnorm.LSTM` is: ratios against `torch.nn.LSTM`, measured in turns inside one process."""
+"""Benchmark of `rnnnorm.LSTM`: ratios to `torch.nn.LSTM`, measured in turns inside one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a benchmark: which cells are measured, in which order."""
+"""Plan of a benchmark: which cells are measured, in which order."""
 
 from __future__ import annotations
 

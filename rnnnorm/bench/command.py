@@ -1,4 +1,4 @@
-"""The command `rnnnorm bench`."""
+"""Command `rnnnorm bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture of a benchmark: ratios per norm and shape, and how they grow."""
+"""Figure of a benchmark: ratios per norm and shape, and their growth with the sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure one cell of the plan: the contenders of one shape and norm against each other."""
+"""Measurement of one cell of the plan: the contenders of one shape against each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a training step needs: run in a fresh process, `python -m rnnnorm.bench.memory --help`."""
+"""Memory of a training step, measured in a fresh process: `python -m rnnnorm.bench.memory --help`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask a fresh process how much memory a contender's training step takes."""
+"""Peak memory of a contender's training step, asked of a fresh process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark has measured, and its JSON file."""
+"""Records of a benchmark, and its JSON file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers as tables, for the terminal and for Markdown."""
+"""Tables of a benchmark, for the terminal and for Markdown."""
 
 from __future__ import annotations
 

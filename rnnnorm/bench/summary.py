@@ -1,4 +1,4 @@
-"""What it comes down to: one number per norm and question, over all shapes."""
+"""Summary of a benchmark: one number per norm and question, over all shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether data are what their spec says: types, shapes, ranges, and nothing that is not finite.
+"""Checks of data against their spec: types, shapes, ranges, finite values.
 
 One NaN makes every run of a comparison diverge, and a class too many is an error deep inside a loss. So data are looked
 at once, when they are loaded, and what is wrong is said with its place.
@@ -24,7 +24,7 @@ _HELP = {torch.int64: ".long()", torch.float32: ".float()"}
 
 @dataclass(frozen=True)
 class Values:
-    """What a tensor of rows or targets must hold.
+    """Requirements on a tensor of rows or targets.
 
     Args:
         name: of one number, such as "token".

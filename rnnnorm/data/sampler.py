@@ -1,4 +1,4 @@
-"""Which sequences go into which batch: decided once per epoch, the same on every machine and after every restart."""
+"""Assignment of sequences to batches: fixed once per epoch, the same on every machine and after every restart."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class EpochSampler(DistributedSampler[T]):
 
 
 class InOrder(EpochSampler[int]):
-    """0, 1, …, num_items - 1 in every epoch and every process: for data that are ready batches, such as a stream."""
+    """Order 0, 1, …, num_items - 1 in every epoch and every process, for data that are ready batches (streams)."""
 
     def __init__(self, num_items: int) -> None:
         super().__init__(num_items, shuffle=False)

@@ -1,4 +1,4 @@
-"""What a word looks like from outside: its spelling, its affixes, its shape. One string-to-string function each."""
+"""Spelling features of a word: one string-to-string function for each of spelling, affixes and shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand between a recurrent network and its cell, and pass on everything as it is."""
+"""Listeners at a recurrent network: records of each layer's run, without any effect on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Listener:
-    """Somebody who wants records of a network's layers.
+    """Receiver of records of a network's layers.
 
     Args:
         layers: where they go.
@@ -47,10 +47,10 @@ class Listener:
 
 
 class Tap:
-    """Takes the place of a network's `run_direction` and records each call for all listeners.
+    """Replacement of a network's `run_direction` that records each call for all listeners.
 
-    Where somebody listens inside, the network gets another backend, cell and noise for the time of a call; an exception
-    puts them back, too. Otherwise it runs as ever.
+    Where a listener records the run itself, the network has another backend, cell and noise during a call, also if
+    it ends with an exception. Otherwise it runs as usual.
 
     Args:
         network: the network.

@@ -1,4 +1,4 @@
-"""Keep every state of a recurrent network while it runs, so that gradients can be read off per timestep."""
+"""Recordings of every state of a recurrent network, from which gradients per timestep can be read."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _norm(gradient: Tensor) -> Tensor:
 
 
 class Recording:
-    """What the networks inside a module did when they ran last.
+    """Records of the last run of the networks inside a module.
 
     Attributes:
         layers: the record of each layer and direction, "l0", "l0_reverse", "l1", …; where a module contains several

@@ -1,4 +1,4 @@
-"""Where gates are stuck and states large."""
+"""Saturation of gates, and the size of states."""
 
 from __future__ import annotations
 

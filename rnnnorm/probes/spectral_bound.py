@@ -1,4 +1,4 @@
-"""How much the recurrent product can amplify, after normalization."""
+"""Bound on the amplification by the recurrent product, after normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows over t, one per measurement: what a heat map shows."""
+"""Table of a quantity against t, one row per measurement: the data of a heat map."""
 
 from __future__ import annotations
 

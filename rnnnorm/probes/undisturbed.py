@@ -1,4 +1,4 @@
-"""Look at a model in the middle of its training, and leave no trace."""
+"""Context in which a model can be used in the middle of its training without any trace."""
 
 from __future__ import annotations
 

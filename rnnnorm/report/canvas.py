@@ -1,4 +1,4 @@
-"""Drawing surfaces: matplotlib figures measured in pixels, and their way into a page as themed inline SVG."""
+"""Drawing surfaces: matplotlib figures measured in pixels, and their conversion to themed inline SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a report: the summary picture, and the page's inline panels."""
+"""Figures of a comparison: the summary picture, and the page's inline panels."""
 
 from __future__ import annotations
 

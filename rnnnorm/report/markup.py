@@ -27,5 +27,5 @@ def environment(*folders: Path) -> Environment:
 
 
 def code(text: str) -> Markup:
-    """Escaped text, what stands in backticks as `<code>`."""
+    """Escaped text in which backticks become `<code>`."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -1,4 +1,4 @@
-"""The plots of a report, each drawn onto given axes so that page and summary figure share them."""
+"""Plots of a comparison, each drawn onto given axes, so that page and summary figure share them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs of a comparison as its folders tell them: one `Run` per `<norm>/seed=<k>/`."""
+"""Run folders, `<norm>/seed=<k>/`, read into one `Run` each."""
 
 from __future__ import annotations
 

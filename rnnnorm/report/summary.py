@@ -1,4 +1,4 @@
-"""What a comparison came to, per norm: mean and standard deviation over seeds, best first."""
+"""Scores of a comparison per norm: mean and standard deviation over seeds, best first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The summary as `results.csv`, as Markdown and as a table in the terminal."""
+"""Tables of a comparison: `results.csv`, Markdown, and a table in the terminal."""
 
 from __future__ import annotations
 

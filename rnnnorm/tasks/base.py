@@ -1,4 +1,4 @@
-"""What all tasks have in common: input layer, normalized LSTM, linear head, logging, state, scores."""
+"""Base class of tasks: input layer, normalized LSTM, linear head, logging, state, scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that diverges is a result: note the step, stop, and leave the weights as they were."""
+"""Divergence of a run: the step is recorded, training stops, and the weights stay as they were."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 
 class StopOnDivergence(L.Callback):
-    """Stops training at the first loss that is not finite, in training or in validation.
+    """Callback that stops training at the first loss that is not finite, in training or in validation.
 
     A training loss is looked at before the optimizer's step, and that step and all later ones change nothing: the
     weights are those that gave the loss. (Running statistics have seen the batch.) Nothing is raised, and other
