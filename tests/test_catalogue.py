@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import rnnnorm
-from rnnnorm.compare.costs import TERMS, Entry, catalogue, count_parameters, count_stored, formula, markdown
+from rnnnorm.compare.costs import TERMS, PresetCost, catalogue, count_parameters, count_stored, formula, markdown
 from rnnnorm.norms.presets import CORE
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def entries() -> dict[str, Entry]:
+def entries() -> dict[str, PresetCost]:
     return {entry.name: entry for entry in catalogue()}
 
 
@@ -30,7 +30,7 @@ def evaluate(text: str, H: int, T: int) -> float:
     return total
 
 
-def test_all_presets_are_there(entries: dict[str, Entry]) -> None:
+def test_all_presets_are_there(entries: dict[str, PresetCost]) -> None:
     assert list(entries) == list(rnnnorm.presets())
     assert all(e.source and e.description and e.statistics for e in entries.values())
 
@@ -47,17 +47,17 @@ def test_all_presets_are_there(entries: dict[str, Entry]) -> None:
         ("wn", "8H", "0"),
     ],
 )
-def test_known_costs(entries: dict[str, Entry], name: str, parameters: str, stored: str) -> None:
+def test_known_costs(entries: dict[str, PresetCost], name: str, parameters: str, stored: str) -> None:
     assert (entries[name].parameters, entries[name].stored) == (parameters, stored)
 
 
-def test_formulas_hold_at_other_sizes(entries: dict[str, Entry]) -> None:
+def test_formulas_hold_at_other_sizes(entries: dict[str, PresetCost]) -> None:
     for name, entry in entries.items():
         assert evaluate(entry.parameters, 32, 80) == count_parameters(name, 32, 80), name
         assert evaluate(entry.stored, 32, 80) == count_stored(name, 32, 80), name
 
 
-def test_places(entries: dict[str, Entry]) -> None:
+def test_places(entries: dict[str, PresetCost]) -> None:
     assert entries["none"].places == "–"
     assert entries["bn-timestep"].places == "input bn, hidden bn, cell bn"
     assert entries["ln-carried"].places.endswith("(carried)")

@@ -27,8 +27,8 @@ _SIZES = list(product((8, 16, 24, 40), (20, 40, 60)))
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One preset, as lists show it; costs are per layer and direction of an LSTM that reads H features.
+class PresetCost:
+    """Preset as lists show it; costs are per layer and direction of an LSTM that reads H features.
 
     Args:
         name: what a user types.
@@ -49,12 +49,12 @@ class Entry:
     description: str
 
 
-def catalogue() -> Iterator[Entry]:
+def catalogue() -> Iterator[PresetCost]:
     """The preset table, row by row."""
     for name, preset in presets().items():
         uses = preset.norm.places
         places = ", ".join(f"{place} {use.normalizer}" for place, use in uses.items()) or "–"
-        yield Entry(
+        yield PresetCost(
             name,
             places + (" (carried)" if preset.norm.carried else ""),
             formula(lambda H, T, name=name: count_parameters(name, H, T)),  # type: ignore[misc]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from rnnnorm.equations import drawn_again
 from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.norms.synchronized import agreement
-
-if TYPE_CHECKING:
-    from rnnnorm.probes.recording import LayerRecord
+from rnnnorm.probes.layer_record import LayerRecord
 
 Listen = Callable[[nn.Module, bool], AbstractContextManager[Any]]
 

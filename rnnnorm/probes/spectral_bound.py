@@ -18,7 +18,8 @@ from rnnnorm.norms.mean_only import MeanOnlyBatchNorm
 from rnnnorm.norms.rms import RMSNorm
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import LayerRecord, directions, observe, record
+from rnnnorm.probes.layer_record import LayerRecord
+from rnnnorm.probes.recording import directions, observe, record
 
 BY_ROW = (LayerNorm, RMSNorm, GroupNorm)
 EXACT = 3e7

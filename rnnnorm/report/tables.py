@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rnnnorm.report.colours import colour
-from rnnnorm.report.runs import MODES, Run
+from rnnnorm.report.runs import MODES, RunResult
 from rnnnorm.report.summary import Row, Summary, number
 
 _COLUMNS = ("best_val", "best_step", "diverged_at", "steps", "epochs", "seconds", "parameters", "statistics")
@@ -81,7 +81,7 @@ def times(value: float) -> str:
     return f"{value:.2f} ×" if math.isfinite(value) else "–"
 
 
-def diverged_at(runs: tuple[Run, ...]) -> str:
+def diverged_at(runs: tuple[RunResult, ...]) -> str:
     """The steps at which runs diverged, `310, 420`; empty if none did."""
     steps = sorted(run.number("diverged_at") for run in runs if run.status == "diverged")
     return ", ".join(f"{step:.0f}" for step in steps if math.isfinite(step))
