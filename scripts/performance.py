@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its figure from what `rnnnorm bench --json` has measured.
+"""Page docs/performance.md and its figure, from what `rnnnorm bench --json` has measured.
 
 rnnnorm bench --json bench.json
 python scripts/performance.py bench.json
