@@ -28,7 +28,7 @@ GROWTH: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure, and how.
+    """Choice of what to measure, and how.
 
     Args:
         presets: norms, with overrides or without.

@@ -18,7 +18,7 @@ TIMEOUT = 900.0
 
 
 class Peak(NamedTuple):
-    """How far memory rose above what module and batch take.
+    """Rise of memory above what module and batch take.
 
     Args:
         bytes: the rise.

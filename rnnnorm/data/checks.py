@@ -41,7 +41,7 @@ class Values:
     unit: bool = False
 
     def misfit(self, x: Any, leading: int) -> str | None:
-        """What is wrong with the type or the shape of a tensor; None where nothing is.
+        """Description of what is wrong with the type or the shape of a tensor; None where nothing is.
 
         Args:
             x: the tensor.
@@ -81,14 +81,14 @@ class Values:
 
 
 def rows_of(spec: Spec) -> Values:
-    """What the rows of sequences must be."""
+    """Requirements on the rows of sequences."""
     if spec.vocabularies:
         return Values("token", torch.int64, (len(spec.vocabularies),), tuple(spec.vocabularies))
     return Values("feature", torch.float32, (spec.num_features,))
 
 
 def targets_of(spec: Spec) -> Values:
-    """What targets must be, those of one row or of one sequence."""
+    """Requirements on targets, those of one row or of one sequence."""
     if spec.task == "regression":
         return Values("target", torch.float32, (spec.num_outputs,))
     if spec.task == "multi-label":

@@ -130,7 +130,7 @@ class SequentialMNIST(FileDataModule):
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """Which pixel is read when: an index into the (down-sampled) image, row by row."""
+        """Order of the pixels: an index into the (down-sampled) image, row by row."""
         pixels = (SIDE // self.downsample) ** 2
         if self.permuted == "published":
             return np.random.RandomState(1).randint(0, PIXELS, PIXELS)

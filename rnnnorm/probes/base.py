@@ -181,7 +181,7 @@ class Probe(Checked, L.Callback):
         self._block.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
+        """State for a checkpoint."""
         counts = {name: getattr(self, name) for name in ("_batches", "_due", "_measured", "_drawn", "_step")}
         return {"counts": counts, "tables": {name: table.state_dict() for name, table in self.tables.items()}}
 

@@ -40,7 +40,7 @@ class Listener:
 
     @property
     def inside(self) -> bool:
-        """Whether the run itself must be listened to."""
+        """True if the run itself must be recorded."""
         return self.states and self.repetitions is None
 
 

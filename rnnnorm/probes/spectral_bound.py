@@ -50,7 +50,7 @@ def spectral_norms(W: Tensor, scale: Tensor | None = None, iterations: int = 50)
 
 
 def row_deviations(normalizer: Normalizer, rows: Tensor) -> Tensor | None:
-    """What a normalizer by row divides rows (n, F) by, with ε: (n,), of groups the smallest; None for other ones."""
+    """Divisors, with ε, of rows (n, F) in a normalizer by row: (n,), of groups the smallest; None for other ones."""
     if not isinstance(normalizer, BY_ROW):
         return None
     groups = rows.reshape(rows.shape[0], int(getattr(normalizer, "groups", 1)), -1)

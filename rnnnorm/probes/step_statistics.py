@@ -59,7 +59,7 @@ def _calls(normalizer: Normalizer, stats: StoredStatistics, steps: int) -> int:
 
 
 def distance_from_pool(n: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
-    """How far each step's Gaussian is from that of all steps pooled, averaged over features, (k,) float64.
+    """Distance of each step's Gaussian from that of all steps pooled, averaged over features, (k,) float64.
 
         J_t = ¼ mean_j [ (s_tj + Δ_tj²)/s̄_j + (s̄_j + Δ_tj²)/s_tj - 2 ],    s = σ² + ε,    Δ_tj = μ_tj - μ̄_j
 

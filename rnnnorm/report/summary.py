@@ -64,17 +64,17 @@ class Row:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many of its runs have each status."""
+        """Numbers of its runs by status."""
         return Counter(run.status for run in self.runs)
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether it normalizes by batch statistics, so that the evaluation modes can differ."""
+        """True if it normalizes by batch statistics, so that the evaluation modes can differ."""
         return any(run.number("statistics") > 0 for run in self.runs)
 
     @property
     def outcome(self) -> str:
-        """How its runs ended, in words: `3 finished`, `1 finished, 2 diverged`."""
+        """Outcome of its runs, in words: `3 finished`, `1 finished, 2 diverged`."""
         order = ("finished", "diverged", "unfinished", "unreadable")
         return ", ".join(f"{self.counts[status]} {status}" for status in order if self.counts[status])
 

@@ -55,7 +55,7 @@ def terminal_table(summary: Summary) -> Table:
 
 
 def notes(summary: Summary) -> list[str]:
-    """What a reader must know to read the table right."""
+    """Notes without which the table would be misread."""
     said = []
     if summary.metric:
         better = "larger" if summary.larger_is_better else "smaller"

@@ -29,7 +29,7 @@ class StopOnDivergence(L.Callback):
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss that is not finite has been seen."""
+        """True once a loss that is not finite has been seen."""
         return self.diverged_at is not None
 
     def _look(self, trainer: L.Trainer, stage: str, loss: Tensor) -> None:
@@ -59,7 +59,7 @@ class StopOnDivergence(L.Callback):
             self._look(trainer, "val", loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
+        """State for a checkpoint."""
         return {"diverged_at": self.diverged_at, "stage": self.stage}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
