@@ -1,4 +1,4 @@
-"""Files of a data set: location and download."""
+"""Where the files of a data set lie, and how they get there."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def find(root: Path, folder: str, names: Sequence[str]) -> Path | None:
 def fetch(path: Path, url: str, download: bool, unpack: Unpack) -> None:
     """Download to a temporary folder beside `path`, unpack, and move the result to `path`.
 
-    `path` appears complete, by renaming, so that processes that start together do no harm.
+    Whoever sees `path` sees it complete: it appears by renaming, so processes that start together do no harm.
 
     Args:
         path: the file or folder wanted.
