@@ -1,4 +1,4 @@
-"""Screenshots of a page by headless Chromium: shared by the scripts that look at what a person would see."""
+"""Screenshots of a page by headless Chromium, for the scripts that show what a person would see."""
 
 from __future__ import annotations
 

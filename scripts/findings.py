@@ -1,4 +1,4 @@
-"""Write docs/findings.md and its figures from what `rnnnorm study all` has measured.
+"""Page docs/findings.md and its figures, from what `rnnnorm study all` has measured.
 
     rnnnorm study all --quick --data-dir data
     python scripts/findings.py runs/studies

@@ -1,4 +1,4 @@
-"""Look at a report as readers do: wide, dark, and on a phone.
+"""Pictures of a report as readers see it: wide, dark, and on a phone.
 
     python scripts/look_at_report.py runs/default --screenshots shots
     python scripts/look_at_report.py runs/studies --screenshots shots

@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its figure from what `rnnnorm bench --json` has measured.
+"""Page docs/performance.md and its figure, from what `rnnnorm bench --json` has measured.
 
 rnnnorm bench --json bench.json
 python scripts/performance.py bench.json
@@ -10,9 +10,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rnnnorm.bench.document import Benchmark, load
 from rnnnorm.bench.figure import draw
 from rnnnorm.bench.machine import one_line
-from rnnnorm.bench.records import OURS, PRODUCTS, RATIO, Run, geometric_mean, load, pick
+from rnnnorm.bench.records import OURS, PRODUCTS, RATIO, geometric_mean, pick
 from rnnnorm.bench.sheets import sheets, summary_sheet
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -20,14 +21,13 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE = Path(__file__).with_name("performance_page.md")
 
 
-def limit(run: Run) -> str:
+def limit(run: Benchmark) -> str:
     """What the bare products say."""
     found = pick(run.records, part="dense", contender=PRODUCTS, metric=RATIO)
     ours = pick(run.records, part="dense", contender=OURS, metric=RATIO, norm="none")
-    if not found or not ours:
+    if not len(found) or not len(ours):
         return "Bare products were not measured in this run."
-    products = geometric_mean(r.median for r in found)
-    none = geometric_mean(r.median for r in ours)
+    products, none = geometric_mean(found["median"]), geometric_mean(ours["median"])
     return (
         "*Bare products* are the matrix products of a training step and nothing else, by `torch.mm` into memory that\n"
         f"was allocated beforehand. They take {products:.2f} of the time of `torch.nn.LSTM` (geometric mean, dense);\n"
@@ -36,7 +36,7 @@ def limit(run: Run) -> str:
     )
 
 
-def page(run: Run, figure: str) -> str:
+def page(run: Benchmark, figure: str) -> str:
     """The page as Markdown."""
     tables = [f"## {s.title}\n\n{s.markdown()}" for s in sheets(run.records) if not s.title.startswith("Summary")]
     machine = run.machine

@@ -1,4 +1,4 @@
-"""What all probes together add to the time of training, at their default interval.
+"""Time that all probes together add to training, at their default interval.
 
     python scripts/probe_cost.py --norm bn-timestep --turns 8
 

@@ -1,9 +1,10 @@
-"""How fast `rnnnorm.LSTM` is: ratios against `torch.nn.LSTM`, measured in turns inside one process."""
+"""Benchmark of `rnnnorm.LSTM`: ratios to `torch.nn.LSTM`, measured in turns inside one process."""
 
 from __future__ import annotations
 
-from .cells import PARTS, PRESETS, Cell, Settings, plan
-from .records import Record, geometric_mean, load, save
+from .contests import PARTS, PRESETS, Contest, Settings, plan
+from .document import load, save
+from .records import Record, geometric_mean
 from .shapes import SHAPES, Shape
 from .summary import GOALS, Goal, summarize
 
@@ -12,7 +13,7 @@ __all__ = [
     "PARTS",
     "PRESETS",
     "SHAPES",
-    "Cell",
+    "Contest",
     "Goal",
     "Record",
     "Settings",

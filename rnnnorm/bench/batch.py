@@ -1,4 +1,4 @@
-"""The data that all contenders of one cell are given."""
+"""Data that all contenders of one contest are given."""
 
 from __future__ import annotations
 

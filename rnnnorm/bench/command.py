@@ -1,4 +1,4 @@
-"""The command `rnnnorm bench`."""
+"""Command `rnnnorm bench`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .cells import PARTS, PRESETS, Settings, plan
+from .contests import PARTS, PRESETS, Settings, plan
+from .document import Benchmark, save
 from .figure import check_figure_path, draw
 from .machine import describe, one_line
-from .records import OURS, Record, Run, save
+from .measure import measure
+from .records import OURS, Record, frame
 from .shapes import SHAPES, Shape, parse_shape
 from .sheets import headline, sheets
 
@@ -109,10 +111,10 @@ def bench(argv: Sequence[str]) -> int:
             for found in _measure(settings, console):
                 records += found
         finally:  # an interrupted run has measured something, too
-            run = Run(shlex.join(["rnnnorm", "bench", *argv]), machine, records)
+            run = Benchmark(shlex.join(["rnnnorm", "bench", *argv]), machine, frame(records))
             if given.json and records:
                 save(run, given.json)
-    for sheet in sheets(records):
+    for sheet in sheets(run.records):
         console.print(sheet.rich(), highlight=False)
     if given.json:
         console.print(f"numbers: {given.json}", highlight=False, soft_wrap=True)
@@ -140,19 +142,19 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 def _measure(settings: Settings, console: Console) -> Iterator[list[Record]]:
-    """All cells one after another; a bar on a terminal, otherwise a line per cell."""
-    cells = plan(settings)
+    """All contests one after another; a bar on a terminal, otherwise a line per contest."""
+    contests = plan(settings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True)
     began = time.monotonic()
     with bars:
-        task = bars.add_task("", total=len(cells))
-        for done, cell in enumerate(cells, 1):
-            bars.update(task, description=str(cell))
-            found = cell.measure(settings)
+        task = bars.add_task("", total=len(contests))
+        for done, contest in enumerate(contests, 1):
+            bars.update(task, description=str(contest))
+            found = measure(contest, settings)
             bars.advance(task)
             if not console.is_terminal:
                 main = next((r for r in found if r.contender == OURS), found[-1])
-                line = f"[{done}/{len(cells)}, {time.monotonic() - began:.0f} s] {cell}: {headline(main)}"
+                line = f"[{done}/{len(contests)}, {time.monotonic() - began:.0f} s] {contest}: {headline(main)}"
                 console.print(escape(line), highlight=False, soft_wrap=True)
             yield found

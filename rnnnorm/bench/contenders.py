@@ -1,4 +1,4 @@
-"""Build the contenders: all of one cell start from the same weights."""
+"""Contenders, built so that all of one contest start from the same weights."""
 
 from __future__ import annotations
 

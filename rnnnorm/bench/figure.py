@@ -1,4 +1,4 @@
-"""One picture of a benchmark: ratios per norm and shape, and how they grow."""
+"""Figure of a benchmark: ratios per norm and shape, and their growth with the sizes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from .document import Benchmark
 from .machine import one_line
-from .records import OUR_CELL, OURS, PRODUCTS, RATIO, Record, Run, geometric_mean, pick
+from .records import OUR_CELL, OURS, PRODUCTS, RATIO, geometric_mean, pick
 from .shapes import Shape
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -42,7 +44,7 @@ def check_figure_path(path: Path) -> None:
         raise ValueError(f"a figure's name ends in {', '.join(SUFFIXES)}, got {path.name!r}")
 
 
-def draw(run: Run, path: Path) -> None:
+def draw(run: Benchmark, path: Path) -> None:
     """Write the picture.
 
     Raises:
@@ -50,13 +52,14 @@ def draw(run: Run, path: Path) -> None:
     """
     check_figure_path(path)
     records = pick(run.records, metric=RATIO)
-    panels = [p for p in _PANELS if pick(records, part=p[0], lengths=p[1])]
+    panels = [p for p in _PANELS if len(pick(records, part=p[0], lengths=p[1]))]
     growth = pick(records, part="growth", contender=OURS)
-    axes_of_growth = [axis for axis in "TBH" if len({getattr(r.shape, axis) for r in growth}) > 1]
+    growth = growth.assign(**{axis: [getattr(shape, axis) for shape in growth["shape"]] for axis in Shape._fields})
+    axes_of_growth = [axis for axis in "TBH" if growth[axis].nunique() > 1]
     if not panels and not axes_of_growth:
         raise ValueError("there is no ratio to draw")
     rows = math.ceil(len(panels) / _COLUMNS) + bool(axes_of_growth)
-    norms = list(dict.fromkeys(r.norm for r in records if r.contender in (OURS, OUR_CELL)))
+    norms = records[records["contender"].isin((OURS, OUR_CELL))]["norm"].unique()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "rnnnorm", "font.size": 9}
     with matplotlib.rc_context(settings):
         height = 0.9 + rows * max(2.6, 0.34 * (len(norms) + 1) + 1.0)
@@ -71,7 +74,7 @@ def draw(run: Run, path: Path) -> None:
             hspace=0.26,
             wspace=0.28,
         )
-        shapes = list(dict.fromkeys(r.shape for r in records if r.part not in ("growth", "streaming")))
+        shapes = records[~records["part"].isin(("growth", "streaming"))]["shape"].unique()
         for number, (part, lengths, title) in enumerate(panels):
             axes = figure.add_subplot(grid[number // _COLUMNS, number % _COLUMNS])
             shown = pick(records, part=part, lengths=lengths)
@@ -85,66 +88,54 @@ def draw(run: Run, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
-def _styles(shapes: Sequence[Shape], records: Sequence[Record]) -> dict[Shape, tuple[str, str]]:
+def _styles(shapes: Sequence[Shape], records: pd.DataFrame) -> dict[Shape, tuple[str, str]]:
     """Colour and marker of each shape; streaming, where T = B = 1, has those of the first shape with its I and H."""
     known = {s: (_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)]) for k, s in enumerate(shapes)}
-    for shape in dict.fromkeys(r.shape for r in records):
+    for shape in records["shape"].unique():
         alike = next((known[s] for s in shapes if (s.I, s.H) == (shape.I, shape.H)), None)
         known.setdefault(shape, alike or (_COLOURS[len(known) % len(_COLOURS)], _MARKERS[len(known) % len(_MARKERS)]))
     return known
 
 
 def _dots(
-    axes: Axes, records: Sequence[Record], norms: Sequence[str], styles: dict[Shape, tuple[str, str]], title: str
+    axes: Axes, records: pd.DataFrame, norms: Sequence[str], styles: dict[Shape, tuple[str, str]], title: str
 ) -> None:
     """One row per norm: a dot with its quartiles per shape, a bar at the geometric mean, the products below."""
     rows = [(norm, pick(records, contender=OURS, norm=norm)) for norm in norms]
     rows += [(PRODUCTS, pick(records, contender=PRODUCTS))]
-    rows = [(name, found) for name, found in rows if found]
+    rows = [(name, found) for name, found in rows if len(found)]
     for y, (_, found) in enumerate(rows):
-        for k, record in enumerate(found):
+        for k, record in enumerate(found.itertuples()):
             colour, marker = styles[record.shape]
             at = y + 0.16 * (k - (len(found) - 1) / 2)
             axes.plot([record.q1, record.q3], [at, at], color=colour, linewidth=1.5, solid_capstyle="round")
             axes.plot([record.median], [at], marker, color=colour, markersize=5, linestyle="none")
-        mean = geometric_mean(r.median for r in found)
+        mean = geometric_mean(found["median"])
         axes.plot([mean, mean], [y - 0.36, y + 0.36], color=_INK, linewidth=1.6)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.axvline(1.0, color=_MUTED, linewidth=1, zorder=0)
     _dress(axes, title)
-    _ratio_axis(axes, "x", [value for _, found in rows for r in found for value in (r.q1, r.q3)])
+    _ratio_axis(axes, "x", pd.concat([found for _, found in rows]))
 
 
-def _lines(axes: Axes, records: Sequence[Record], axis: str, norms: Sequence[str]) -> None:
-    """Ratio against T, B or H, the other sizes held."""
-    held = [name for name in Shape._fields if name != axis]
-    common = _base(records)
-    alike = [r for r in records if all(getattr(r.shape, name) == getattr(common, name) for name in held)]
-    shown = [norm for norm in norms if pick(alike, norm=norm)]
-    values: list[float] = []
-    for k, norm in enumerate(shown):
-        line = sorted(pick(alike, norm=norm), key=lambda r: float(getattr(r.shape, axis)))
-        x = [getattr(r.shape, axis) for r in line]
+def _lines(axes: Axes, records: pd.DataFrame, axis: str, norms: Sequence[str]) -> None:
+    """Ratio against T, B or H; the other sizes are those of the base shape, the commonest ones."""
+    held = {name: records[name].mode()[0] for name in Shape._fields if name != axis}
+    alike = pick(records, **held).sort_values(axis)
+    lines = [(norm, line) for norm in norms if len(line := pick(alike, norm=norm))]
+    for k, (norm, line) in enumerate(lines):
         colour, marker = _COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)]
-        axes.fill_between(x, [r.q1 for r in line], [r.q3 for r in line], color=colour, alpha=0.18, linewidth=0)
-        axes.plot(x, [r.median for r in line], marker + "-", color=colour, markersize=4.5, linewidth=1.5, label=norm)
-        values += [value for r in line for value in (r.q1, r.q3)]
+        axes.fill_between(line[axis], line["q1"], line["q3"], color=colour, alpha=0.18, linewidth=0)
+        axes.plot(line[axis], line["median"], marker + "-", color=colour, markersize=4.5, linewidth=1.5, label=norm)
     axes.axhline(1.0, color=_MUTED, linewidth=1, zorder=0)
-    _dress(axes, f"Training step as {axis} grows ({', '.join(f'{n}={getattr(common, n)}' for n in held)})")
+    _dress(axes, f"Training step as {axis} grows ({', '.join(f'{name}={size}' for name, size in held.items())})")
     axes.set_xscale("log", base=2)
-    ticks = sorted({getattr(r.shape, axis) for r in alike})
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks(alike[axis].unique(), alike[axis].unique().astype(str))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color=_GRID)
-    _ratio_axis(axes, "y", values)
+    _ratio_axis(axes, "y", alike)
     axes.legend(frameon=False, fontsize=8)
-
-
-def _base(records: Sequence[Record]) -> Shape:
-    """The shape that the others differ from in one size: the commonest value of each."""
-    columns = zip(*(r.shape for r in records), strict=True)
-    return Shape(*(max(dict.fromkeys(column), key=column.count) for column in columns))
 
 
 def _dress(axes: Axes, title: str) -> None:
@@ -157,9 +148,9 @@ def _dress(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _ratio_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
-    """Logarithmic to base 2, so that half and twice are equally far from 1; at least from 1/2 to 2."""
-    low, high = min([*values, 0.5]) / 1.1, max([*values, 2.0]) * 1.1
+def _ratio_axis(axes: Axes, which: str, shown: pd.DataFrame) -> None:
+    """Logarithmic axis to base 2, so that half and twice are equally far from 1; at least from 1/2 to 2."""
+    low, high = min(shown["q1"].min(), 0.5) / 1.1, max(shown["q3"].max(), 2.0) * 1.1
     target = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=2)
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)

@@ -1,4 +1,4 @@
-"""Name the machine that a number belongs to."""
+"""Description of the machine on which a number was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a training step needs: run in a fresh process, `python -m rnnnorm.bench.memory --help`."""
+"""Memory of a training step, measured in a fresh process: `python -m rnnnorm.bench.memory --help`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def highest() -> int:
 
 
 def rise(step: Step, device: torch.device, repeats: int = 2, proc: Path = PROC) -> tuple[int, str]:
-    """How far memory rises above its present level while a step runs, in bytes, and by what it was measured.
+    """Rise of memory above its present level while a step runs, in bytes, and the method of measurement.
 
     On a GPU that is what the allocator has handed out; on a CPU the resident set size: VmHWM where its peak can be
     reset, otherwise getrusage, which never falls. At least one page, the resolution.

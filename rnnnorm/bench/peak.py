@@ -1,4 +1,4 @@
-"""Ask a fresh process how much memory a contender's training step takes."""
+"""Peak memory of a contender's training step, asked of a fresh process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT = 900.0
 
 
 class Peak(NamedTuple):
-    """How far memory rose above what module and batch take.
+    """Rise of memory above what module and batch take.
 
     Args:
         bytes: the rise.

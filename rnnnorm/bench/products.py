@@ -1,4 +1,4 @@
-"""The bare matrix products of an LSTM: what no implementation with torch's own products can undercut."""
+"""Bare matrix products of an LSTM: a lower bound for any implementation built on `torch.mm`."""
 
 from __future__ import annotations
 

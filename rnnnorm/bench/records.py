@@ -1,13 +1,12 @@
-"""What a benchmark has measured, and its JSON file."""
+"""Records of a benchmark, and tables of them."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
 
 from .shapes import Shape
 
@@ -27,9 +26,8 @@ SCRIPTED = "TorchScript LayerNorm-LSTM"
 PRODUCTS = "bare products"
 
 
-@dataclass(frozen=True)
-class Record:
-    """One number with its spread.
+class Record(NamedTuple):
+    """Number with its spread.
 
     Args:
         part: what was measured, out of `rnnnorm.bench.PARTS`.
@@ -60,8 +58,20 @@ class Record:
     rounds: int
 
 
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Records as a table: one row each, their fields as columns; `ms` is NaN where it is None."""
+    return pd.DataFrame(list(records), columns=Record._fields).astype({"ms": float})
+
+
+def pick(records: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """Rows whose columns have these values."""
+    for name, value in wanted.items():
+        records = records[records[name] == value]
+    return records
+
+
 def geometric_mean(values: Iterable[float]) -> float:
-    """The exponential of the mean logarithm: the mean that does not depend on which side of a ratio is on top.
+    """Exponential of the mean logarithm: the mean that does not depend on which side of a ratio is on top.
 
     Raises:
         ValueError: no values, or one that is not positive.
@@ -69,53 +79,4 @@ def geometric_mean(values: Iterable[float]) -> float:
     every = list(values)
     if not every or min(every) <= 0:
         raise ValueError(f"a geometric mean needs positive values, got {every}")
-    return math.exp(math.fsum(map(math.log, every)) / len(every))
-
-
-def pick(records: Iterable[Record], **wanted: Any) -> list[Record]:
-    """The records whose fields have these values."""
-    return [r for r in records if all(getattr(r, name) == value for name, value in wanted.items())]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A whole benchmark.
-
-    Args:
-        command: what made it.
-        machine: where; see `rnnnorm.bench.machine.describe`.
-        records: the numbers.
-    """
-
-    command: str
-    machine: dict[str, Any]
-    records: Sequence[Record]
-
-
-def save(run: Run, path: Path) -> None:
-    """Write the file: command, machine, the summary over shapes, and a flat list of records."""
-    from .summary import summarize
-
-    document = {
-        "command": run.command,
-        "machine": run.machine,
-        "summary": [asdict(line) for line in summarize(run.records)],
-        "records": [asdict(record) | {"shape": list(record.shape)} for record in run.records],
-    }
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def load(path: Path) -> Run:
-    """Read a file that `save` has written.
-
-    Raises:
-        ValueError: something else.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        names = [field.name for field in fields(Record)]
-        rows = [{name: row[name] for name in names} for row in document["records"]]
-        records = [Record(**row | {"shape": Shape(*row["shape"])}) for row in rows]
-        return Run(str(document["command"]), dict(document["machine"]), records)
-    except (ValueError, KeyError, TypeError) as error:  # what JSON and decoding raise are ValueErrors
-        raise ValueError(f"{path} is no file that `rnnnorm bench --json` wrote: {error!r}") from error
+    return float(np.exp(np.mean(np.log(every))))

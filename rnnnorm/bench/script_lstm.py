@@ -1,4 +1,4 @@
-"""The LayerNorm-LSTM that people write in TorchScript: the peer to be faster than."""
+"""LayerNorm-LSTM in TorchScript, as commonly written: a peer for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sizes that are measured, and how long the sequences of a ragged batch are."""
+"""Sizes that are measured, and lengths of the sequences of a ragged batch."""
 
 from __future__ import annotations
 

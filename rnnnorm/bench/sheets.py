@@ -1,10 +1,13 @@
-"""The numbers as tables, for the terminal and for Markdown."""
+"""Tables of a benchmark, for the terminal and for Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
+import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
@@ -51,28 +54,23 @@ class Sheet:
         return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
 
 
-def sheets(records: Sequence[Record]) -> Iterator[Sheet]:
+def sheets(records: pd.DataFrame) -> Iterator[Sheet]:
     """All tables that the records fill: one per part, kind of lengths and metric, the summary last."""
-    for part, title in _TITLES.items():
-        found = pick(records, part=part)
-        for lengths in LENGTHS:
-            rows = pick(found, lengths=lengths)
-            for metric in (RATIO, PADDED, SCRIPT, EAGER, PEAK):
-                if numbers := pick(rows, metric=metric):
-                    yield _sheet(f"{title.format(lengths)}: {metric}", numbers)
-    if any(pick(records, part=goal.part) for goal in GOALS) and (summary := summary_sheet(records)).rows:
+    for (part, title), lengths, metric in product(_TITLES.items(), LENGTHS, (RATIO, PADDED, SCRIPT, EAGER, PEAK)):
+        numbers = pick(records, part=part, lengths=lengths, metric=metric)
+        if len(numbers):
+            yield _sheet(f"{title.format(lengths)}: {metric}", numbers)
+    if (summary := summary_sheet(records)).rows:
         yield summary
 
 
-def _sheet(title: str, records: Sequence[Record]) -> Sheet:
-    shapes = list(dict.fromkeys(r.shape for r in records))
-    names = list(dict.fromkeys(_name(r) for r in records))
+def _sheet(title: str, records: pd.DataFrame) -> Sheet:
+    shapes = records["shape"].unique()
     rows = []
-    for name in names:
-        mine = {r.shape: r for r in records if _name(r) == name}
-        mean = f"{geometric_mean(r.median for r in mine.values()):.2f}" if len(mine) == len(shapes) else "–"
-        cells = [_cell(mine[shape]) if shape in mine else "–" for shape in shapes]
-        rows.append((name, *cells, mean))
+    for name, its in records.assign(row=[_name(r) for r in records.itertuples()]).groupby("row", sort=False):
+        cells = {r.shape: _cell(r) for r in its.itertuples()}
+        mean = f"{geometric_mean(its['median']):.2f}" if len(cells) == len(shapes) else "–"
+        rows.append((name, *(cells.get(shape, "–") for shape in shapes), mean))
     head = (title.rpartition(": ")[2], *(f"T,B,I,H = {shape}" for shape in shapes), "geometric mean")
     return Sheet(title, head, tuple(rows))
 
@@ -91,21 +89,20 @@ def _cell(record: Record) -> str:
     text = f"{record.median:.2f}" if record.metric != PEAK else f"{record.median:.1f}"
     if record.rounds > 1:
         text += f" ({record.q1:.2f}–{record.q3:.2f})"
-    if record.ms is None or record.metric in (SCRIPT, EAGER):
+    if record.ms is None or math.isnan(record.ms) or record.metric in (SCRIPT, EAGER):
         return text
     return f"{text}, {1e3 * record.ms:.0f} µs" if record.part == "streaming" else f"{text}, {record.ms:.3g} ms"
 
 
-def summary_sheet(records: Sequence[Record]) -> Sheet:
-    """One row per question, one column per norm: geometric means over the shapes, against the goal."""
-    lines = summarize(records)
-    norms = list(dict.fromkeys(line.norm for line in lines))
+def summary_sheet(records: pd.DataFrame) -> Sheet:
+    """Summary: one row per question, one column per norm; geometric means over the shapes, against the goal."""
+    answers = summarize(records)
+    norms = answers["norm"].unique()
     rows = []
     for goal in GOALS:
-        mine = {line.norm: line for line in lines if line.goal == goal.name}
-        if mine:
-            marks = {n: f"{line.value:.2f}{'' if line.met else ' ✗'}" for n, line in mine.items()}
-            bound = f"{'≤' if goal.at_most else '≥'} {goal.bound:g}"
+        marks = {a.norm: f"{a.value:.2f}{'' if a.met else ' ✗'}" for a in pick(answers, goal=goal.name).itertuples()}
+        bound = f"{'≤' if goal.at_most else '≥'} {goal.bound:g}"
+        if marks:
             rows.append((goal.name, bound, *(marks.get(norm, "–") for norm in norms)))
     title = "Summary: geometric means over the shapes; ✗ where the goal is missed"
     return Sheet(title, ("", "goal", *norms), tuple(rows))

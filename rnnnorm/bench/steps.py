@@ -1,4 +1,4 @@
-"""What is timed: one training step, one forward pass, some steps of a stream."""
+"""Steps that are timed: a training step, a forward pass, some steps of a stream."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""What it comes down to: one number per norm and question, over all shapes."""
+"""Summary of a benchmark: one number per norm and question, over all shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .records import OURS, RATIO, SCRIPT, Record, geometric_mean, pick
+import pandas as pd
+
+from .records import OURS, RATIO, SCRIPT, geometric_mean, pick
+
+ANSWER = ["goal", "metric", "norm", "backend", "value", "shapes", "bound", "met"]
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,9 @@ class Goal:
 
     Args:
         name: what it is, in words.
-        part: where its records are.
-        lengths: likewise.
-        metric: likewise.
+        part: of its records, like the next two.
+        lengths: of its records.
+        metric: of its records.
         bound: the aim.
         at_most: whether smaller is better.
         worst: ask for the worst shape instead of the geometric mean over shapes.
@@ -41,41 +44,24 @@ GOALS = (
 )
 
 
-@dataclass(frozen=True)
-class Line:
-    """The answer for one norm.
+def summarize(records: pd.DataFrame) -> pd.DataFrame:
+    """Answers, one row per goal and norm, as far as there are records.
 
     Args:
-        goal: the question's name.
-        metric: what the number is.
-        norm: the preset.
-        backend: what ran; several are joined by commas.
-        value: geometric mean over the shapes, or the worst of them.
-        shapes: how many there are.
-        bound: the aim.
-        met: whether the value reaches it.
+        records: see `rnnnorm.bench.records.frame`.
+
+    Returns:
+        The columns of `ANSWER`: the goal's name and metric, the norm, the backends that ran (joined by commas), the
+        value (geometric mean over the shapes, or the worst of them), the number of shapes, the bound, and whether the
+        value meets it.
     """
-
-    goal: str
-    metric: str
-    norm: str
-    backend: str
-    value: float
-    shapes: int
-    bound: float
-    met: bool
-
-
-def summarize(records: Sequence[Record]) -> list[Line]:
-    """One line per goal and norm, as far as there are records."""
-    lines = []
+    answers = []
     for goal in GOALS:
         found = pick(records, part=goal.part, lengths=goal.lengths, metric=goal.metric, contender=OURS)
-        for norm in dict.fromkeys(r.norm for r in found):
-            rows = pick(found, norm=norm)
-            medians = [r.median for r in rows]
+        for norm, its in found.groupby("norm", sort=False):
+            medians = its["median"].tolist()
             value = (max if goal.at_most else min)(medians) if goal.worst else geometric_mean(medians)
             met = value <= goal.bound if goal.at_most else value >= goal.bound
-            backend = ", ".join(dict.fromkeys(r.backend for r in rows))
-            lines.append(Line(goal.name, goal.metric, norm, backend, value, len(rows), goal.bound, met))
-    return lines
+            backends = ", ".join(its["backend"].unique())
+            answers.append((goal.name, goal.metric, norm, backends, value, len(its), goal.bound, met))
+    return pd.DataFrame(answers, columns=ANSWER)

@@ -1,4 +1,4 @@
-"""Time contenders in turns, so that whatever else the machine does hits all of them."""
+"""Timing of contenders in turns, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -27,8 +27,8 @@ _SIZES = list(product((8, 16, 24, 40), (20, 40, 60)))
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One preset, as lists show it; costs are per layer and direction of an LSTM that reads H features.
+class PresetCost:
+    """Preset as lists show it; costs are per layer and direction of an LSTM that reads H features.
 
     Args:
         name: what a user types.
@@ -49,12 +49,12 @@ class Entry:
     description: str
 
 
-def catalogue() -> Iterator[Entry]:
+def catalogue() -> Iterator[PresetCost]:
     """The preset table, row by row."""
     for name, preset in presets().items():
         uses = preset.norm.places
         places = ", ".join(f"{place} {use.normalizer}" for place, use in uses.items()) or "–"
-        yield Entry(
+        yield PresetCost(
             name,
             places + (" (carried)" if preset.norm.carried else ""),
             formula(lambda H, T, name=name: count_parameters(name, H, T)),  # type: ignore[misc]
@@ -112,11 +112,11 @@ def _term(coefficient: Fraction, name: str) -> str:
     return name if number == "1" and name else number + name
 
 
-def markdown() -> str:
-    """The catalogue as a Markdown table, as the README shows it."""
+def markdown(names: Collection[str]) -> str:
+    """Markdown table of the presets with these names."""
     head = ("preset", "places", "parameters", "stored values", "statistics", "source", "what it is")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for e in catalogue():
+    for e in (entry for entry in catalogue() if entry.name in names):
         cells = (f"`{e.name}`", e.places, e.parameters, e.stored, e.statistics, e.source, e.description)
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a task's data looks like to everything above it: a `Spec`, and batches of ragged sequences."""
+"""Interface between data and tasks: a `Spec`, and batches of ragged sequences."""
 
 from __future__ import annotations
 

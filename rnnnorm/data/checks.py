@@ -1,4 +1,4 @@
-"""Whether data are what their spec says: types, shapes, ranges, and nothing that is not finite.
+"""Checks of data against their spec: types, shapes, ranges, finite values.
 
 One NaN makes every run of a comparison diverge, and a class too many is an error deep inside a loss. So data are looked
 at once, when they are loaded, and what is wrong is said with its place.
@@ -24,7 +24,7 @@ _HELP = {torch.int64: ".long()", torch.float32: ".float()"}
 
 @dataclass(frozen=True)
 class Values:
-    """What a tensor of rows or targets must hold.
+    """Requirements on a tensor of rows or targets.
 
     Args:
         name: of one number, such as "token".
@@ -41,7 +41,7 @@ class Values:
     unit: bool = False
 
     def misfit(self, x: Any, leading: int) -> str | None:
-        """What is wrong with the type or the shape of a tensor; None where nothing is.
+        """Description of what is wrong with the type or the shape of a tensor; None where nothing is.
 
         Args:
             x: the tensor.
@@ -81,14 +81,14 @@ class Values:
 
 
 def rows_of(spec: Spec) -> Values:
-    """What the rows of sequences must be."""
+    """Requirements on the rows of sequences."""
     if spec.vocabularies:
         return Values("token", torch.int64, (len(spec.vocabularies),), tuple(spec.vocabularies))
     return Values("feature", torch.float32, (spec.num_features,))
 
 
 def targets_of(spec: Spec) -> Values:
-    """What targets must be, those of one row or of one sequence."""
+    """Requirements on targets, those of one row or of one sequence."""
     if spec.task == "regression":
         return Values("target", torch.float32, (spec.num_outputs,))
     if spec.task == "multi-label":

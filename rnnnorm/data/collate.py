@@ -1,4 +1,4 @@
-"""From a list of sequences to one packed batch, with no padding on the way."""
+"""Packed batches from lists of sequences, without padding in between."""
 
 from __future__ import annotations
 

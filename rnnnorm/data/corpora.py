@@ -1,4 +1,4 @@
-"""The texts for language modelling: where they come from and how they are split."""
+"""Corpora for language modelling: sources and splits."""
 
 from __future__ import annotations
 

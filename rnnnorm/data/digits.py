@@ -66,7 +66,7 @@ def read_idx(path: Path) -> NDArray[Any]:
 
 
 class SequentialMNIST(FileDataModule):
-    """Classify digits from their pixels in sequence (Le, Jaitly & Hinton 2015; Cooijmans et al. 2017).
+    """Classification of digits from their pixels in sequence (Le, Jaitly & Hinton 2015; Cooijmans et al. 2017).
 
     28 × 28 grey levels, scaled to [0, 1], are read row by row from the top left: 784 steps of one pixel or 28 steps of
     one row. All sequences have the same length. Of the 60,000 training images the last 10,000 are for validation, as in
@@ -130,7 +130,7 @@ class SequentialMNIST(FileDataModule):
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """Which pixel is read when: an index into the (down-sampled) image, row by row."""
+        """Order of the pixels: an index into the (down-sampled) image, row by row."""
         pixels = (SIDE // self.downsample) ** 2
         if self.permuted == "published":
             return np.random.RandomState(1).randint(0, PIXELS, PIXELS)

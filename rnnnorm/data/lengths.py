@@ -1,4 +1,4 @@
-"""How long generated sequences are: raggedness as a knob."""
+"""Lengths of generated sequences: fixed, uniform or heavy-tailed."""
 
 from __future__ import annotations
 

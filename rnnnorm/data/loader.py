@@ -1,4 +1,4 @@
-"""A DataLoader that can be stopped in the middle of an epoch and goes on at the next batch."""
+"""DataLoader that can be stopped in the middle of an epoch and continues at the next batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def as_is(batch: Batch) -> Batch:
 
 
 class ResumableLoader(DataLoader[Any]):
-    """Hands out the batches of `plan` and counts them, so that Lightning's checkpoints hold the place in the epoch.
+    """DataLoader over the batches of `plan` that counts them: Lightning's checkpoints then hold the place in the epoch.
 
     Counted are the batches *handed out*, not those that workers have fetched ahead: save checkpoints between two steps,
     as Lightning's callbacks do, because a batch in the middle of its step counts as seen. Call `set_epoch` of the plan

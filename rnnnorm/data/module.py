@@ -1,4 +1,4 @@
-"""What all data modules have in common: splits in memory, batches by length, loaders that resume."""
+"""Base classes of data modules: splits in memory, batches by length, loaders that resume."""
 
 from __future__ import annotations
 

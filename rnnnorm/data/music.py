@@ -1,4 +1,4 @@
-"""Polyphonic music as piano rolls: which keys sound next?"""
+"""Polyphonic music as piano rolls: prediction of the next chord."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_pieces(path: Path) -> dict[str, Pieces]:
 
 
 class PolyphonicMusic(FileDataModule):
-    """Predict the chord that follows (Boulanger-Lewandowski, Bengio & Vincent 2012), with the official splits.
+    """Prediction of the next chord (Boulanger-Lewandowski, Bengio & Vincent 2012), with the official splits.
 
     Row t is the piano roll x_t ∈ {0, 1}^88 and its target x_{t+1}, so a piece of T chords is a sequence of T - 1 steps.
     Scores in the literature are negative log-likelihoods per step, summed over the 88 keys.

@@ -1,4 +1,4 @@
-"""Which sequences go into which batch: decided once per epoch, the same on every machine and after every restart."""
+"""Assignment of sequences to batches: fixed once per epoch, the same on every machine and after every restart."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class EpochSampler(DistributedSampler[T]):
 
 
 class InOrder(EpochSampler[int]):
-    """0, 1, …, num_items - 1 in every epoch and every process: for data that are ready batches, such as a stream."""
+    """Order 0, 1, …, num_items - 1 in every epoch and every process, for data that are ready batches (streams)."""
 
     def __init__(self, num_items: int) -> None:
         super().__init__(num_items, shuffle=False)
@@ -104,23 +104,14 @@ class LengthBucketBatchSampler(EpochSampler[list[int]]):
     Args:
         lengths: steps of each sequence.
         batch_size: sequences per batch and process; the last batch of an epoch may be smaller.
-        shuffle, seed, drop_last, num_replicas, rank: see `EpochSampler`.
+        **common: `shuffle`, `seed`, `drop_last`, `num_replicas`, `rank`: see `EpochSampler`.
 
     Raises:
         ValueError: no sequences at all, a batch size below 1, or too few sequences for one batch under `drop_last`.
     """
 
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        batch_size: int,
-        shuffle: bool = True,
-        seed: int = 0,
-        drop_last: bool = False,
-        num_replicas: int | None = None,
-        rank: int | None = None,
-    ) -> None:
-        super().__init__(len(lengths), shuffle, seed, drop_last, num_replicas, rank)
+    def __init__(self, lengths: Sequence[int], batch_size: int, **common: Any) -> None:
+        super().__init__(len(lengths), **common)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: at least 1 is needed")
         self.lengths = list(lengths)
@@ -128,7 +119,7 @@ class LengthBucketBatchSampler(EpochSampler[list[int]]):
         if len(self) == 0:
             raise ValueError(
                 f"{len(lengths)} sequences make no batch of {batch_size} for {self.num_replicas} process(es)"
-                + (" under drop_last" if drop_last else "")
+                + (" under drop_last" if self.drop_last else "")
             )
 
     def batches(self, epoch: int) -> list[list[int]]:

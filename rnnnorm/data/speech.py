@@ -70,7 +70,7 @@ def cepstrum(path: Path) -> NDArray[np.float32]:
 
 
 class SpokenDigits(FileDataModule):
-    """Which digit was said? The Free Spoken Digit Dataset: 6 speakers × 10 digits × 50 recordings at 8 kHz.
+    """Spoken digits: the Free Spoken Digit Dataset: 6 speakers × 10 digits × 50 recordings at 8 kHz.
 
     A row is one frame of 10 ms, as 13 mel-frequency cepstral coefficients (`cepstrum`), standardized to mean 0 and
     variance 1 by the frames of the training split. Recordings number 0 to 4 of each speaker and digit are for testing,

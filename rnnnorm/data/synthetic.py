@@ -1,4 +1,4 @@
-"""Generated problems that need no files: what must be remembered, and over how many steps, is known exactly."""
+"""Generated problems, which need no files: what must be remembered, and for how long, is known exactly."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Generated(SequenceDataModule):
 
 
 class AddingProblem(Generated):
-    """Add two marked numbers out of a sequence of many (Hochreiter & Schmidhuber 1997, experiment 4).
+    """Adding problem: the sum of two marked numbers in a sequence (Hochreiter & Schmidhuber 1997, experiment 4).
 
     Row t is (x_t, m_t), x_t uniform on [0, 1). The marker m_t is 1 at one step of the first half and at one step of the
     second half of the sequence, and 0 elsewhere; the target is the sum of the two marked numbers. This is the form of
@@ -125,7 +125,7 @@ class AddingProblem(Generated):
 
 
 class DelayedRecall(Generated):
-    """Say a few symbols again after a delay: the copying problem (experiment 5.1 of Arjovsky, Shah & Bengio 2016).
+    """Copying problem: a few symbols are repeated after a delay (experiment 5.1 of Arjovsky, Shah & Bengio 2016).
 
     With K symbols to recall, a sequence of L steps reads K random symbols, then L - 2K - 1 blanks, one "go" sign and K
     more blanks; the targets are L - K times the class "blank" and then the K symbols in their order. Every step thus
@@ -177,7 +177,7 @@ class DelayedRecall(Generated):
 
 
 class TemporalOrder(Generated):
-    """In which order did the relevant symbols come? (Hochreiter & Schmidhuber 1997, experiments 6a and 6b).
+    """Temporal order: the order of the relevant symbols (Hochreiter & Schmidhuber 1997, experiments 6a and 6b).
 
     A sequence is E, then symbols drawn from {a, b, c, d}, then B; at two (6a) or three (6b) places among them stands a
     relevant symbol, X or Y. The class is which of X and Y stood at the first, second (and third) place: 2^n classes,

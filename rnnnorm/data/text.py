@@ -1,4 +1,4 @@
-"""Text to classify: the words of sentences by their part of speech, names by their language."""
+"""Text classification: words of sentences by their part of speech, names by their language."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class PartOfSpeech(TokenDataModule):
 
 
 class Names(TokenDataModule):
-    """Which of 18 languages a name comes from: characters in, one class out (Robertson 2017, PyTorch's tutorial).
+    """Names by language: characters in, one of 18 classes out (Robertson 2017, PyTorch's tutorial).
 
     Names are as published, accents and the odd trailing space included; the tutorial's own reduction to ASCII is not
     applied. There is no official split. Here the names, in the order of files and lines, are permuted by

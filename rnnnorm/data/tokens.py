@@ -1,4 +1,4 @@
-"""What the data modules made of tokens have in common: vocabularies that travel with a checkpoint."""
+"""Base class of data modules of tokens: vocabularies that are saved in checkpoints."""
 
 from __future__ import annotations
 

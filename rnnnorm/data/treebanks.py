@@ -1,4 +1,4 @@
-"""Where treebanks of Universal Dependencies lie."""
+"""File names of treebanks of Universal Dependencies."""
 
 from __future__ import annotations
 

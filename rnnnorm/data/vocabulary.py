@@ -1,4 +1,4 @@
-"""Tokens to ids: torchtext fields and vocabularies, built on the training split and applied to every split."""
+"""Vocabularies: torchtext fields built on the training split and applied to every split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Japanese vowels: who is speaking?"""
+"""Japanese vowels: identification of the speaker."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What a word looks like from outside: its spelling, its affixes, its shape. One string-to-string function each."""
+"""Spelling features of a word: one string-to-string function for each of spelling, affixes and shape."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 _SHAPE = ((re.compile(r"[^\W\d_]"), lambda m: "X" if m[0].isupper() else "x"), (re.compile(r"\d"), "d"))
@@ -23,33 +23,17 @@ def shape(word: str) -> str:
     return _RUN.sub(r"\1", word)
 
 
-def _spelling(word: str) -> str:
-    return word
-
-
-def _suffix2(word: str) -> str:
-    return word[-2:].lower()
-
-
-def _suffix3(word: str) -> str:
-    return word[-3:].lower()
-
-
-def _prefix2(word: str) -> str:
-    return word[:2].lower()
-
-
-def _prefix3(word: str) -> str:
-    return word[:3].lower()
+def _affix(start: int | None, stop: int | None, word: str) -> str:
+    return word[start:stop].lower()
 
 
 FEATURES: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
-        "word": _spelling,
-        "suffix3": _suffix3,
-        "suffix2": _suffix2,
-        "prefix3": _prefix3,
-        "prefix2": _prefix2,
+        "word": str,
+        "suffix3": partial(_affix, -3, None),
+        "suffix2": partial(_affix, -2, None),
+        "prefix3": partial(_affix, None, 3),
+        "prefix2": partial(_affix, None, 2),
         "shape": shape,
     }
 )

@@ -13,7 +13,8 @@ from rnnnorm.probes.active_rows import ActiveRows
 from rnnnorm.probes.base import Measurement, Probe
 from rnnnorm.probes.evaluation_gap import EvaluationGap
 from rnnnorm.probes.gradient_flow import GradientFlow
-from rnnnorm.probes.recording import LayerRecord, Recording, growth, record
+from rnnnorm.probes.layer_record import LayerRecord
+from rnnnorm.probes.recording import Recording, growth, record
 from rnnnorm.probes.saturation import Saturation
 from rnnnorm.probes.spectral_bound import SpectralBound
 from rnnnorm.probes.step_statistics import StepStatistics

@@ -1,4 +1,4 @@
-"""How many rows are left at each step, and what can be estimated from them."""
+"""Active rows of each step, and the precision of statistics estimated from them."""
 
 from __future__ import annotations
 

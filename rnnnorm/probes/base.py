@@ -1,4 +1,4 @@
-"""What all probes have in common: when to measure, where to write, what to keep."""
+"""Base class of all probes: when to measure, where to write, what to keep."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST_DRAWING = 32
 
 @dataclass
 class Measurement:
-    """What a probe found at one training step.
+    """Numbers that a probe found at one training step.
 
     Args:
         scalars: single numbers, by the end of their tag.
@@ -181,7 +181,7 @@ class Probe(Checked, L.Callback):
         self._block.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
+        """State for a checkpoint."""
         counts = {name: getattr(self, name) for name in ("_batches", "_due", "_measured", "_drawn", "_step")}
         return {"counts": counts, "tables": {name: table.state_dict() for name, table in self.tables.items()}}
 

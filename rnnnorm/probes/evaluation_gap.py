@@ -1,4 +1,4 @@
-"""What is lost between training and evaluation: the same batches under three kinds of statistics."""
+"""Gap between training and evaluation: losses of the same batches under three kinds of statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How gradients of the loss come back through time."""
+"""Gradients of the loss with respect to the states, against the timestep."""
 
 from __future__ import annotations
 

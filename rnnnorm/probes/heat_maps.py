@@ -1,4 +1,4 @@
-"""Tables as pictures: t against training step, the quantity as colour."""
+"""Heat maps: a quantity as colour, against timestep and training step."""
 
 from __future__ import annotations
 

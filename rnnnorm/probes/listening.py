@@ -1,27 +1,25 @@
-"""Stand between a recurrent network and its cell, and pass on everything as it is."""
+"""Listeners at a recurrent network: records of each layer's run, without any effect on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from types import MethodType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor
 
 from rnnnorm.equations import Cell, CellNorms, Layer, Noise
 from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.norms.buffers import in_backward
+from rnnnorm.probes.layer_record import LayerRecord
 from rnnnorm.probes.pre_activations import pre_activations
 from rnnnorm.probes.repetition import Repetition
-
-if TYPE_CHECKING:
-    from rnnnorm.probes.recording import LayerRecord
 
 
 @dataclass(frozen=True, eq=False)
 class Listener:
-    """Somebody who wants records of a network's layers.
+    """Receiver of records of a network's layers.
 
     Args:
         layers: where they go.
@@ -42,23 +40,22 @@ class Listener:
 
     @property
     def inside(self) -> bool:
-        """Whether the run itself must be listened to."""
+        """True if the run itself must be recorded."""
         return self.states and self.repetitions is None
 
 
 class Tap:
-    """Takes the place of a network's `run_direction` and records each call for all listeners.
+    """Replacement of a network's `run_direction` that records each call for all listeners.
 
-    Where somebody listens inside, the network gets another backend, cell and noise for the time of a call; an exception
-    puts them back, too. Otherwise it runs as ever.
+    Where a listener records the run itself, the network has another backend, cell and noise during a call, also if
+    it ends with an exception. Otherwise it runs as usual.
 
     Args:
         network: the network.
-        new_record: makes the record of a run.
     """
 
-    def __init__(self, network: RecurrentStack, new_record: Callable[..., LayerRecord]) -> None:
-        self.network, self.new_record = network, new_record
+    def __init__(self, network: RecurrentStack) -> None:
+        self.network = network
         self.listeners: list[Listener] = []
 
     def __call__(
@@ -67,7 +64,7 @@ class Tap:
         """`RecurrentStack.run_direction`, and a record."""
         network = self.network
         initial = dict(zip(network.cell.states, (state.detach() for state in states), strict=True))
-        record = self.new_record(active=batch_sizes.tolist(), inputs=rows.detach(), initial=initial)
+        record = LayerRecord(batch_sizes.tolist(), rows.detach(), initial)
         before = network.backend, network.cell, network.noise
         apart = [listener for listener in self.listeners if listener.repetitions is not None]
         repetition = Repetition(network, rows, batch_sizes, states, suffix, quiet) if apart else None
@@ -112,12 +109,12 @@ class Tap:
         raise TypeError(f"a {type(self.network).__name__} cannot be pickled while it is recorded")
 
 
-def listen(network: RecurrentStack, listener: Listener, new_record: Callable[..., LayerRecord]) -> Callable[[], None]:
+def listen(network: RecurrentStack, listener: Listener) -> Callable[[], None]:
     """Begin to record a network for a listener; returns what ends it again."""
     # In the instance's dictionary: the class keeps its method, and other networks do not notice.
     tap = vars(network).get("run_direction")
     if not isinstance(tap, Tap):
-        tap = Tap(network, new_record)
+        tap = Tap(network)
         network.run_direction = tap  # type: ignore[method-assign]
     tap.listeners.append(listener)
 

@@ -1,4 +1,4 @@
-"""What the nonlinearities of a cell see, put together from what was heard during its step."""
+"""Pre-activations of a cell, computed from the recorded parts of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer's run, repeated apart from the training: what it did can be looked at without having been touched."""
+"""Repetition of a layer's run, apart from the training: it can be inspected without any effect on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from rnnnorm.equations import drawn_again
 from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.norms.synchronized import agreement
-
-if TYPE_CHECKING:
-    from rnnnorm.probes.recording import LayerRecord
+from rnnnorm.probes.layer_record import LayerRecord
 
 Listen = Callable[[nn.Module, bool], AbstractContextManager[Any]]
 
@@ -57,7 +55,7 @@ class Repetition:
         self._gradients: dict[int, Tensor] = {}
         self._record: LayerRecord | None = None
         self.gates = self.gradients = False
-        """Whether somebody wants the pre-activations, and the gradients of the states."""
+        """Whether a listener wants the pre-activations, and the gradients of the states."""
         self.differentiable = False
         """Whether the run was one that gradients can come back through."""
 
@@ -110,11 +108,11 @@ class Repetition:
 
 
 def _copy(network: RecurrentStack) -> RecurrentStack:
-    """A network of the same values that learns nothing and that nobody has hooked into."""
+    """Copy of a network with the same values, without gradients and hooks."""
     instead: dict[int, Any] = {}
     for module in network.modules():
         for name, value in vars(module).items():
-            # A weight that somebody computes anew in each step is part of a graph, and cannot be copied with it.
+            # A weight that is computed anew in each step is part of a graph, and cannot be copied with it.
             if isinstance(value, Tensor) and not value.is_leaf:
                 instead[id(value)] = value.detach().clone()
             elif name.endswith("_hooks"):  # they may hold anything, such as the model around the network

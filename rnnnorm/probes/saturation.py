@@ -1,4 +1,4 @@
-"""Where gates are stuck and states large."""
+"""Saturation of gates, and the size of states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from rnnnorm.nn.stack import RecurrentStack
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import LayerRecord, directions, normalizers, observe
+from rnnnorm.probes.layer_record import LayerRecord
+from rnnnorm.probes.recording import directions, normalizers, observe
 
 THRESHOLD = 0.05
 """A unit counts as saturated where the derivative of its nonlinearity is below this."""

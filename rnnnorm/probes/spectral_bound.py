@@ -1,4 +1,4 @@
-"""How much the recurrent product can amplify, after normalization."""
+"""Bound on the amplification by the recurrent product, after normalization."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from rnnnorm.norms.mean_only import MeanOnlyBatchNorm
 from rnnnorm.norms.rms import RMSNorm
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
-from rnnnorm.probes.recording import LayerRecord, directions, observe, record
+from rnnnorm.probes.layer_record import LayerRecord
+from rnnnorm.probes.recording import directions, observe, record
 
 BY_ROW = (LayerNorm, RMSNorm, GroupNorm)
 EXACT = 3e7
@@ -49,7 +50,7 @@ def spectral_norms(W: Tensor, scale: Tensor | None = None, iterations: int = 50)
 
 
 def row_deviations(normalizer: Normalizer, rows: Tensor) -> Tensor | None:
-    """What a normalizer by row divides rows (n, F) by, with ε: (n,), of groups the smallest; None for other ones."""
+    """Divisors, with ε, of rows (n, F) in a normalizer by row: (n,), of groups the smallest; None for other ones."""
     if not isinstance(normalizer, BY_ROW):
         return None
     groups = rows.reshape(rows.shape[0], int(getattr(normalizer, "groups", 1)), -1)

@@ -1,4 +1,4 @@
-"""What batch normalization estimates at each step: of this batch, in its running averages, of the population."""
+"""Statistics of batch normalization at each step: of this batch, running, and of the population."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnnnorm.probes.recording import Recording, normalizers, record
 
 
 class Moments(Accumulator):
-    """Stands in for the accumulator of `rnnnorm.recalibrate` and keeps the moments of each call apart."""
+    """Substitute for the accumulator of `rnnnorm.recalibrate` that keeps the moments of each call apart."""
 
     def __init__(self) -> None:
         self.found: list[tuple[int, Tensor, Tensor]] = []
@@ -59,7 +59,7 @@ def _calls(normalizer: Normalizer, stats: StoredStatistics, steps: int) -> int:
 
 
 def distance_from_pool(n: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
-    """How far each step's Gaussian is from that of all steps pooled, averaged over features, (k,) float64.
+    """Distance of each step's Gaussian from that of all steps pooled, averaged over features, (k,) float64.
 
         J_t = ¼ mean_j [ (s_tj + Δ_tj²)/s̄_j + (s̄_j + Δ_tj²)/s_tj - 2 ],    s = σ² + ε,    Δ_tj = μ_tj - μ̄_j
 
@@ -133,7 +133,7 @@ class StepStatistics(Probe):
             stats = getattr(normalizer, "stats", None)
             if isinstance(stats, StoredStatistics):
                 found[name] = Watched(normalizer, stats, Moments())
-        # A frozen one would turn to batch moments if somebody asked for them.
+        # A frozen one would turn to batch moments if asked for them.
         gathering = [
             w for w in found.values() if w.stats.accumulator is None and not getattr(w.normalizer, "frozen", 0)
         ]

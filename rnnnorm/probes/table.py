@@ -1,4 +1,4 @@
-"""Rows over t, one per measurement: what a heat map shows."""
+"""Table of a quantity against t, one row per measurement: the data of a heat map."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Table:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: numbers, lists and tensors."""
+        """State for a checkpoint: numbers, lists and tensors."""
         return {"steps": self.steps[:], "rows": self._rows[:], "stride": self._stride, "seen": self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Look at a model in the middle of its training, and leave no trace."""
+"""Context in which a model can be used in the middle of its training without any trace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POPULATION = ("population_mean", "population_var", "population_rows")
 
 @contextmanager
 def undisturbed(model: L.LightningModule) -> Iterator[None]:
-    """Whatever happens inside, afterwards modes, statistics, metrics and random streams are what they were.
+    """Context that restores modes, statistics, metrics and random streams, whatever happens inside.
 
     Inside, nothing has a graph, and `model.log` and `model.log_dict` do nothing.
     """

@@ -1,4 +1,4 @@
-"""Run folders → tables, figures and one HTML page."""
+"""Reports: tables, figures and one HTML page from the run folders of a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a folder of runs to everything a comparison leaves behind."""
+"""All files of a report, written into a folder of runs."""
 
 from __future__ import annotations
 

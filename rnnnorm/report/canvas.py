@@ -1,14 +1,13 @@
-"""Drawing surfaces: matplotlib figures measured in pixels, and their way into a page as themed inline SVG."""
+"""Drawing surfaces: matplotlib figures measured in pixels, and their conversion to themed inline SVG."""
 
 from __future__ import annotations
 
-import html
 import io
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -162,26 +161,38 @@ def inline(figure: Figure, key: str, label: str) -> str:
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    # The embedded style sheet would reach beyond the figure: the page has these rules for its figures.
-    svg = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)
+    root = ElementTree.fromstring(buffer.getvalue())
+    for part in list(root):
+        # A style sheet inside the figure would hold for the whole page, which has its own rules for figures.
+        if _bare(part.tag) == "metadata" or any(_bare(child.tag) == "style" for child in part):
+            root.remove(part)
+    defined = {part.get("id") for parent in root.iter() if _bare(parent.tag) == "defs" for part in parent}
+    for element in root.iter():
+        element.tag, element.attrib = _bare(element.tag), dict(_attributes(element, key, defined))
+    root.attrib = {"role": "img", "aria-label": label, "viewBox": root.attrib["viewBox"]}
+    ElementTree.indent(root, "")
+    svg = ElementTree.tostring(root, encoding="unicode")
     for stand_in, variable in VARIABLES.items():
         svg = svg.replace(stand_in, variable)
-    svg = re.sub(r'id="norm:(\d+)"', r'class="n\1"', svg)
-    svg = re.sub(
-        r'\bid="(?:figure|axes|patch|text|line2d|matplotlib\.axis|xtick|ytick|[A-Z]\w*Collection)_\d+"', "", svg
-    )
-    svg = re.sub(r'\bid="', f'id="{key}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{key}-", svg)
-    svg = re.sub(r'href="#', f'href="#{key}-', svg)
-    svg = re.sub(r"font-family:[^;\"]*", "font-family: inherit", svg)
-    svg = re.sub(r"\n\s*", "\n", svg)
-    head = f'<svg role="img" aria-label="{html.escape(label, quote=True)}"'
-    return re.sub(r"<svg\b([^>]*)>", lambda tag: head + _size(tag[1]) + ">", svg, count=1).strip()
+    return svg
 
 
-def _size(attributes: str) -> str:
-    """Keep the viewBox alone: the page decides how wide a figure is."""
-    box = re.search(r'viewBox="[^"]*"', attributes)
-    return f" {box[0]}" if box else ""
+def _bare(name: str) -> str:
+    """A name without its namespace, as HTML wants it."""
+    return name.rpartition("}")[2]
+
+
+def _attributes(element: ElementTree.Element, key: str, defined: set[str | None]) -> Iterator[tuple[str, str]]:
+    """Attributes for a page: the ids of definitions with a prefix, norms as classes, fonts left to the page."""
+    for name, value in element.items():
+        name = _bare(name)
+        if name == "id" and value in defined:
+            yield name, f"{key}-{value}"
+        elif name == "id" and value.startswith("norm:"):
+            yield "class", value.replace("norm:", "n")
+        elif name == "style":
+            yield name, ";".join(rule for rule in value.split(";") if "font-family:" not in rule)
+        elif name == "href":
+            yield name, value.replace("#", f"#{key}-")
+        elif name != "id":
+            yield name, value.replace("url(#", f"url(#{key}-")

@@ -1,4 +1,4 @@
-"""One fixed colour per norm, in every figure of every report."""
+"""Colours and line styles of norms, the same in every figure of every report."""
 
 from __future__ import annotations
 

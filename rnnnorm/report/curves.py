@@ -1,4 +1,4 @@
-"""Learning curves out of TensorBoard's event files, and their mean and band over seeds."""
+"""Learning curves, read from TensorBoard's event files, with mean and band over seeds."""
 
 from __future__ import annotations
 

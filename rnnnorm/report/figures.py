@@ -1,4 +1,4 @@
-"""The figures of a report: the summary picture, and the page's inline panels."""
+"""Figures of a comparison: the summary picture, and the page's inline panels."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Figures:
         return self._lines(lines, f"buckets-{axis}", x, f"{self.bucket_score()} by {x.split(' (')[0]}", ranges)
 
     def bucket_score(self) -> str:
-        """What the score of a bucket is: the metric itself only where it is a mean over elements."""
+        """Name of a bucket's score: that of the metric only where it is a mean over elements."""
         by_task = {"language-modelling": "loss (nats)", "multi-label": "loss (nats)", "regression": "squared error"}
         return f"test {by_task.get(self.summary.task, self.metric)}"
 

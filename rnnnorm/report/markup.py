@@ -1,12 +1,30 @@
-"""Small pieces of HTML."""
+"""HTML: the environment in which the templates of a page are rendered."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 
+def environment(*folders: Path) -> Environment:
+    """Jinja environment with automatic escaping, the filter `code`, and the layout and style sheet of all pages.
+
+    Args:
+        folders: where further templates are; they may extend `layout.html.j2`.
+    """
+    found = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["code"] = code
+    return found
+
+
 def code(text: str) -> Markup:
-    """Backticks to `<code>`."""
+    """Escaped text in which backticks become `<code>`."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -9,19 +9,17 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from rnnnorm._version import __version__
 from rnnnorm.norms.presets import presets
 from rnnnorm.report.colours import colour
 from rnnnorm.report.figures import Figures
-from rnnnorm.report.markup import code
+from rnnnorm.report.markup import environment
 from rnnnorm.report.runs import MODES
 from rnnnorm.report.sentences import findings
 from rnnnorm.report.summary import Row, Summary, number
 from rnnnorm.report.tables import diverged_at, notes, times
-from rnnnorm.report.template import PAGE
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +42,9 @@ def render(out: Path, figures: Figures) -> str:
         ("val/loss", "validation loss"),
         (f"val/{figures.metric}", f"validation {figures.metric}"),
     ]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["code"] = code
-    environment.filters["number"] = number
-    environment.filters["times"] = times
-    return environment.from_string(PAGE).render(
+    templates = environment()
+    templates.filters |= {"number": number, "times": times}
+    return templates.get_template("page.html.j2").render(
         title=f"Normalizing an LSTM{': ' + task.replace('-', ' ') if task else ''}",
         subtitle=_subtitle(summary, data),
         facts=_facts(summary, data),

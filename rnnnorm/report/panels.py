@@ -1,4 +1,4 @@
-"""The plots of a report, each drawn onto given axes so that page and summary figure share them."""
+"""Plots of a comparison, each drawn onto given axes, so that page and summary figure share them."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def final_scores(axes: Axes, rows: Sequence[Row], positions: Sequence[float], th
 
 
 def mode_legend(axes: Axes, theme: Theme, size: float = 10) -> None:
-    """Which marker is which evaluation mode, in one line below the plot."""
+    """Legend of the evaluation modes' markers, in one line below the plot."""
     handles = [
         axes.plot([], [], MODE_MARKERS[mode], markersize=6 if mode == HEADLINE[0] else 5, mew=1.4, color=theme.muted,
                   mfc=theme.muted if mode == HEADLINE[0] else theme.paper, label=mode)[0]

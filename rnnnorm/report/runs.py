@@ -1,4 +1,4 @@
-"""The runs of a comparison as its folders tell them: one `Run` per `<norm>/seed=<k>/`."""
+"""Run folders, `<norm>/seed=<k>/`, read into one `RunResult` each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResult:
     """One norm with one seed.
 
     Args:
@@ -72,7 +72,7 @@ class Run:
         return float(value) if isinstance(value, int | float) else math.nan
 
 
-def find_runs(out: Path) -> list[Run]:
+def find_runs(out: Path) -> list[RunResult]:
     """Every run below `out`, ordered by norm and seed.
 
     A broken `result.json` is named in a logged warning, and its run reported as `unreadable`.
@@ -95,23 +95,23 @@ def find_runs(out: Path) -> list[Run]:
     return runs
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunResult:
     """The run in `folder`, a `<norm>/seed=<k>/`."""
     norm = folder.parent.name.replace(",", ":")  # a ":" cannot stand in a folder's name everywhere
     seed = int(folder.name.removeprefix("seed="))
     path = folder / "result.json"
     if not path.exists():
-        return Run(folder, norm, seed, "unfinished")
+        return RunResult(folder, norm, seed, "unfinished")
     try:
         return _parse(folder, norm, seed, json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         name = f"{folder.parent.name}/{folder.name}/{path.name}"
         reason = f"missing key {error}" if isinstance(error, KeyError) else error
         problem = f"{name} cannot be read ({reason}); delete it and compare again, and the run is evaluated anew"
-        return Run(folder, norm, seed, "unreadable", problem)
+        return RunResult(folder, norm, seed, "unreadable", problem)
 
 
-def _parse(folder: Path, norm: str, seed: int, result: dict[str, Any]) -> Run:
+def _parse(folder: Path, norm: str, seed: int, result: dict[str, Any]) -> RunResult:
     if not isinstance(result, dict):
         raise ValueError(f"expected an object, got {type(result).__name__}")
     status = result["status"]
@@ -119,7 +119,7 @@ def _parse(folder: Path, norm: str, seed: int, result: dict[str, Any]) -> Run:
         raise ValueError(f"status is {status!r}, expected 'finished' or 'diverged'")
     if result["metric_mode"] not in ("max", "min"):
         raise ValueError(f"metric_mode is {result['metric_mode']!r}, expected 'max' or 'min'")
-    return Run(
+    return RunResult(
         folder,
         str(result.get("norm", norm)),
         int(result.get("seed", seed)),

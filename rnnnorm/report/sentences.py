@@ -1,4 +1,4 @@
-"""What came out of a comparison, in sentences: each computed from the runs, and left out where they are silent."""
+"""Findings of a comparison as sentences, each computed from the runs and omitted where they do not support it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison came to, per norm: mean and standard deviation over seeds, best first."""
+"""Scores of a comparison per norm: mean and standard deviation over seeds, best first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rnnnorm.report.runs import HEADLINE, MODES, Run
+from rnnnorm.report.runs import HEADLINE, MODES, RunResult
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,13 @@ class Row:
         runs: its runs, by seed.
         scores: evaluation mode → test metric, over the runs that have one. A run that diverged after its first
             checkpoint counts with its best checkpoint.
-        losses: evaluation mode → test loss, likewise.
         seconds: mean training time of its finished runs; NaN without one.
         relative_seconds: the same as a multiple of that of `none`; NaN without either.
     """
 
     norm: str
-    runs: tuple[Run, ...]
+    runs: tuple[RunResult, ...]
     scores: dict[str, Score]
-    losses: dict[str, Score]
     seconds: float
     relative_seconds: float
 
@@ -66,17 +64,17 @@ class Row:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many of its runs have each status."""
+        """Numbers of its runs by status."""
         return Counter(run.status for run in self.runs)
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether it normalizes by batch statistics, so that the evaluation modes can differ."""
+        """True if it normalizes by batch statistics, so that the evaluation modes can differ."""
         return any(run.number("statistics") > 0 for run in self.runs)
 
     @property
     def outcome(self) -> str:
-        """How its runs ended, in words: `3 finished`, `1 finished, 2 diverged`."""
+        """Outcome of its runs, in words: `3 finished`, `1 finished, 2 diverged`."""
         order = ("finished", "diverged", "unfinished", "unreadable")
         return ", ".join(f"{self.counts[status]} {status}" for status in order if self.counts[status])
 
@@ -102,7 +100,7 @@ class Summary:
     larger_is_better: bool
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunResult]:
         """All runs, in the order of the rows."""
         return [run for row in self.rows for run in row.runs]
 
@@ -112,7 +110,7 @@ class Summary:
         return [row for row in self.rows if row.headline.values]
 
 
-def summarize(runs: Sequence[Run]) -> Summary:
+def summarize(runs: Sequence[RunResult]) -> Summary:
     """Gather the runs of one comparison per norm.
 
     Raises:
@@ -127,7 +125,7 @@ def summarize(runs: Sequence[Run]) -> Summary:
     task, metric, metric_mode = next(iter(kinds), ("", "", "max"))
     larger_is_better = metric_mode == "max"
 
-    by_norm: dict[str, list[Run]] = {}
+    by_norm: dict[str, list[RunResult]] = {}
     for run in runs:
         by_norm.setdefault(run.norm, []).append(run)
     seconds = {norm: _seconds(its) for norm, its in by_norm.items()}
@@ -136,7 +134,6 @@ def summarize(runs: Sequence[Run]) -> Summary:
             norm,
             tuple(its),
             {mode: _score(its, mode, metric) for mode in MODES},
-            {mode: _score(its, mode, "loss") for mode in MODES},
             seconds[norm],
             seconds[norm] / seconds.get("none", math.nan),
         )
@@ -168,13 +165,13 @@ def _places(value: float) -> int:
     return min(max(3 - exponent, 1), 6) if -4 <= exponent <= 4 else 0
 
 
-def _score(runs: Sequence[Run], mode: str, metric: str) -> Score:
+def _score(runs: Sequence[RunResult], mode: str, metric: str) -> Score:
     values = [run.test.get(mode, {}).get(metric, math.nan) for run in runs]
     values = [value for value in values if math.isfinite(value)]
     return Score(_mean(values), statistics.stdev(values) if len(values) > 1 else math.nan, tuple(values))
 
 
-def _seconds(runs: Sequence[Run]) -> float:
+def _seconds(runs: Sequence[RunResult]) -> float:
     # A diverged run stopped early: its time says nothing about the cost of the norm.
     return _mean([run.number("seconds") for run in runs if run.status == "finished"])
 

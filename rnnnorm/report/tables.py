@@ -1,4 +1,4 @@
-"""The summary as `results.csv`, as Markdown and as a table in the terminal."""
+"""Tables of a comparison: `results.csv`, Markdown, and a table in the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rnnnorm.report.colours import colour
-from rnnnorm.report.runs import MODES, Run
+from rnnnorm.report.runs import MODES, RunResult
 from rnnnorm.report.summary import Row, Summary, number
 
 _COLUMNS = ("best_val", "best_step", "diverged_at", "steps", "epochs", "seconds", "parameters", "statistics")
@@ -55,7 +55,7 @@ def terminal_table(summary: Summary) -> Table:
 
 
 def notes(summary: Summary) -> list[str]:
-    """What a reader must know to read the table right."""
+    """Notes without which the table would be misread."""
     said = []
     if summary.metric:
         better = "larger" if summary.larger_is_better else "smaller"
@@ -81,7 +81,7 @@ def times(value: float) -> str:
     return f"{value:.2f} ×" if math.isfinite(value) else "–"
 
 
-def diverged_at(runs: tuple[Run, ...]) -> str:
+def diverged_at(runs: tuple[RunResult, ...]) -> str:
     """The steps at which runs diverged, `310, 420`; empty if none did."""
     steps = sorted(run.number("diverged_at") for run in runs if run.status == "diverged")
     return ", ".join(f"{step:.0f}" for step in steps if math.isfinite(step))

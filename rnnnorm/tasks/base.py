@@ -1,4 +1,4 @@
-"""What all tasks have in common: input layer, normalized LSTM, linear head, logging, state, scores."""
+"""Base class of tasks: input layer, normalized LSTM, linear head, logging, state, scores."""
 
 from __future__ import annotations
 
@@ -161,11 +161,11 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         """New metric objects by name, `self.metric` among them; they are updated with what `observed` returns."""
 
     def observed(self, logits: Tensor, target: Tensor, losses: Tensor) -> tuple[Tensor, ...]:
-        """What the metrics look at; by default logits and target."""
+        """Arguments of the metrics' updates; by default logits and target."""
         return logits, target
 
     def contributions(self, logits: Tensor, target: Tensor, losses: Tensor) -> Tensor:
-        """What each prediction contributes to the metric, (M,); by default its loss."""
+        """Contribution of each prediction to the metric, (M,); by default its loss."""
         return losses
 
     def forward(self, input: PackedSequence | tuple[Tensor, Tensor], hx: State | None = None) -> tuple[Tensor, State]:

@@ -1,4 +1,4 @@
-"""The recurrent state that a stateful stream carries from batch to batch."""
+"""Recurrent state that a stateful stream carries from batch to batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recurrent networks that a task can be built on."""
+"""Recurrent networks that a task can be built on."""
 
 from __future__ import annotations
 

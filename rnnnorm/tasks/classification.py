@@ -1,4 +1,4 @@
-"""One class per sequence."""
+"""Classification of sequences: one class each."""
 
 from __future__ import annotations
 

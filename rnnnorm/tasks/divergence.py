@@ -1,4 +1,4 @@
-"""A run that diverges is a result: note the step, stop, and leave the weights as they were."""
+"""Divergence of a run: the step is recorded, training stops, and the weights stay as they were."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 
 class StopOnDivergence(L.Callback):
-    """Stops training at the first loss that is not finite, in training or in validation.
+    """Callback that stops training at the first loss that is not finite, in training or in validation.
 
     A training loss is looked at before the optimizer's step, and that step and all later ones change nothing: the
     weights are those that gave the loss. (Running statistics have seen the batch.) Nothing is raised, and other
@@ -29,7 +29,7 @@ class StopOnDivergence(L.Callback):
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss that is not finite has been seen."""
+        """True once a loss that is not finite has been seen."""
         return self.diverged_at is not None
 
     def _look(self, trainer: L.Trainer, stage: str, loss: Tensor) -> None:
@@ -59,7 +59,7 @@ class StopOnDivergence(L.Callback):
             self._look(trainer, "val", loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
+        """State for a checkpoint."""
         return {"diverged_at": self.diverged_at, "stage": self.stage}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

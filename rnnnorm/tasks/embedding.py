@@ -1,4 +1,4 @@
-"""The input layer of a task: rows of token ids or of features become rows of real numbers."""
+"""Input layer of a task: rows of token ids or of features become rows of real numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The next token of each row."""
+"""Language modelling: the next token of each row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics that are a function of the mean negative log-likelihood, and so need no second look at the logits."""
+"""Metrics that are functions of the mean negative log-likelihood and do not need the logits again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any number of labels per row."""
+"""Multi-label prediction: any number of labels per row."""
 
 from __future__ import annotations
 

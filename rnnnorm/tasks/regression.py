@@ -1,4 +1,4 @@
-"""Real numbers per sequence."""
+"""Regression: real numbers per sequence."""
 
 from __future__ import annotations
 

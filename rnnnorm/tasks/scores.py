@@ -1,4 +1,4 @@
-"""One number per prediction instead of one per batch: what tables by length and by timestep are made of."""
+"""Scores per prediction instead of per batch, for tables by length and by timestep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A `Spec` as plain numbers and words, as checkpoints and configuration files hold it."""
+"""`Spec`s as plain numbers and words, as checkpoints and configuration files hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One tag per row."""
+"""Tagging: one tag per row."""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
+from rnnnorm.bench.document import Benchmark
 from rnnnorm.bench.records import (
     OUR_CELL,
     OURS,
@@ -17,7 +20,7 @@ from rnnnorm.bench.records import (
     TORCH,
     TORCH_PADDED,
     Record,
-    Run,
+    frame,
 )
 from rnnnorm.bench.shapes import Shape
 
@@ -51,7 +54,12 @@ def record(median: float = 1.0, **fields: Any) -> Record:
     return Record(median=median, **default | fields)
 
 
-def whole_run(norms: tuple[str, ...] = ("none", "ln")) -> Run:
+def table(*records: Record) -> pd.DataFrame:
+    """The table of some records."""
+    return frame(records)
+
+
+def whole_run(norms: tuple[str, ...] = ("none", "ln")) -> Benchmark:
     """Every part at two shapes, with all contenders that have a row of their own."""
     records = []
     for part, lengths in (("dense", "dense"), ("ragged", "uniform"), ("ragged", "heavy-tailed"), ("forward", "dense")):
@@ -80,4 +88,4 @@ def whole_run(norms: tuple[str, ...] = ("none", "ln")) -> Run:
     for shape in (SMALL, SMALL._replace(T=20), SMALL._replace(B=8), SMALL._replace(H=16), SMALL._replace(H=32)):
         for norm in norms:
             records.append(record(1.1, part="growth", shape=shape, norm=norm))
-    return Run("rnnnorm bench --some options", MACHINE, records)
+    return Benchmark("rnnnorm bench --some options", MACHINE, frame(records))

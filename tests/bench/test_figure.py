@@ -7,12 +7,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from bench.made_records import MACHINE, SMALL, WIDE, record, whole_run
+from bench.made_records import MACHINE, SMALL, WIDE, record, table, whole_run
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
+from rnnnorm.bench.document import Benchmark
 from rnnnorm.bench.figure import check_figure_path, draw
-from rnnnorm.bench.records import OUR_CELL, PADDED, TORCH, Record, Run
+from rnnnorm.bench.records import OUR_CELL, PADDED, TORCH, Record
 from rnnnorm.bench.shapes import Shape
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -54,7 +55,7 @@ def test_the_svg_names_everything_that_it_shows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bench.png", "bench.PNG"])
 def test_the_png_is_a_picture(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    draw(Run("", MACHINE, [record(0.8), record(1.6, shape=WIDE)]), path)
+    draw(Benchmark("", MACHINE, table(record(0.8), record(1.6, shape=WIDE))), path)
     pixels = imread(path, format="png")
     height, width, _ = pixels.shape
     assert width > 1000
@@ -65,7 +66,7 @@ def test_the_png_is_a_picture(name: str, tmp_path: Path) -> None:
 
 def test_the_pdf_is_one(tmp_path: Path) -> None:
     path = tmp_path / "bench.pdf"
-    draw(Run("", MACHINE, [record()]), path)
+    draw(Benchmark("", MACHINE, table(record())), path)
     content = path.read_bytes()
     assert content.startswith(b"%PDF-")
     assert content.rstrip().endswith(b"%%EOF")
@@ -73,9 +74,9 @@ def test_the_pdf_is_one(tmp_path: Path) -> None:
 
 def test_the_same_numbers_give_the_same_svg(tmp_path: Path) -> None:
     first, second, other = (tmp_path / f"{k}.svg" for k in range(3))
-    draw(Run("", MACHINE, [record()]), first)
-    draw(Run("", MACHINE, [record()]), second)
-    draw(Run("", MACHINE, [record(1.7)]), other)
+    draw(Benchmark("", MACHINE, table(record())), first)
+    draw(Benchmark("", MACHINE, table(record())), second)
+    draw(Benchmark("", MACHINE, table(record(1.7))), other)
     assert first.read_bytes() == second.read_bytes() != other.read_bytes()
 
 
@@ -92,7 +93,7 @@ def test_the_same_numbers_give_the_same_svg(tmp_path: Path) -> None:
 )
 def test_a_part_alone_can_be_drawn(records: list[Record], tmp_path: Path) -> None:
     path = tmp_path / "bench.svg"
-    draw(Run("", MACHINE, records), path)
+    draw(Benchmark("", MACHINE, table(*records)), path)
     found = words(path)
     assert any(records[0].norm in text for text in found)
     assert "geometric mean" in found
@@ -116,5 +117,5 @@ def test_other_suffixes_are_refused_and_those_that_exist_listed(name: str, tmp_p
 def test_nothing_to_show_is_an_error_and_leaves_no_file(records: list[Record], tmp_path: Path) -> None:
     path = tmp_path / "bench.png"
     with pytest.raises(ValueError, match="no ratio to draw"):
-        draw(Run("", MACHINE, records), path)
+        draw(Benchmark("", MACHINE, table(*records)), path)
     assert not path.exists()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
-from rnnnorm.bench import Cell, Record, Settings, Shape, measure
-from rnnnorm.bench.measure import STREAM, WITH_LENGTHS, Entry
+from rnnnorm.bench import Contest, Settings, Shape, measure
+from rnnnorm.bench.measure import STREAM, WITH_LENGTHS, Contender
 from rnnnorm.bench.peak import Peak
 from rnnnorm.bench.records import (
     EAGER,
@@ -25,6 +27,7 @@ from rnnnorm.bench.records import (
     TORCH,
     TORCH_CELL,
     TORCH_PADDED,
+    frame,
     pick,
 )
 from rnnnorm.bench.steps import ForwardStep, Step, TrainingStep
@@ -39,10 +42,10 @@ class Timed:
     """Stands for `interleave`: runs each step once, then tells times that are exact."""
 
     def __init__(self) -> None:
-        self.steps: dict[Entry, Step] = {}
+        self.steps: dict[Contender, Step] = {}
         self.rest: tuple[Any, ...] = ()
 
-    def __call__(self, steps: Mapping[Entry, Step], *rest: Any) -> dict[Entry, list[float]]:
+    def __call__(self, steps: Mapping[Contender, Step], *rest: Any) -> dict[Contender, list[float]]:
         self.steps, self.rest = dict(steps), rest
         for step in steps.values():
             step.run()
@@ -62,29 +65,29 @@ def settings(**given: Any) -> Settings:
     return Settings(**{"presets": NORMS, "shapes": (SHAPE,), "seconds": 0.5, "seed": 5, **given})
 
 
-def value(records: list[Record], contender: str, norm: str, metric: str) -> float:
-    (found,) = pick(records, contender=contender, norm=norm, metric=metric)
+def value(records: pd.DataFrame, contender: str, norm: str, metric: str) -> float:
+    (found,) = pick(records, contender=contender, norm=norm, metric=metric).itertuples()
     assert found.q1 == found.median == found.q3  # the slow round is slow for both sides of a ratio
     assert found.rounds == 3
-    return found.median
+    return float(found.median)
 
 
 @pytest.mark.parametrize("part", ["dense", "forward"])
 def test_dense_cells(part: str, timed: Timed) -> None:
-    records = Cell(part, SHAPE, "dense", NORMS).measure(settings())
+    records = frame(measure.measure(Contest(part, SHAPE, "dense", NORMS), settings()))
     assert timed.rest == (0.5, torch.device("cpu"), 5)
     assert set(timed.steps) == {
-        Entry(TORCH),
-        Entry(PRODUCTS),
-        Entry(SCRIPTED),
-        *(Entry(OURS, norm) for norm in NORMS),
-        Entry(REFERENCE, "none"),
-        Entry(REFERENCE, "ln"),
+        Contender(TORCH),
+        Contender(PRODUCTS),
+        Contender(SCRIPTED),
+        *(Contender(OURS, norm) for norm in NORMS),
+        Contender(REFERENCE, "none"),
+        Contender(REFERENCE, "ln"),
     }
     kind = TrainingStep if part == "dense" else ForwardStep
     assert all(isinstance(step, kind) for entry, step in timed.steps.items() if entry.name != PRODUCTS)
-    assert timed.steps[Entry(PRODUCTS)].backward == (part == "dense")  # type: ignore[attr-defined]
-    assert all((r.part, r.shape, r.lengths) == (part, SHAPE, "dense") for r in records)
+    assert timed.steps[Contender(PRODUCTS)].backward == (part == "dense")  # type: ignore[attr-defined]
+    assert all((r.part, r.shape, r.lengths) == (part, SHAPE, "dense") for r in records.itertuples())
     assert value(records, TORCH, "", RATIO) == 1.0
     assert value(records, PRODUCTS, "", RATIO) == 0.25
     assert value(records, SCRIPTED, "", RATIO) == 8.0
@@ -93,19 +96,19 @@ def test_dense_cells(part: str, timed: Timed) -> None:
         assert value(records, OURS, norm, RATIO) == 2.0
         assert value(records, OURS, norm, SCRIPT) == 4.0
     assert value(records, OURS, "ln", EAGER) == 8.0
-    assert pick(records, norm="wn", metric=EAGER) == []
-    assert {r.metric for r in records} == {RATIO, SCRIPT, EAGER}
-    (ours,) = pick(records, contender=OURS, norm="ln", metric=RATIO)
+    assert pick(records, norm="wn", metric=EAGER).empty
+    assert set(records["metric"]) == {RATIO, SCRIPT, EAGER}
+    (ours,) = pick(records, contender=OURS, norm="ln", metric=RATIO).itertuples()
     assert ours.ms == 8000.0
     assert ours.backend
-    (eager,) = pick(records, contender=REFERENCE, norm="ln")
+    (eager,) = pick(records, contender=REFERENCE, norm="ln").itertuples()
     assert eager.backend == "reference"
 
 
 @pytest.mark.parametrize(("part", "kind"), [("ragged", "uniform"), ("ragged", "heavy-tailed"), ("forward", "uniform")])
 def test_ragged_cells_compare_packed_with_packed_and_lengths_with_padding(part: str, kind: str, timed: Timed) -> None:
-    records = Cell(part, SHAPE, kind, ("ln",)).measure(settings(presets=("ln",)))
-    assert {Entry(TORCH_PADDED), Entry(WITH_LENGTHS, "ln")} < set(timed.steps)
+    records = frame(measure.measure(Contest(part, SHAPE, kind, ("ln",)), settings(presets=("ln",))))
+    assert {Contender(TORCH_PADDED), Contender(WITH_LENGTHS, "ln")} < set(timed.steps)
     if part == "ragged":
         training = {entry.name: step for entry, step in timed.steps.items() if isinstance(step, TrainingStep)}
         packed = {name for name, step in training.items() if step.leaf.dim() == 2}
@@ -116,38 +119,40 @@ def test_ragged_cells_compare_packed_with_packed_and_lengths_with_padding(part: 
     assert value(records, OURS, "ln", PADDED) == 1.5
     assert value(records, OURS, "ln", SCRIPT) == 4.0
     assert value(records, OURS, "ln", EAGER) == 8.0
-    assert pick(records, contender=WITH_LENGTHS) == []  # told as ours, by another metric
-    assert {r.lengths for r in records} == {kind}
+    assert pick(records, contender=WITH_LENGTHS).empty  # told as ours, by another metric
+    assert set(records["lengths"]) == {kind}
 
 
 def test_growth_needs_no_peers_but_torch(timed: Timed) -> None:
-    records = Cell("growth", SHAPE, "dense", ("ln", "none")).measure(settings())
-    assert set(timed.steps) == {Entry(TORCH), Entry(OURS, "ln"), Entry(OURS, "none")}
-    assert {r.metric for r in records} == {RATIO}
+    records = frame(measure.measure(Contest("growth", SHAPE, "dense", ("ln", "none")), settings()))
+    assert set(timed.steps) == {Contender(TORCH), Contender(OURS, "ln"), Contender(OURS, "none")}
+    assert set(records["metric"]) == {RATIO}
     assert len(records) == 3
 
 
 def test_the_reference_is_not_said_to_be_faster_than_itself(timed: Timed) -> None:
-    records = Cell("dense", SHAPE, "dense", ("ln",)).measure(settings(presets=("ln",), backend="reference"))
-    assert pick(records, metric=EAGER) == []
-    (ours,) = pick(records, contender=OURS, metric=RATIO)
+    records = frame(
+        measure.measure(Contest("dense", SHAPE, "dense", ("ln",)), settings(presets=("ln",), backend="reference"))
+    )
+    assert pick(records, metric=EAGER).empty
+    (ours,) = pick(records, contender=OURS, metric=RATIO).itertuples()
     assert ours.backend == "reference"
 
 
 @pytest.mark.parametrize("norms", [NORMS, ("bn-timestep", "bn-shared", "wn:init=data")], ids=["rows", "batches"])
 def test_streams_are_told_per_timestep(norms: tuple[str, ...], timed: Timed) -> None:
     shape = Shape(1, 1, 3, 4)
-    records = Cell("streaming", shape, norms=norms).measure(settings(presets=norms))
-    mine = {Entry(name, norm) for name in (OURS, OUR_CELL) for norm in norms}
-    assert set(timed.steps) == {Entry(TORCH), Entry(TORCH_CELL), *mine}
+    records = frame(measure.measure(Contest("streaming", shape, norms=norms), settings(presets=norms)))
+    mine = {Contender(name, norm) for name in (OURS, OUR_CELL) for norm in norms}
+    assert set(timed.steps) == {Contender(TORCH), Contender(TORCH_CELL), *mine}
     assert value(records, TORCH_CELL, "", RATIO) == 0.5
     for norm in norms:
         assert value(records, OURS, norm, RATIO) == 2.0
         assert value(records, OUR_CELL, norm, RATIO) == 0.75
-    (torchs,) = pick(records, contender=TORCH)
+    (torchs,) = pick(records, contender=TORCH).itertuples()
     assert torchs.ms == pytest.approx(4000.0 / STREAM)
-    assert {r.backend for r in pick(records, contender=OUR_CELL)} == {"step"}
-    assert all(r.backend for r in pick(records, contender=OURS))
+    assert {r.backend for r in pick(records, contender=OUR_CELL).itertuples()} == {"step"}
+    assert all(r.backend for r in pick(records, contender=OURS).itertuples())
 
 
 def test_memory_is_told_relative_to_torch_and_in_mebibytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +163,7 @@ def test_memory_is_told_relative_to_torch_and_in_mebibytes(monkeypatch: pytest.M
         return Peak({TORCH: 4, SCRIPTED: 12, OURS: 6}[contender] * 2**20, "VmHWM", "native" * (contender == OURS))
 
     monkeypatch.setattr(measure, "peak", fake_peak)
-    records = Cell("memory", SHAPE, norms=NORMS).measure(settings())
+    records = frame(measure.measure(Contest("memory", SHAPE, norms=NORMS), settings()))
     cpu = torch.device("cpu")
     assert asked == [
         (TORCH, SHAPE, "none", "auto", cpu),
@@ -166,7 +171,7 @@ def test_memory_is_told_relative_to_torch_and_in_mebibytes(monkeypatch: pytest.M
         *((OURS, SHAPE, norm, "auto", cpu) for norm in NORMS),
     ]
     for contender, norm, ratio, mib in ((TORCH, "", 1.0, 4.0), (SCRIPTED, "ln", 3.0, 12.0), (OURS, "wn", 1.5, 6.0)):
-        found = {r.metric: r for r in pick(records, contender=contender, norm=norm)}
+        found = {r.metric: r for r in pick(records, contender=contender, norm=norm).itertuples()}
         assert (found[RATIO].median, found[PEAK].median) == (ratio, mib)
-        assert all((r.ms, r.rounds) == (None, 1) and r.q1 == r.median == r.q3 for r in found.values())
+        assert all(isnan(r.ms) and r.rounds == 1 and r.q1 == r.median == r.q3 for r in found.values())
         assert found[RATIO].backend == ("native" if contender == OURS else "")

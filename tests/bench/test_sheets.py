@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from bench.made_records import SMALL, WIDE, record, whole_run
+from bench.made_records import SMALL, WIDE, record, table, whole_run
 from rich.console import Console
 
 from rnnnorm.bench import GOALS
@@ -32,7 +32,7 @@ def all_sheets() -> list[Sheet]:
 
 def test_there_is_one_table_per_part_kind_of_lengths_and_metric_and_the_summary_last(all_sheets: list[Sheet]) -> None:
     records = whole_run().records
-    kinds = {(r.part, r.lengths, r.metric) for r in records}
+    kinds = records[["part", "lengths", "metric"]].drop_duplicates()
     assert len(all_sheets) == len(kinds) + 1
     titles = [sheet.title for sheet in all_sheets]
     assert len(set(titles)) == len(titles)
@@ -55,7 +55,7 @@ def test_rows_are_as_long_as_the_head_in_every_form(all_sheets: list[Sheet]) -> 
 
 
 def test_a_row_has_its_shapes_and_their_geometric_mean() -> None:
-    numbers = [record(0.5), record(2.0, shape=WIDE), record(1.0, contender=TORCH, norm="", backend="")]
+    numbers = table(record(0.5), record(2.0, shape=WIDE), record(1.0, contender=TORCH, norm="", backend=""))
     sheet = next(sheets(numbers))
     assert sheet.head == (RATIO, f"T,B,I,H = {SMALL}", f"T,B,I,H = {WIDE}", "geometric mean")
     ours, torchs = sheet.rows
@@ -76,7 +76,7 @@ def test_a_row_has_its_shapes_and_their_geometric_mean() -> None:
     ids=["ours", "none", "eager", "script", "torch", "cell"],
 )
 def test_rows_are_named_by_contender_and_norm(fields: dict[str, str], name: str) -> None:
-    assert next(sheets([record(**fields)])).rows[0][0] == name
+    assert next(sheets(table(record(**fields)))).rows[0][0] == name
 
 
 @pytest.mark.parametrize(
@@ -92,22 +92,28 @@ def test_rows_are_named_by_contender_and_norm(fields: dict[str, str], name: str)
     ids=["streaming", "memory", "peak", "script", "eager", "slow"],
 )
 def test_a_cell_tells_what_is_known(fields: dict[str, object], cell: str) -> None:
-    assert next(sheets([record(1.25, **fields)])).rows[0][1] == cell
+    assert next(sheets(table(record(1.25, **fields)))).rows[0][1] == cell
 
 
 def test_the_summary_marks_the_goals_that_are_missed() -> None:
-    numbers = [record(0.5), record(1.2, norm="wn"), record(3.0, norm="ln", metric=SCRIPT)]
+    numbers = table(record(0.5), record(1.2, norm="wn"), record(3.0, norm="ln", metric=SCRIPT))
     sheet = summary_sheet(numbers)
     assert sheet.head == ("", "goal", "ln", "wn")
-    table = {row[0]: row[1:] for row in sheet.rows}
+    answers = {row[0]: row[1:] for row in sheet.rows}
     dense, worst, script = (goal.name for goal in GOALS if goal.part == "dense")
-    assert table == {dense: ("≤ 1", "0.50", "1.20 ✗"), worst: ("≤ 1.3", "0.50", "1.20"), script: ("≥ 2.5", "3.00", "–")}
+    assert answers == {
+        dense: ("≤ 1", "0.50", "1.20 ✗"),
+        worst: ("≤ 1.3", "0.50", "1.20"),
+        script: ("≥ 2.5", "3.00", "–"),
+    }
 
 
 def test_without_an_answer_there_is_no_summary() -> None:
-    assert [sheet.title for sheet in sheets([record(part="growth")])] == [f"Training step as T, B, H grow: {RATIO}"]
-    assert list(sheets([])) == []
-    assert [s.title for s in sheets([record(contender=TORCH, norm="")])] == [
+    assert [sheet.title for sheet in sheets(table(record(part="growth")))] == [
+        f"Training step as T, B, H grow: {RATIO}"
+    ]
+    assert list(sheets(table())) == []
+    assert [s.title for s in sheets(table(record(contender=TORCH, norm="")))] == [
         f"Training step (forward + backward), dense: {RATIO}"
     ]
 

@@ -299,28 +299,6 @@ def test_folder_without_a_split(tmp_path: Path) -> None:
         _ = model(tmp_path, dataset="folder").spec
 
 
-def test_missing_corpus_says_where_it_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"wikitext2.train\.txt"):
-        _ = model(tmp_path).spec
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"dataset": "ptb"}, "dataset must be one of wikitext2, tinyshakespeare, folder, got 'ptb'"),
-        ({"level": "byte"}, "level must be one of word, char or None, got 'byte'"),
-        ({"mode": "lines"}, "mode must be one of sentences, stream, got 'lines'"),
-        ({"max_length": 0}, "max_length must be an integer of at least 1 or None, got 0"),
-        ({"bptt": 0}, "bptt must be an integer of at least 1, got 0"),
-        ({"min_freq": 0}, "min_freq must be an integer of at least 1, got 0"),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_bad_keys(keys: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        LanguageModel(**keys)  # type: ignore[arg-type]
-
-
 def test_state_holds_the_vocabulary(root: Path) -> None:
     data = model(root)
     state = pickle.loads(pickle.dumps(data.state_dict()))

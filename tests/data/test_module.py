@@ -96,12 +96,6 @@ def test_empty_data_are_errors(splits: dict[str, list[int]], message: str) -> No
         Given(splits).lengths("train")
 
 
-@pytest.mark.parametrize("key", ["batch_size", "eval_batch_size", "num_workers", "seed"])
-def test_impossible_keys_are_errors(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key} must be an integer of at least [01]( or None)?, got -1"):
-        Given(SPLITS, **{key: -1})
-
-
 @pytest.mark.parametrize("module", [TemporalOrder, DelayedRecall])
 def test_batches_train_an_lstm(module: type[SequenceDataModule]) -> None:
     """What the rows and targets say of each other can be learned: the loss falls."""

@@ -106,11 +106,6 @@ def test_another_keyboard_is_an_error(tmp_path: Path) -> None:
         PolyphonicMusic(data_dir=str(tmp_path), download=False).lengths("train")
 
 
-def test_an_unknown_data_set_lists_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="dataset must be one of jsb, nottingham, got 'muse'"):
-        PolyphonicMusic("muse")  # type: ignore[arg-type]
-
-
 @pytest.mark.skipif(REAL is None, reason="RNNNORM_DATA is not set")
 @pytest.mark.parametrize(
     ("dataset", "sizes", "chords", "longest"),

@@ -158,11 +158,6 @@ def test_two_channels_are_an_error(tmp_path: Path) -> None:
         cepstrum(tmp_path / "stereo.wav")
 
 
-def test_missing_recordings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"fsdd.recordings"):
-        SpokenDigits(data_dir=str(tmp_path), download=False).lengths("train")
-
-
 @pytest.mark.skipif(REAL is None, reason="RNNNORM_DATA is not set")
 def test_real_files() -> None:
     data = SpokenDigits(download=False)

@@ -217,11 +217,6 @@ def test_missing_treebank_lists_those_there(root: Path) -> None:
         _ = treebank(root, treebank="fr_gsd-ud").spec
 
 
-def test_missing_ewt_says_where_it_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"ud_english_ewt.en_ewt-ud-train\.conllu"):
-        _ = treebank(tmp_path).spec
-
-
 def test_xpos(root: Path) -> None:
     assert set(treebank(root, tags="xpos").class_names) == {"XD", "XN", "XV", "XP", "XC"}
 
@@ -238,23 +233,6 @@ def test_tag_never_seen_in_training_is_a_class_of_its_own(root: Path) -> None:
     assert data.class_names[-1] == "<unk>"
     assert data.class_names.count("<unk>") == 1
     assert [data.class_names[i] for i in data.examples("test")[0][1].tolist()] == ["<unk>", "NOUN"]
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"tags": "lemma"}, "tags must be one of upos, xpos, got 'lemma'"),
-        ({"features": ["word", "suffix9"]}, r"unknown features \['suffix9'\].*word, suffix3"),
-        ({"features": []}, "one or more different names"),
-        ({"features": ["word", "word"]}, "one or more different names"),
-        ({"min_freq": 0}, "min_freq must be an integer of at least 1, got 0"),
-        ({"max_train_length": 0}, "max_train_length must be an integer of at least 1 or None, got 0"),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_bad_keys(keys: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PartOfSpeech(**keys)  # type: ignore[arg-type]
 
 
 def test_state_holds_the_vocabularies(root: Path) -> None:

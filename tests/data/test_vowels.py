@@ -85,11 +85,6 @@ def test_another_data_set_is_an_error(wrong: str, data_dir: str) -> None:
         JapaneseVowels(data_dir=data_dir, download=False).lengths("test")
 
 
-def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"japanese_vowels.JapaneseVowels_TRAIN\.ts"):
-        JapaneseVowels(data_dir=str(tmp_path), download=False).lengths("train")
-
-
 @pytest.mark.skipif(REAL is None, reason="RNNNORM_DATA is not set")
 def test_real_files() -> None:
     data = JapaneseVowels(download=False)

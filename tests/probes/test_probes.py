@@ -80,35 +80,6 @@ def foreign_batches() -> Batches:
     return Batches(torch.randn(4, 6, 3) for _ in range(STEPS))  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    ("norm", "task", "keys"),
-    [
-        ("bn-timestep", "tagging", {"dropout": 0.3}),
-        ("bn-shared", "classification", {"cell": "gru"}),
-        ("ln", "classification", {"bidirectional": True, "cell_options": {"zoneout": 0.2}}),
-        ("wn:init=data", "tagging", {}),
-        ("wn-mobn", "tagging", {}),
-        ("none", "regression", {"cell": "rnn-identity", "initial_state_noise": 0.1}),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_training_ends_where_it_would_have_ended(norm: str, task: str, keys: dict[str, Any]) -> None:
-    plain, trainer = fit([], task, norm=norm, **keys)
-    after = torch.rand(1)
-    probes = all_probes(every=2)
-    probed, other = fit(probes, task, norm=norm, **keys)
-    assert torch.equal(torch.rand(1), after), "the random stream has moved"
-    assert trainer.global_step == other.global_step == 2 * STEPS
-    expected = plain.state_dict()
-    for name, value in probed.state_dict().items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
-    for name, value in trainer.callback_metrics.items():
-        torch.testing.assert_close(other.callback_metrics[name], value, rtol=1e-4, atol=1e-6)
-    first = 1 if "data" in norm else 0  # a network that starts from data has nothing to show before
-    assert probes[0].steps == list(range(first, 2 * STEPS, 2))
-    assert "run_direction" not in vars(probed.recurrent)
-
-
 def test_every_probe_measures_and_tells_every_logger(tmp_path: Path) -> None:
     memory = Memory()
     logger = TensorBoardLogger(tmp_path, name="", version="")

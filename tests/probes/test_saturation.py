@@ -10,7 +10,8 @@ import torch
 
 import rnnnorm
 from rnnnorm.probes import record
-from rnnnorm.probes.recording import LayerRecord, normalizers
+from rnnnorm.probes.layer_record import LayerRecord
+from rnnnorm.probes.recording import normalizers
 from rnnnorm.probes.saturation import derivative, rms, saturated_share
 
 

@@ -16,6 +16,7 @@ from rnnnorm.data.base import Batch
 from rnnnorm.norms import statistics
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.carry import CarriedStates
+from rnnnorm.tasks.cells import CELLS
 
 SPEC = SPECS["language-modelling"]
 
@@ -42,11 +43,16 @@ class StatefulLoader:
         self.next = state["next"]
 
 
-@pytest.mark.parametrize("norm", ["none", "ln", "bn-vertical"])
-@pytest.mark.parametrize("task", ["language-modelling", "multi-label"])
-def test_stream_in_pieces_equals_one_long_sequence(task: str, norm: str) -> None:
+@pytest.mark.parametrize(
+    ("task", "norm", "cell"),
+    [
+        *((task, norm, "lstm") for task in ("language-modelling", "multi-label") for norm in ("none", "bn-vertical")),
+        *(("language-modelling", "ln", cell) for cell in CELLS),
+    ],
+)
+def test_stream_in_pieces_equals_one_long_sequence(task: str, norm: str, cell: str) -> None:
     pieces, whole = stream_of(SPECS[task], steps=8)
-    model = model_of(task, norm=norm, num_layers=2).eval()
+    model = model_of(task, norm=norm, cell=cell, num_layers=2).eval()
     assert len(pieces) == 2
     in_pieces = torch.cat([model.scores(piece).loss for piece in pieces])
     torch.testing.assert_close(in_pieces, model.scores(whole).loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tasks.tiny import SPECS, batches_of, model_of, stream_of, trainer_of
+from tasks.tiny import batches_of, model_of, trainer_of
 
 import rnnnorm
 from rnnnorm.tasks.cells import CELLS
@@ -24,14 +24,6 @@ def test_every_cell_trains(cell: str, task: str, norm: str) -> None:
     assert all(p.isfinite().all() for p in model.parameters())
     moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
     assert any(name.startswith("recurrent.") for name in moved)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_stream_in_pieces_equals_one_long_sequence(cell: str) -> None:
-    pieces, whole = stream_of(SPECS["language-modelling"], steps=8)
-    model = model_of("language-modelling", norm="ln", cell=cell, num_layers=2).eval()
-    in_pieces = torch.cat([model.scores(piece).loss for piece in pieces])
-    torch.testing.assert_close(in_pieces, model.scores(whole).loss)
 
 
 def test_the_nonlinearity_reaches_the_network() -> None:

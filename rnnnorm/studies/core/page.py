@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment
 from markupsafe import Markup
 
 from rnnnorm._version import __version__
 from rnnnorm.engine.records import write, write_json
-from rnnnorm.report.markup import code
+from rnnnorm.report.markup import environment
 from rnnnorm.studies.core.conclude import VERDICT, describe, read_verdict
 from rnnnorm.studies.core.measurements import FILE, read
 from rnnnorm.studies.core.plots import Drawn, Entry, inline_panels, save_figure
 from rnnnorm.studies.core.settings import from_description, load
 from rnnnorm.studies.core.study import STUDIES, Study
-from rnnnorm.studies.core.template import PAGE
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +59,9 @@ def build(out: Path) -> Path:
         The path of `report.html`.
     """
     sections = [section for name in STUDIES if (section := _section(name, out)) is not None]
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"code": code, "effect": effect, "interval": interval, "tally": tally}
-    page = environment.from_string(PAGE).render(
+    templates = environment(Path(__file__).parent)
+    templates.filters |= {"effect": effect, "interval": interval, "tally": tally}
+    page = templates.get_template("studies.html.j2").render(
         sections=sections,
         marks=MARKS,
         standings=STANDINGS,

@@ -1,15 +1,13 @@
-"""The plan of a benchmark: which cells are measured, in which order."""
+"""Contests of a benchmark: contenders measured in turns, one contest for each part, shape and kind of lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from .contenders import our_lstm
-from .measure import memory, race, stream
-from .records import Record
 from .shapes import SHAPES, Shape
 
 PARTS = ("dense", "ragged", "forward", "memory", "streaming", "growth")
@@ -27,19 +25,10 @@ GROWTH: Mapping[str, tuple[int, ...]] = {
     "H": (32, 64, 128, 256, 512, 1024),
 }
 
-_MEASURES: dict[str, Callable[[Cell, Settings], list[Record]]] = {
-    "dense": race,
-    "ragged": race,
-    "forward": race,
-    "growth": race,
-    "streaming": stream,
-    "memory": memory,
-}
-
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure, and how.
+    """Choice of what to measure, and how.
 
     Args:
         presets: norms, with overrides or without.
@@ -104,7 +93,7 @@ def check_device(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Contest:
     """Contenders that are measured in turns.
 
     Args:
@@ -123,28 +112,24 @@ class Cell:
         lengths = "" if self.lengths == self.part or self.part in ("memory", "streaming") else self.lengths
         return " ".join(filter(None, (self.part, lengths, str(self.shape))))
 
-    def measure(self, settings: Settings) -> list[Record]:
-        """The cell's records."""
-        return _MEASURES[self.part](self, settings)
 
-
-def plan(settings: Settings) -> list[Cell]:
-    """All cells, part by part."""
+def plan(settings: Settings) -> list[Contest]:
+    """All contests of a benchmark, part by part."""
     every = {"dense": ("dense",), "ragged": ("uniform", "heavy-tailed"), "forward": ("dense", "uniform")}
-    cells: list[Cell] = []
+    contests: list[Contest] = []
     for part in settings.parts:
         if part == "memory":
-            cells += [Cell(part, shape, norms=settings.presets) for shape in settings.shapes]
+            contests += [Contest(part, shape, norms=settings.presets) for shape in settings.shapes]
         elif part == "streaming":
             shapes = dict.fromkeys(Shape(1, 1, shape.I, shape.H) for shape in settings.shapes)
-            cells += [Cell(part, shape, norms=settings.presets) for shape in shapes]
+            contests += [Contest(part, shape, norms=settings.presets) for shape in shapes]
         elif part == "growth":
-            cells += [Cell(part, shape, norms=settings.growth_presets) for shape in grown(settings)]
+            contests += [Contest(part, shape, norms=settings.growth_presets) for shape in grown(settings)]
         else:
-            cells += [
-                Cell(part, shape, lengths, settings.presets) for lengths in every[part] for shape in settings.shapes
+            contests += [
+                Contest(part, shape, lengths, settings.presets) for lengths in every[part] for shape in settings.shapes
             ]
-    return cells
+    return contests
 
 
 def grown(settings: Settings) -> list[Shape]:

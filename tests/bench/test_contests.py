@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from rnnnorm.bench import GOALS, PARTS, PRESETS, SHAPES, Cell, Settings, Shape, plan
-from rnnnorm.bench.cells import GROWTH, GROWTH_BASE, GROWTH_PRESETS, grown
+from rnnnorm.bench import GOALS, PARTS, PRESETS, SHAPES, Contest, Settings, Shape, plan
+from rnnnorm.bench.contests import GROWTH, GROWTH_BASE, GROWTH_PRESETS, grown
 
 TINY = Shape(4, 2, 3, 4)
 LENGTHS_OF = {"dense": ["dense"], "ragged": ["uniform", "heavy-tailed"], "forward": ["dense", "uniform"]}
@@ -20,36 +20,36 @@ def settings() -> Settings:
 
 
 def test_every_part_is_planned_once_per_shape_and_kind_of_lengths(settings: Settings) -> None:
-    cells = plan(settings)
-    assert len(set(cells)) == len(cells)
-    assert list(dict.fromkeys(cell.part for cell in cells)) == list(PARTS)
+    contests = plan(settings)
+    assert len(set(contests)) == len(contests)
+    assert list(dict.fromkeys(contest.part for contest in contests)) == list(PARTS)
     for part, kinds in LENGTHS_OF.items():
-        found = [(cell.lengths, cell.shape) for cell in cells if cell.part == part]
+        found = [(contest.lengths, contest.shape) for contest in contests if contest.part == part]
         assert sorted(found) == sorted((kind, shape) for kind in kinds for shape in SHAPES)
-    assert [cell.shape for cell in cells if cell.part == "memory"] == list(SHAPES)
-    streamed = [cell.shape for cell in cells if cell.part == "streaming"]
+    assert [contest.shape for contest in contests if contest.part == "memory"] == list(SHAPES)
+    streamed = [contest.shape for contest in contests if contest.part == "streaming"]
     assert streamed == [Shape(1, 1, shape.I, shape.H) for shape in SHAPES]
-    assert [cell.shape for cell in cells if cell.part == "growth"] == grown(settings)
+    assert [contest.shape for contest in contests if contest.part == "growth"] == grown(settings)
 
 
 def test_all_presets_run_everywhere_but_in_growth(settings: Settings) -> None:
-    for cell in plan(settings):
-        assert cell.norms == (GROWTH_PRESETS if cell.part == "growth" else PRESETS), str(cell)
+    for contest in plan(settings):
+        assert contest.norms == (GROWTH_PRESETS if contest.part == "growth" else PRESETS), str(contest)
 
 
 def test_every_goal_has_cells_that_answer_it(settings: Settings) -> None:
-    planned = {(cell.part, cell.lengths) for cell in plan(settings)}
+    planned = {(contest.part, contest.lengths) for contest in plan(settings)}
     assert {(goal.part, goal.lengths) for goal in GOALS} <= planned
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_alone_is_what_it_is_among_all(part: str, settings: Settings) -> None:
-    assert plan(Settings(parts=(part,))) == [cell for cell in plan(settings) if cell.part == part]
+    assert plan(Settings(parts=(part,))) == [contest for contest in plan(settings) if contest.part == part]
 
 
 def test_shapes_that_differ_only_in_time_and_batch_are_streamed_once() -> None:
     settings = Settings(shapes=(TINY, TINY._replace(T=9), TINY._replace(B=5), TINY._replace(H=7)), parts=("streaming",))
-    assert [cell.shape for cell in plan(settings)] == [Shape(1, 1, 3, 4), Shape(1, 1, 3, 7)]
+    assert [contest.shape for contest in plan(settings)] == [Shape(1, 1, 3, 4), Shape(1, 1, 3, 7)]
 
 
 def test_growth_changes_one_size_at_a_time(settings: Settings) -> None:
@@ -77,18 +77,18 @@ def test_growth_follows_the_usual_presets_or_the_first_three(presets: tuple[str,
 
 
 @pytest.mark.parametrize(
-    ("cell", "text"),
+    ("contest", "text"),
     [
-        (Cell("dense", TINY), "dense 4,2,3,4"),
-        (Cell("ragged", TINY, "heavy-tailed"), "ragged heavy-tailed 4,2,3,4"),
-        (Cell("forward", TINY, "dense"), "forward dense 4,2,3,4"),
-        (Cell("memory", TINY), "memory 4,2,3,4"),
-        (Cell("streaming", Shape(1, 1, 3, 4)), "streaming 1,1,3,4"),
+        (Contest("dense", TINY), "dense 4,2,3,4"),
+        (Contest("ragged", TINY, "heavy-tailed"), "ragged heavy-tailed 4,2,3,4"),
+        (Contest("forward", TINY, "dense"), "forward dense 4,2,3,4"),
+        (Contest("memory", TINY), "memory 4,2,3,4"),
+        (Contest("streaming", Shape(1, 1, 3, 4)), "streaming 1,1,3,4"),
     ],
-    ids=lambda value: value.part if isinstance(value, Cell) else None,
+    ids=lambda value: value.part if isinstance(value, Contest) else None,
 )
-def test_a_cell_names_itself(cell: Cell, text: str) -> None:
-    assert str(cell) == text
+def test_a_cell_names_itself(contest: Contest, text: str) -> None:
+    assert str(contest) == text
 
 
 @pytest.mark.parametrize(
