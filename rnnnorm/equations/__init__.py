@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from .base import Cell
+from .base import Cell, Layer, LayerWeights
 from .gru import GRUEquations
-from .layer import Layer, LayerWeights
 from .lstm import LSTMEquations
 from .noise import QUIET, Noise, draw_seed, drawn_again, drop_rows, dropout, seeded
 from .norms import NO_NORMS, CellNorms

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Cell
-from .layer import Layer, LayerWeights
+from .base import Cell, Layer, LayerWeights
 
 
 class GRUEquations(Cell):
@@ -46,7 +45,7 @@ class GRUEquations(Cell):
         if norms.candidate is not None:
             candidate = norms.candidate(candidate, t)
             candidate = candidate if b is None else candidate + b[2 * H :]
-        h = (1 - z) * layer.noise.drop(candidate.tanh()) + z * h
+        h = (1 - z) * layer.drop(candidate.tanh()) + z * h
         return (h if norms.output is None else norms.output(h, t),)
 
     def sizes(self) -> dict[str, tuple[int, bool]]:

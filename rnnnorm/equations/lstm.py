@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Cell
-from .layer import Layer
+from ..common.ranges import Range
+from .base import Cell, Layer
+
+_FLAG = Range(kinds=(bool,))
 
 
 class LSTMEquations(Cell):
@@ -21,6 +23,9 @@ class LSTMEquations(Cell):
 
     Args:
         peepholes: let the gates see the cell state.
+
+    Raises:
+        ValueError: `peepholes` is neither true nor false.
     """
 
     name = "LSTM"
@@ -31,8 +36,8 @@ class LSTMEquations(Cell):
     forget_bias = 1.0
 
     def __init__(self, peepholes: bool = False) -> None:
-        self.peepholes = peepholes
-        self.torch_operator = "lstm" if peepholes is False else None
+        self.peepholes = _FLAG.check("peepholes", peepholes)
+        self.torch_operator = None if self.peepholes else "lstm"
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
         """h_t and c_t; see `Cell.step`."""
@@ -42,7 +47,7 @@ class LSTMEquations(Cell):
         if weights.peepholes is not None:
             i = i + weights.peepholes[0] * c
             f = f + weights.peepholes[1] * c
-        c = f.sigmoid() * c + i.sigmoid() * layer.noise.drop(g.tanh())
+        c = f.sigmoid() * c + i.sigmoid() * layer.drop(g.tanh())
         seen = c
         if norms.cell is not None:
             seen = norms.cell(c, t)

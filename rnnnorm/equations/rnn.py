@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .base import Cell
-from .layer import Layer
+from .base import Cell, Layer
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -42,5 +41,5 @@ class RNNEquations(Cell):
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
         """h_t; see `Cell.step`."""
-        h = NONLINEARITIES[self.nonlinearity](layer.gates(gates_x, states[0], t))
+        h = NONLINEARITIES[str(self.nonlinearity)](layer.gates(gates_x, states[0], t))
         return (h if layer.norms.output is None else layer.norms.output(h, t),)

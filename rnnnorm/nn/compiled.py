@@ -11,29 +11,19 @@ Here is what a compiler follows; the operator itself is in `rnnnorm.nn.operator`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
-from torch.nn.utils.rnn import PackedSequence
 
 from ..common.settings import Settings, listened_to
 from ..equations import draw_seed
 from ..norms import NORMALIZERS, Normalizer
 from .operator import run_network
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 Tensors = list[Tensor]
-
-
-def applies(input: object) -> bool:
-    """Whether somebody looks on who is to see one operator."""
-    data = input.data if isinstance(input, PackedSequence) else input
-    return torch.compiler.is_compiling() or isinstance(data, FakeTensor)
 
 
 class Told(NamedTuple):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..equations import LSTMEquations
 from ..norms.places import Norm
+from .options import Options
 from .recurrent import Recurrent
 
 
@@ -108,9 +109,14 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
         zoneout: float | tuple[float, float] = 0.0,
         backend: str = "auto",
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(LSTMEquations(peepholes), arguments)
-
-    def _as_state(self, states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        h_n, c_n = states
-        return h_n, c_n
+        super().__init__(
+            LSTMEquations(peepholes),
+            Options(
+                input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+                batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, proj_size=proj_size,
+                device=device, dtype=dtype, norm=norm, max_steps=max_steps, init=init, initial_state=initial_state,
+                initial_state_noise=initial_state_noise, residual=residual, residual_scale=residual_scale,
+                between_on=between_on, variational_dropout=variational_dropout, hidden_dropout=hidden_dropout,
+                recurrent_dropout=recurrent_dropout, weight_dropout=weight_dropout, zoneout=zoneout, backend=backend,
+            ),
+        )  # fmt: skip

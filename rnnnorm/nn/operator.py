@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +21,11 @@ from torch._C import DispatchKey
 from torch.utils._python_dispatch import _disable_current_modes
 
 from ..equations import seeded
-from ..norms.buffers import first_pass
+from ..norms.base import first_pass
 from ..packing import Packed, check_packed
 from .inputs import enter, enter_states, leave, leave_states
 from .skeleton import keep_assigned, skeleton, told
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 Tensors = list[Tensor]
 

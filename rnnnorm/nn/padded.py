@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..common.tracing import sizes_are_fixed
-from ..common.transforms import apart
+from ..common.transforms import apart, sizes_are_fixed
 from ..norms import Normalizer, StepStatistics
 from ..packing import Packed, check_kind_of_lengths, check_lengths, check_packed
 from .inputs import check_rows, enter_padded

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +25,8 @@ from ..common.settings import Settings, settings_of
 from ..equations import Cell, LayerWeights
 from ..norms import Use
 from ..norms.places import Norm
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .options import Options
+from .stack import RecurrentStack
 
 Tensors = list[Tensor]
 Names = tuple[str, ...]
@@ -44,13 +43,13 @@ def architecture(stack: RecurrentStack) -> str:
     cell = stack.cell
     norm = stack.norm
     uses = {place: [use.normalizer, dict(use.options)] for place, use in norm.places.items() if not use.is_weight}
-    arguments = {k: v for k, v in stack._arguments.items() if k not in ("norm", "device", "dtype")}
+    options = {k: v for k, v in vars(stack._options).items() if k not in ("norm", "device", "dtype")}
     told = {
         "network": _origin(_class_of_runs(type(stack))),
         "cell": [_origin(type(cell)), vars(cell)],
         "norm": [uses, norm.carried and "cell" in uses, norm.name],
         "normalizers": [_origin(use.cls) for use in norm.places.values() if not _ours(use.cls)],
-        "arguments": arguments,
+        "options": options,
         "input_size": stack.input_size,
         "output_size": stack.output_size,
         "state_sizes": stack.state_sizes,
@@ -120,17 +119,18 @@ def skeleton(text: str, settings: str, parameters: Tensors, buffers: Tensors, co
 
 def _build(text: str) -> RecurrentStack:
     say = told(text)
-    cls: type[RecurrentStack] = _find(Settings, say["network"])
+    cls = _find(Settings, say["network"])
     kind = _find(Cell, say["cell"][0])
     cell = kind.__new__(kind)
     vars(cell).update(say["cell"][1])
     uses, carried, name = say["norm"]
     norm = Norm(**{place: Use(*use) for place, use in uses.items()}, carried=carried, name=name)
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in say["arguments"].items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in say["options"].items()}
     # Nothing is drawn from anybody's random stream.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
         warnings.simplefilter("ignore")
-        return cls.without_constructor(cell, {**arguments, "norm": norm, "device": "meta", "dtype": None})
+        new: RecurrentStack = cls.without_constructor(cell, Options(**values, norm=norm, device="meta"))
+        return new
 
 
 def _apply(network: RecurrentStack, settings: str) -> None:

@@ -33,8 +33,8 @@ class TorchInterface(RecurrentStack, nn.RNNBase):
     @property
     def mode(self) -> str:  # type: ignore[override]
         """Torch's name of the cell: "LSTM", "GRU", "RNN_TANH", "RNN_RELU"; and "RNN_IDENTITY", which torch lacks."""
-        nonlinearity = getattr(self.cell, "nonlinearity", None)
-        return self.cell.name if nonlinearity is None else f"{self.cell.name}_{nonlinearity.upper()}"
+        name, nonlinearity = self.cell.name, self.cell.nonlinearity
+        return name if nonlinearity is None else f"{name}_{nonlinearity.upper()}"
 
     @property
     def _all_weights(self) -> list[list[str]]:  # type: ignore[override]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
-from ..equations import dropout
+from ..equations import Layer, dropout
 from .padded import Grid, check_normalizers, normalize
-
-if TYPE_CHECKING:
-    from ..equations import Layer
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 
 def run(
@@ -39,7 +36,7 @@ def run(
             last.append(ended)
         output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
         rows = stack.leave_layer(rows, output, [], layer, normalize=lambda norm, x: normalize(norm, x, grid))
-    stack.ran = "reference"
+    vars(stack)["ran"] = "reference"
     return _drop_per_sequence(stack, rows, grid), tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,7 @@ from ..norms.synchronized import SynchronizedNormalizer
 from ..packing import reversal
 from ..scan.fold import fold
 from ..scan.plan import place_of
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 LIMIT = 2**29
 """Bytes of pre-activations from which on a run goes step by step."""

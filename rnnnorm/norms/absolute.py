@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from .base import in_backward
 from .batch_statistics import BatchNormalizer
-from .buffers import in_backward
 
 _GAUSSIAN = math.sqrt(math.pi / 2)  # standard deviation of a Gaussian over its mean absolute deviation
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ..common.ranges import STEPS, Range
-from ..common.tracing import by_plain_operators
+from ..common.transforms import by_plain_operators
 from .base import Normalizer, at_least_float32
 
 

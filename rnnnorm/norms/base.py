@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import torch
@@ -185,3 +187,23 @@ def at_least_float32(x: Tensor) -> Tensor:
 def by_blocks(x: Tensor, size: int, normalize: Callable[[Tensor], Tensor]) -> Tensor:
     """Blocks of `size` neighbouring features, each normalized by itself: for graphs, where B must not be named."""
     return torch.cat([normalize(block) for block in torch.split(x, size, -1)], -1)
+
+
+_first_pass: ContextVar[bool] = ContextVar("_first_pass", default=False)
+
+
+def in_backward() -> bool:
+    """Whether autograd is running, that is, whether activation checkpointing runs the forward pass a second time."""
+    if torch.compiler.is_compiling():  # what is computed again there is a function of what the first pass read
+        return False
+    return bool(torch._C._current_graph_task_id() != -1) and not _first_pass.get()
+
+
+@contextmanager
+def first_pass() -> Iterator[None]:
+    """Take what runs for a first pass, wherever: it works on statistics as they were then, and may move them."""
+    token = _first_pass.set(True)
+    try:
+        yield
+    finally:
+        _first_pass.reset(token)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .buffers import in_backward
+from .base import in_backward
 from .fusible import ColumnStatistics, Fusible
 from .synchronized import SynchronizedNormalizer
 

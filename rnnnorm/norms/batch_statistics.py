@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import Range, at_least, between, one_of
-from ..common.tracing import by_plain_operators
-from .base import Normalizer, at_least_float32
-from .buffers import in_backward
+from ..common.transforms import by_plain_operators
+from .base import Normalizer, at_least_float32, in_backward
 from .statistics import StepStatistics
 
 SCOPES = ("sequence", "shared", "timestep")
@@ -44,6 +43,9 @@ class BatchNormalizer(Normalizer):
         "min_rows": at_least(2, why="since one row has no variance"),
     }
 
+    sync: bool | None = None
+    """Whether moments may be taken over several processes, as `SynchronizedNormalizer` takes them."""
+
     def __init__(
         self,
         num_features: int,
@@ -72,6 +74,8 @@ class BatchNormalizer(Normalizer):
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's stored statistics."""
+        if self.sync and self.synchronizes():
+            return self._by_everyone(x, t, [x.shape[0]])
         rows, stats = at_least_float32(x), self.stats
         slot, accumulator = stats.slot(t), stats.accumulator
         gathered = None if accumulator is None else self._gather(rows)
@@ -93,7 +97,21 @@ class BatchNormalizer(Normalizer):
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
         """Normalize all N rows: at once for "sequence", otherwise step by step."""
+        if self.sync and self.synchronizes():
+            return self._by_everyone(x, 0, [x.shape[0]] if self.sequence_wise else self._all_steps(batch_sizes))
         return self(x) if self.sequence_wise else super().sequence(x, batch_sizes)
+
+    def synchronizes(self) -> bool:
+        """Whether moments are taken over the rows of several processes now."""
+        return False
+
+    def _all_steps(self, batch_sizes: list[int]) -> list[int]:
+        """Rows of each step, with zeros for steps that only other processes have."""
+        return batch_sizes
+
+    def _by_everyone(self, x: Tensor, start: int, sizes: list[int]) -> Tensor:
+        """Normalize the rows of consecutive steps by moments over all processes."""
+        raise TypeError(f"{type(self).__name__} must define _by_everyone(x, start, sizes)")
 
     def forbids(self, place: str) -> str | None:
         """Sequence-wise statistics need the rows of all steps at once, which exist at the vertical places only."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .buffers import in_backward
+from .base import in_backward
 from .statistics import StepStatistics
 
 

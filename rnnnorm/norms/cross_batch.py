@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import Range, at_least
+from .base import in_backward
 from .batch_statistics import BatchNormalizer, moments
-from .buffers import HALF, StatisticBuffers, in_backward
+from .buffers import HALF, StatisticBuffers
 
 
 class CrossBatchNorm(BatchNormalizer):

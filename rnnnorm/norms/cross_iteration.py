@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import Range, at_least, one_of
-from .base import at_least_float32
+from .base import at_least_float32, in_backward
 from .batch_statistics import BatchNormalizer, moments
-from .buffers import HALF, StatisticBuffers, in_backward
+from .buffers import HALF, StatisticBuffers
 
 
 class _History(StatisticBuffers):

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from .base import in_backward
 from .batch_statistics import moments
-from .buffers import in_backward
 from .synchronized import SynchronizedNormalizer
 
 

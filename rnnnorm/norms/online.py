@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import POSITIVE, Range, at_least, between, one_of
-from ..common.tracing import by_plain_operators
-from .base import Normalizer, at_least_float32
-from .buffers import in_backward
+from ..common.transforms import by_plain_operators
+from .base import Normalizer, at_least_float32, in_backward
+from .buffers import FirstPass, State
 from .rms import block_rms_norm
-from .state import FirstPass, State
 from .statistics import StepStatistics
 
 GUARDS = ("scaling", "clamp", "none")

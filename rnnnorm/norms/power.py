@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import Range, at_least, between, one_of
-from .base import Normalizer, at_least_float32
+from .base import Normalizer, at_least_float32, in_backward
 from .batch_statistics import SCOPES
-from .buffers import in_backward
+from .buffers import FirstPass, State
 from .rms import block_rms_norm
-from .state import FirstPass, State
 from .statistics import StepStatistics
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from . import split_options
 from .places import Norm
+from .use import split_options
 
 
 @dataclass(frozen=True)

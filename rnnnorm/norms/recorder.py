@@ -39,11 +39,6 @@ class Recordable:
         """Run over rows for the sake of the normalizers inside; what comes out is of no interest."""
         raise NotImplementedError
 
-    def recorded(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...] = ()) -> None:
-        """Tell the recorder of a run that begins."""
-        if self.recorder is not None:
-            self.recorder.note(self, Rows(data, batch_sizes, states))
-
 
 def mergeable(model: nn.Module) -> bool:
     """Whether sequences of several batches may be run as one in all networks of a model."""

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import Range, at_least
+from .base import in_backward
 from .batch_statistics import BatchNormalizer, moments
-from .buffers import in_backward
 
 
 class BatchRenorm(BatchNormalizer):

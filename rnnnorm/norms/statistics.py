@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import STEPS, Checked, Range, at_least, one_of
-from ..common.tracing import by_plain_operators
-from ..common.transforms import apart, has_numbers
+from ..common.transforms import apart, by_plain_operators, has_numbers
 from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
 

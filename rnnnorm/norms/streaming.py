@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import Range, between, one_of
-from .base import Normalizer, at_least_float32
-from .buffers import in_backward
-from .state import FirstPass, State
+from .base import Normalizer, at_least_float32, in_backward
+from .buffers import FirstPass, State
 from .statistics import StepStatistics
 
 

@@ -48,18 +48,8 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
         """Whether moments are taken over several processes now."""
         return bool(self.sync) and (self._learns() or self.wants_moments()) and processes() > 1
 
-    def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        """Normalize rows x (B_t, F) of step `t`; in training, move that step's stored statistics."""
-        return self._by_everyone(x, t, [x.shape[0]]) if self.synchronizes() else super().forward(x, t)
-
-    def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
-        """Normalize all N rows; where processes are synchronized, by one collective for all steps."""
-        if not self.synchronizes():
-            return super().sequence(x, batch_sizes)
-        if self.sequence_wise:
-            return self._by_everyone(x, 0, [x.shape[0]])
-        absent = max(len(self.total or ()) - len(batch_sizes), 0)
-        return self._by_everyone(x, 0, batch_sizes + [0] * absent)
+    def _all_steps(self, batch_sizes: list[int]) -> list[int]:
+        return batch_sizes + [0] * max(len(self.total or ()) - len(batch_sizes), 0)
 
     def _by_everyone(self, x: Tensor, start: int, sizes: list[int]) -> Tensor:
         """Normalize the rows of consecutive steps, of which this process may have none."""

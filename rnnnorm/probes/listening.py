@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnnnorm.equations import Cell, CellNorms, Layer, Noise
 from rnnnorm.nn.stack import RecurrentStack
-from rnnnorm.norms.buffers import in_backward
+from rnnnorm.norms.base import in_backward
 from rnnnorm.probes.pre_activations import pre_activations
 from rnnnorm.probes.repetition import Repetition
 
