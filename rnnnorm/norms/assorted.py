@@ -57,10 +57,8 @@ class AssortedTimeNorm(Normalizer):
     memoryless = False
     """The rows of a step do not suffice: a sequence cannot be cut and continued from (h, c) alone."""
 
-    def __init__(
-        self, num_features: int, *, window: int = 5, eps: float = 1e-5, gain: float = 1.0, bias: bool = False, **kw: Any
-    ) -> None:
-        super().__init__(num_features, gain=gain, bias=bias, **kw)
+    def __init__(self, num_features: int, *, window: int = 5, eps: float = 1e-5, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.window, self.eps = window, eps
         self.reset_sequence()
 

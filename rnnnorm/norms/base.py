@@ -19,7 +19,7 @@ from .fusible import Fusible
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
 """Every normalizer by its name; a class enters by being defined."""
 
-_OWN_ARGUMENTS = ("self", "num_features", "device", "dtype", "kw")
+_NO_OPTIONS = ("self", "num_features", "device", "dtype", "stored")
 
 
 def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
@@ -53,6 +53,8 @@ class Traits(Checked):
     """Whether a training forward pass depends on earlier training batches, and not only moves what evaluation uses."""
     evaluates_by: str = "population"
     """The stored statistics that belong to the method: "running" where training itself reads the running ones."""
+    lacks: ClassVar[tuple[str, ...]] = ()
+    """Options of the base classes that it does not have."""
     learns_backward: ClassVar[bool] = False
     """Whether the backward pass moves stored statistics, too."""
     keeps_weights: ClassVar[bool] = True
@@ -174,9 +176,20 @@ def normalizer_class(name: str) -> type[Normalizer] | type[WeightNormalizer]:
 
 
 def options_of(cls: type[Normalizer] | type[WeightNormalizer]) -> dict[str, inspect.Parameter]:
-    """The keys a user may set on a normalizer, in the order of its constructor."""
-    parameters = inspect.signature(cls.__init__).parameters
-    return {key: p for key, p in parameters.items() if key not in _OWN_ARGUMENTS}
+    """The keys a user may set on a normalizer: those of its family, its own, and those that all have."""
+    constructors: list[Mapping[str, inspect.Parameter]] = []
+    for base in cls.__mro__:
+        if inspect.isfunction(own := vars(base).get("__init__")):
+            parameters = inspect.signature(own).parameters
+            constructors.append({key: p for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD})
+            if len(constructors[-1]) == len(parameters):  # nothing is handed on
+                break
+    found: dict[str, inspect.Parameter] = {}
+    for named in reversed(constructors[:-1]):
+        found.update(named)
+    for named in constructors[-1:]:
+        found.update({key: p for key, p in named.items() if key not in found})
+    return {key: p for key, p in found.items() if key not in (*_NO_OPTIONS, *cls.lacks)}
 
 
 def at_least_float32(x: Tensor) -> Tensor:

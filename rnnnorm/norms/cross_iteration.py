@@ -120,7 +120,7 @@ class CrossIterationBatchNorm(BatchNormalizer):
     Args:
         num_features: F.
         statistics: "sequence" or "timestep".
-        window: k, iterations that take part, 4; 1: `BatchNorm`.
+        window: k, iterations that take part, 4; 1: `BatchNorm`. (The `window` of `bn` counts timesteps.)
         burn_in: iterations of plain batch normalization at the start, while weights move fast; the paper's detectors
             use 8 epochs.
         gain: initial g.
@@ -149,25 +149,8 @@ class CrossIterationBatchNorm(BatchNormalizer):
     exact_gradient: ClassVar[bool] = False  # the compensated moments depend on W, and count as constants
     remembers_batches: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        statistics: str = "sequence",
-        window: int = 4,
-        burn_in: int = 0,
-        gain: float = 1.0,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
-        bias: bool = False,
-        **kw: Any,
-    ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
+    def __init__(self, num_features: int, *, window: int = 4, burn_in: int = 0, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.window, self.burn_in = window, burn_in
         self.history = _History(window, self.stats.running_mean.shape[0], kw.get("device"))
 

@@ -187,6 +187,7 @@ class NormPropCell(Normalizer):
     """The recurrent cells whose equations its constant is computed from."""
     summary: ClassVar[str] = "γ_c c / √Var[c], Var[c] computed from the initial γ"
     source: ClassVar[str] = "Laurent et al. 2017"
+    lacks: ClassVar[tuple[str, ...]] = ("gain", "bias")
 
     def __init__(
         self,
@@ -242,6 +243,7 @@ class NormPropOutput(Normalizer):
     """As for `NormPropCell`."""
     summary: ClassVar[str] = "h / √Var[h], Var[h] computed from the initial γ"
     source: ClassVar[str] = "Laurent et al. 2017"
+    lacks: ClassVar[tuple[str, ...]] = ("gain", "bias")
 
     def __init__(
         self,
