@@ -28,7 +28,7 @@ class Packed(NamedTuple):
         sorted_indices: (B,), the caller's number of each packed sequence; None if they are the same.
         unsorted_indices: its inverse.
         batch: B where it is known without looking into `batch_sizes`, which a compiler cannot.
-        cells: (N,), where the rows stood among the T·B cells of a padded batch, if they come from one.
+        positions: (N,), where the rows stood among the T·B positions of a padded batch, if they come from one.
     """
 
     data: Tensor
@@ -36,7 +36,7 @@ class Packed(NamedTuple):
     sorted_indices: Tensor | None = None
     unsorted_indices: Tensor | None = None
     batch: int | None = None
-    cells: Tensor | None = None
+    positions: Tensor | None = None
 
     @property
     def sequences(self) -> int:
@@ -127,22 +127,22 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     T, B = known(input.shape[:2])
     with apart():
         lengths = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
-        batch_sizes, order, inverse, cells = _layout(lengths, T, B)
-    cells, order, inverse = (shown(numbers).to(input.device) for numbers in (cells, order, inverse))
+        batch_sizes, order, inverse, positions = _layout(lengths, T, B)
+    positions, order, inverse = (shown(numbers).to(input.device) for numbers in (positions, order, inverse))
     # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
-    rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
-    return Packed(rows, batch_sizes, order, inverse, B, cells)
+    rows = input.reshape(T * B, *input.shape[2:]).index_select(0, positions)
+    return Packed(rows, batch_sizes, order, inverse, B, positions)
 
 
 def _layout(lengths: Tensor, T: int, B: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B cells."""
+    """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B positions."""
     check_kind_of_lengths(lengths, B)
     lengths = lengths.detach().to("cpu", torch.int64)
     check_lengths(lengths.tolist(), T)
     ordered, order = lengths.sort(descending=True)
     active = torch.arange(int(ordered[0]), device="cpu").unsqueeze(1) < ordered
-    cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
-    return active.sum(1), order, order.argsort(), cells
+    positions = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
+    return active.sum(1), order, order.argsort(), positions
 
 
 def check_kind_of_lengths(lengths: Tensor, B: int) -> None:
@@ -162,9 +162,9 @@ def check_lengths(lengths: list[int], T: int) -> None:
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
     """What `pack_padded` packed → padded (T, B, F) (or batch first) in the caller's order, zeros in the padding."""
-    assert packed.cells is not None
+    assert packed.positions is not None
     size = (total_length, packed.sequences, *packed.data.shape[1:])
-    padded = packed.data.new_zeros(size[0] * size[1], *size[2:]).index_copy(0, packed.cells, packed.data).view(size)
+    padded = packed.data.new_zeros(size[0] * size[1], *size[2:]).index_copy(0, packed.positions, packed.data).view(size)
     return padded.transpose(0, 1) if batch_first else padded
 
 

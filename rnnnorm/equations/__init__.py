@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Cell, Layer, LayerWeights
+from .base import Equations, Layer, LayerWeights
 from .gru import GRUEquations
 from .lstm import LSTMEquations
 from .noise import QUIET, Noise, draw_seed, drawn_again, drop_rows, dropout, seeded
@@ -13,8 +13,8 @@ __all__ = [
     "NONLINEARITIES",
     "NO_NORMS",
     "QUIET",
-    "Cell",
     "CellNorms",
+    "Equations",
     "GRUEquations",
     "LSTMEquations",
     "Layer",

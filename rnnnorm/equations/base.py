@@ -63,7 +63,7 @@ class LayerWeights(NamedTuple):
         return sum(self.biases[1:], self.biases[0]) if self.biases else None
 
 
-class Cell(ABC):
+class Equations(ABC):
     """The description of a recurrent cell: its gates, states and one step.
 
     A subclass says what is below; layers, directions, ragged batches, normalizers and dropout come with `Recurrent`.
@@ -85,6 +85,8 @@ class Cell(ABC):
     """Whether something is added to the old state, which can be dropped without loss of memory."""
     peepholes: bool = False
     """Whether gates see the cell state."""
+    projects: bool = False
+    """Whether h_t can be projected (`proj_size`)."""
     nonlinearity: str | None = None
     """Name of φ, where the cell has a choice."""
     torch_operator: str | None = None
@@ -178,7 +180,7 @@ class Layer:
         mask: of h_{t-1}, (B, H), where `noise.hidden` asks for one; see `start`.
     """
 
-    cell: Cell
+    cell: Equations
     weights: LayerWeights
     norms: CellNorms
     noise: Noise = QUIET

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.transforms import by_plain_operators, sizes_are_fixed
-from ..equations import NO_NORMS, QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from ..equations import NO_NORMS, QUIET, Equations, GRUEquations, Layer, LSTMEquations, RNNEquations
 from ..norms.places import Norm
 from .compiled import keeps_python, outside
 from .inputs import InputError
@@ -27,7 +27,7 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         options: those of the subclass's constructor.
     """
 
-    def __init__(self, cell: Cell, options: Options) -> None:
+    def __init__(self, cell: Equations, options: Options) -> None:
         super().__init__(cell, options)
         input_size, hidden_size = self.input_size, self.hidden_size
         if "between" in self.norm.places:

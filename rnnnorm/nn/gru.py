@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +66,7 @@ class GRU(Recurrent[Tensor]):
     """
 
     torch_class = nn.GRU
+    variants: ClassVar = {"gru": {}}
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -74,6 +76,7 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
     """
 
     torch_class = nn.LSTM
+    variants: ClassVar = {"lstm": {}}
 
     # Torch's own, for code that calls them: they look at sizes alone.
     get_expected_cell_size = nn.LSTM.get_expected_cell_size

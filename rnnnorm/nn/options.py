@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from ..common.ranges import PROBABILITY, STEPS, OptionTypeError, Range, at_least, one_of
-from ..equations import QUIET, Cell, Noise
+from ..equations import QUIET, Equations, Noise
 from ..norms.places import Norm
 from ..packing import InputError
 from .initialization import INITS
@@ -106,11 +106,13 @@ class Options:
                 f"proj_size must be at least 0 and below hidden_size={self.hidden_size}, got {self.proj_size}"
             )
 
-    def check_equations(self, cell: Cell) -> None:
+    def check_equations(self, cell: Equations) -> None:
         """Raise ValueError for options that do not fit the equations; warn of one without effect."""
         H, I = self.hidden_size, self.input_size  # noqa: E741
         if cell.gates * H * max(H, I) >= _ELEMENTS:
             raise ValueError(f"weights this large cannot be held: got hidden_size={H}, input_size={I}")
+        if self.proj_size and not cell.projects:
+            raise ValueError(f"a {cell.name} has no projection, got proj_size={self.proj_size}")
         if self.recurrent_dropout and not cell.has_update:
             raise ValueError(
                 f"recurrent_dropout drops what is added to the state, but a {cell.name} replaces its state; "
@@ -119,7 +121,7 @@ class Options:
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers: it does nothing with num_layers=1", stacklevel=6)
 
-    def noise(self, cell: Cell) -> Noise:
+    def noise(self, cell: Equations) -> Noise:
         """The dropout inside the recurrence."""
         zoneout, states = self.zoneout, cell.states
         values = tuple(zoneout) if isinstance(zoneout, tuple | list) else (zoneout,) * len(states)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..common.settings import Settings, built
 from ..common.transforms import by_plain_operators, compiling, sizes_are_fixed
-from ..equations import Cell
+from ..equations import Equations
 from ..norms.places import Norm
 from ..norms.processes import processes
 from ..norms.recorder import Rows
@@ -29,6 +30,10 @@ from .weights import NAMES, collector
 State = TypeVar("State")
 
 
+NETWORKS: dict[str, tuple[type[Recurrent[Any]], Mapping[str, Any]]] = {}
+"""Networks by the names that tasks have for them, with the arguments that each name fixes."""
+
+
 class Recurrent(TorchInterface, Generic[State]):
     """A (multi-layer, bidirectional) recurrent network; `LSTM`, `GRU` and `RNN` say with which cell.
 
@@ -37,7 +42,14 @@ class Recurrent(TorchInterface, Generic[State]):
         options: those of the subclass's constructor.
     """
 
-    def __init__(self, cell: Cell, options: Options) -> None:
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Names of the network for tasks, such as "lstm", and the arguments that each of them fixes."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        NETWORKS.update({name: (cls, fixed) for name, fixed in vars(cls).get("variants", {}).items()})
+
+    def __init__(self, cell: Equations, options: Options) -> None:
         super().__init__(cell, options)
         self.architecture, self.insides = architecture(self), insides(self)
         self.cell_options = tuple(vars(cell).items())
@@ -49,7 +61,7 @@ class Recurrent(TorchInterface, Generic[State]):
             self.normalize_weights(suffix)
 
     @classmethod
-    def without_constructor(cls, cell: Cell, options: Options) -> Self:
+    def without_constructor(cls, cell: Equations, options: Options) -> Self:
         """A network of this class; the constructor of a subclass, whose arguments are its own, is not called."""
         new = cls.__new__(cls)
         Recurrent.__init__(new, cell, options)
@@ -62,6 +74,8 @@ class Recurrent(TorchInterface, Generic[State]):
         Raises:
             TypeError: something else than torch's module of the same kind.
         """
+        if cls.torch_class is None:
+            raise TypeError(f"torch has no {cls.__name__} to start from")
         if not isinstance(module, cls.torch_class):
             raise TypeError(f"expected a torch.nn.{cls.torch_class.__name__}, got {type(module).__name__}")
         weight = next(module.parameters())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from ..equations import RNNEquations
+from ..equations import NONLINEARITIES, RNNEquations
 from ..norms.places import Norm
 from .options import Options
 from .recurrent import Recurrent
@@ -62,6 +64,7 @@ class RNN(Recurrent[Tensor]):
     """
 
     torch_class = nn.RNN
+    variants: ClassVar = {f"rnn-{name}": {"nonlinearity": name} for name in NONLINEARITIES}
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..common.settings import Settings, settings_of
-from ..equations import Cell, LayerWeights
+from ..equations import Equations, LayerWeights
 from ..norms import Use
 from ..norms.places import Norm
 from .options import Options
@@ -120,7 +120,7 @@ def skeleton(text: str, settings: str, parameters: Tensors, buffers: Tensors, co
 def _build(text: str) -> RecurrentStack:
     say = told(text)
     cls = _find(Settings, say["network"])
-    kind = _find(Cell, say["cell"][0])
+    kind = _find(Equations, say["cell"][0])
     cell = kind.__new__(kind)
     vars(cell).update(say["cell"][1])
     uses, carried, name = say["norm"]

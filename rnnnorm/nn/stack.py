@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..common.transforms import transformed
-from ..equations import NO_NORMS, QUIET, Cell, CellNorms, Layer, draw_seed, drop_rows, dropout, seeded
+from ..equations import NO_NORMS, QUIET, CellNorms, Equations, Layer, draw_seed, drop_rows, dropout, seeded
 from ..norms import Normalizer
 from ..norms.recorder import Recordable, Rows
 from ..norms.synchronized import agreement
@@ -40,7 +40,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
     insides: tuple[tuple[str, str, Names, Names, Names], ...]
     """The modules inside: path, class, and the names of parameters, buffers and further statistics."""
 
-    def __init__(self, cell: Cell, options: Options) -> None:
+    def __init__(self, cell: Equations, options: Options) -> None:
         super().__init__(cell, options)
         self.num_layers, self.batch_first, self.bidirectional = (
             options.num_layers, options.batch_first, options.bidirectional,

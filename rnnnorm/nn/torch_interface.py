@@ -19,8 +19,8 @@ class TorchInterface(RecurrentStack, nn.RNNBase):
     `nn.Module` again. It is not a `torch.nn.LSTM`, `GRU` or `RNN`, which `torch.compile` refuses by their classes.
     """
 
-    torch_class: ClassVar[type[nn.RNNBase]]
-    """Torch's module of the same kind."""
+    torch_class: ClassVar[type[nn.RNNBase] | None] = None
+    """Torch's module of the same kind, if there is one."""
 
     __setattr__ = Settings.__setattr__  # type: ignore[assignment]
     __getstate__ = object.__getstate__

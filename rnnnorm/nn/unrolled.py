@@ -17,10 +17,10 @@ from .stack import RecurrentStack
 def run(
     stack: RecurrentStack, rows: Tensor, grid: Grid, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """All layers over the cells (T·B, F) of a padded batch: what `RecurrentStack.run` does over packed rows.
+    """All layers over the positions (T·B, F) of a padded batch: what `RecurrentStack.run` does over packed rows.
 
     Returns:
-        Output cells (T·B, output_size), with anything in the padding, and the states after each sequence's last step.
+        Output rows (T·B, output_size), with anything in the padding, and the states after each sequence's last step.
     """
     check_normalizers(stack, grid)
     D = stack.num_directions
@@ -80,5 +80,5 @@ def _drop_per_sequence(stack: RecurrentStack, rows: Tensor, grid: Grid) -> Tenso
     """Dropout with one mask per sequence, the same at all its steps."""
     if not (stack.variational_dropout and stack.training):
         return rows
-    cells = grid.by_step(rows)
-    return (cells * dropout(torch.ones_like(cells[0]), stack.variational_dropout)).flatten(0, 1)
+    positions = grid.by_step(rows)
+    return (positions * dropout(torch.ones_like(positions[0]), stack.variational_dropout)).flatten(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch.nn.utils import parametrize
 
 from ..common.settings import Settings
 from ..common.transforms import Unscriptable
-from ..equations import Cell, LayerWeights, dropout
-from ..norms import Normalizer, StepStatistics
+from ..equations import Equations, LayerWeights, dropout
+from ..norms import Normalizer, StoredStatistics
 from ..norms.presets import parse_norm
 from .initialization import check_init, initial_weights
 from .inputs import InputError
@@ -42,7 +43,7 @@ class RecurrentWeights(Unscriptable, Settings):
         options: those of the subclass's constructor.
     """
 
-    def __init__(self, cell: Cell, options: Options) -> None:
+    def __init__(self, cell: Equations, options: Options) -> None:
         options.check_equations(cell)
         super().__init__()
         self._options = options
@@ -130,7 +131,7 @@ class RecurrentWeights(Unscriptable, Settings):
         for module in self.modules():
             if isinstance(module, Normalizer):
                 module.reset_parameters()
-            elif isinstance(module, StepStatistics):
+            elif isinstance(module, StoredStatistics):
                 module.reset_running_stats()
 
     def _as_tuple(self, hx: Any) -> tuple[Tensor, ...]:
@@ -179,10 +180,12 @@ class RecurrentWeights(Unscriptable, Settings):
     def extra_repr(self) -> str:
         """Sizes, and every option that differs from its default, as the constructor takes them."""
         changed = []
-        parameters = inspect.signature(collector(type(self))).parameters
-        for name, parameter in sorted(parameters.items(), key=lambda item: item[0] != "proj_size"):  # torch's order
+        parameters = inspect.signature(collector(type(self))).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+        defaults |= {field.name: field.default for field in fields(Options) if field.name not in defaults}
+        for name, default in sorted(defaults.items(), key=lambda item: item[0] != "proj_size"):  # torch's order
             value = next(getattr(where, name) for where in (self, self._options, self.cell) if hasattr(where, name))
-            if name not in ("input_size", "hidden_size", "device", "dtype", "norm") and value != parameter.default:
+            if name not in ("input_size", "hidden_size", "device", "dtype", "norm") and value != default:
                 changed.append(f"{name}={value!r}")
         if self.norm.places:
             given = self._options.norm

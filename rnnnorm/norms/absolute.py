@@ -31,7 +31,7 @@ class L1BatchNorm(BatchNormalizer):
         eps: ε.
         momentum: weight of the newest batch in the running averages; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that estimate a deviation.
         bias: learn b.
 

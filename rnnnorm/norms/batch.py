@@ -72,7 +72,7 @@ class BatchNorm(SynchronizedNormalizer):
         by_rows: running averages in which each row weighs alike, and free of their initial values.
         mute: evaluate features that were constant in most batches as constants. Stores F or S·F more values.
         max_steps: T_max, steps that have slots of their own for "timestep".
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows (at least 2) that estimate a variance.
         window: k, steps that share a running pair, for "timestep". (The `window` of `cbn` counts iterations.)
         frozen: normalize by stored statistics in training, too.

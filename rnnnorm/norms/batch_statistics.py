@@ -13,7 +13,7 @@ from ..common.ranges import Range, at_least, between, one_of
 from ..common.transforms import by_plain_operators
 from .base import Normalizer, at_least_float32
 from .buffers import FirstPass
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 
 SCOPES = ("sequence", "shared", "timestep")
 _NEVER = 2**63
@@ -36,18 +36,18 @@ class BatchNormalizer(Normalizer):
         eps: ε.
         momentum: weight of the newest batch in the running averages; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that estimate moments.
         bias: learn b.
-        stored: further options of `StepStatistics`; those that change how averages move are for normalizers that leave
-            this to `StepStatistics.move_steps`.
+        stored: further options of `StoredStatistics`; those that change how averages move are for normalizers that
+            leave this to `StoredStatistics.move_steps`.
 
     Raises:
         ValueError: an argument outside its range.
     """
 
     ranges: ClassVar[Mapping[str, Range]] = {
-        **StepStatistics.ranges,
+        **StoredStatistics.ranges,
         "statistics": one_of(*SCOPES),
         "momentum": between(0, 1, "(]"),
         "min_rows": at_least(2, why="since one row has no variance"),
@@ -74,7 +74,7 @@ class BatchNormalizer(Normalizer):
         super().__init__(num_features, gain=gain, bias=bias, **kw)
         self.scope, self.eps, self.momentum, self.min_rows = statistics, eps, momentum, min_rows
         self.per_step, self.sequence_wise = statistics == "timestep", statistics == "sequence"
-        self.stats = StepStatistics(num_features, max_steps if self.per_step else None, tail, **(stored or {}), **kw)
+        self.stats = StoredStatistics(num_features, max_steps if self.per_step else None, tail, **(stored or {}), **kw)
         self.first_pass = FirstPass()
         self._last_step = _NEVER
 

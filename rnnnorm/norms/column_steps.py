@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import in_backward
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 
 
 class ColumnSteps:
@@ -19,7 +19,7 @@ class ColumnSteps:
     gives what stands in for moments at the others.
     """
 
-    stats: StepStatistics
+    stats: StoredStatistics
     min_rows: int
     momentum: float | None
 

@@ -35,7 +35,7 @@ class CrossBatchNorm(BatchNormalizer):
         eps: ε.
         momentum: 1 - α, weight of the newest batch, 0.1; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that enter the averages; fewer use the stored ones.
         bias: learn b.
 
@@ -120,7 +120,7 @@ class AccumulatedBatchNorm(BatchNormalizer):
         eps: ε.
         momentum: weight of the newest mini-batch in the running averages; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that enter the moments; fewer use the stored ones.
         bias: learn b.
 

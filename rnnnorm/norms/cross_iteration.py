@@ -127,7 +127,7 @@ class CrossIterationBatchNorm(BatchNormalizer):
         eps: ε.
         momentum: weight of the newest batch in the running averages; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last" or "error": see `StepStatistics`.
+        tail: "last" or "error": see `StoredStatistics`.
         min_rows: fewest rows that estimate moments.
         bias: learn b.
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 
 SOURCES = ("running", "population", "batch")
 
 
-def step_statistics(model: nn.Module) -> list[StepStatistics]:
+def step_statistics(model: nn.Module) -> list[StoredStatistics]:
     """All stored statistics inside a model."""
-    return [module for module in model.modules() if isinstance(module, StepStatistics)]
+    return [module for module in model.modules() if isinstance(module, StoredStatistics)]
 
 
 def has_batch_statistics(model: nn.Module) -> bool:

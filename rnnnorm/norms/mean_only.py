@@ -27,7 +27,7 @@ class MeanOnlyBatchNorm(SynchronizedNormalizer):
         statistics: "sequence", "shared" or "timestep".
         momentum: weight of the newest batch in the running mean, 0.1; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that are centred by their own mean.
         sync: in training on several processes, take means over the rows of all of them; see `BatchNorm`.
         bias: learn b.

@@ -44,7 +44,7 @@ class BatchRenorm(BatchNormalizer):
         eps: ε.
         momentum: α, weight of the newest batch in the averages, 0.01; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that are normalized by their own moments; fewer use the averages.
         bias: learn b.
 

@@ -17,7 +17,7 @@ from .buffers import HALF, StatisticBuffers
 TAILS = ("last", "pool", "error")
 
 
-class StepStatistics(Checked, StatisticBuffers):
+class StoredStatistics(Checked, StatisticBuffers):
     """Mean and variance per timestep, as one object.
 
     Slot s holds the statistics of step s, or of the block of steps s·k … s·k + k - 1; a shared statistic is the case of

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..equations import Cell, CellNorms, Layer, Noise
+from ..equations import CellNorms, Equations, Layer, Noise
 from ..norms import Normalizer
 from ..norms.column_steps import ColumnSteps
 from ..norms.fusible import ColumnStatistics, Fusible, RowStatistics
@@ -98,7 +98,7 @@ class Plan:
         return len(batch_sizes)
 
 
-def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
+def supports(cell: Equations, norms: CellNorms, noise: Noise) -> bool:
     """Whether a layer can be run in one pass: an LSTM without anything random whose normalizers are known to it."""
     found = {name: norm for name, norm in norms._modules.items() if norm is not None}
     if cell.name != "LSTM" or cell.peepholes or noise.any() or not found.keys() <= _SCANNED:

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.transforms import plain, transformed
-from ..equations import Cell, CellNorms, Layer, Noise
+from ..equations import CellNorms, Equations, Layer, Noise
 from .checks import check_states, fits
 from .reference import scan_reference
 
 
-def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
+def supports(cell: Equations, norms: CellNorms, noise: Noise) -> bool:
     """Only plain recurrences; weight normalization and weight dropout are composed before the scan."""
     return cell.torch_operator is not None and not norms.any() and not noise.any()
 

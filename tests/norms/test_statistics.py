@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import rnnnorm
-from rnnnorm.norms import BatchNorm, StepStatistics, evaluates_by, step_statistics
+from rnnnorm.norms import BatchNorm, StoredStatistics, evaluates_by, step_statistics
 
 F, B = 3, 6
 STATEFUL = {*BATCH, "brn", "cmbn", "cmbn-accumulated", "cbn", "wn-mobn", "online", "streaming", "power"}
@@ -321,7 +321,7 @@ def test_arguments_are_checked() -> None:
         with pytest.raises(ValueError, match=words):
             BatchNorm(F, **wrong)
     with pytest.raises(ValueError, match="max_steps must be an integer of at least 1 or None, got 0"):
-        StepStatistics(F, 0)
+        StoredStatistics(F, 0)
 
 
 def test_recalibrating_twice_forgets_the_first_time() -> None:

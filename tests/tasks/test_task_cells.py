@@ -7,12 +7,12 @@ import torch
 from tasks.tiny import SPECS, batches_of, model_of, stream_of, trainer_of
 
 import rnnnorm
-from rnnnorm.tasks.cells import CELLS
+from rnnnorm.nn.recurrent import NETWORKS
 
 KINDS = {"lstm": rnnnorm.LSTM, "gru": rnnnorm.GRU}
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NETWORKS)
 @pytest.mark.parametrize("task", ["classification", "tagging"])
 @pytest.mark.parametrize("norm", ["none", "ln", "bn-timestep", "wn"])
 def test_every_cell_trains(cell: str, task: str, norm: str) -> None:
@@ -26,7 +26,7 @@ def test_every_cell_trains(cell: str, task: str, norm: str) -> None:
     assert any(name.startswith("recurrent.") for name in moved)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NETWORKS)
 def test_a_stream_in_pieces_equals_one_long_sequence(cell: str) -> None:
     pieces, whole = stream_of(SPECS["language-modelling"], steps=8)
     model = model_of("language-modelling", norm="ln", cell=cell, num_layers=2).eval()
