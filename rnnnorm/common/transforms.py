@@ -39,11 +39,11 @@ _PLAIN = {
 
 
 def transformed() -> bool:
-    """Whether somebody looks into every operator.
+    """Whether every operator is traced or transformed.
 
-    Those are function transforms (`torch.func`), forward-mode differentiation, `torch.jit.trace`, and modes that see
-    operators (`make_fx`, `FakeTensorMode`, `FlopCounterMode`, …) or calls of functions. `torch.device` as a context,
-    which is a mode, too, looks only at what makes new tensors.
+    That is so in function transforms (`torch.func`), forward-mode differentiation, `torch.jit.trace`, and modes that
+    see operators (`make_fx`, `FakeTensorMode`, `FlopCounterMode`, …) or calls of functions, but not in the context
+    `torch.device`, a mode that acts on new tensors alone.
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
@@ -69,10 +69,10 @@ def compiling(data: object) -> bool:
 
 
 def by_plain_operators() -> bool:
-    """Whether what runs now is recorded for those who know ATen's operators only: TorchScript by tracing, and ONNX.
+    """Whether a graph of ATen's operators alone is being recorded: by `torch.jit.trace`, or for ONNX.
 
-    There a network is unrolled over its padded input: no compiled scan, no operator of our own, no number that is read
-    out of a tensor, since it would be a constant of the graph.
+    There a network is unrolled over its padded input: no compiled scan, no operator of rnnnorm, and no number that is
+    read from a tensor, since it would be a constant of the graph.
     """
     if torch._C._get_tracing_state() is not None:
         return True
@@ -84,7 +84,7 @@ by_plain_operators._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def apart() -> AbstractContextManager[None]:
-    """A context in which nobody looks into operators; what is made there is a plain tensor.
+    """A context outside of all tracers; tensors made there are plain ones.
 
     In a compiler nothing is done: it keeps numbers by itself.
     """
@@ -108,7 +108,7 @@ def known(sizes: Sequence[int]) -> Sequence[int]:
 
 
 def shown(numbers: Tensor) -> Tensor:
-    """A tensor that was made `apart` as a constant of whoever looks into operators."""
+    """A tensor that was made `apart`, as a constant of the traced program."""
     if torch.compiler.is_compiling() or not transformed():
         return numbers
     constant: Tensor = torch.ops.aten.lift_fresh(numbers)
@@ -133,17 +133,17 @@ def has_numbers(tensor: Tensor) -> bool:
 
 @contextmanager
 def sizes_are_fixed() -> Iterator[None]:
-    """A block in which sizes are compared with those of a module: true of every run of the graph, so no warning."""
+    """A block without torch's warnings about sizes in a trace, which are compared with a module's fixed ones."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield
 
 
 class Unscriptable:
-    """A module that `torch.jit.script` refuses by one sentence, also where it is part of a model."""
+    """A module that `torch.jit.script` refuses with a helpful error, also as a part of a model."""
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """What torch calls before it compiles a module.
+        """Hook that torch calls before it compiles a module.
 
         Raises:
             RuntimeError: always; it says what to use instead.

@@ -1,4 +1,4 @@
-"""One step of every recurrent cell, readable: each faster path is tested against these files."""
+"""Equations of the recurrent cells, one step each; every faster backend is tested against these files."""
 
 from __future__ import annotations
 

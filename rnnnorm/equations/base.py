@@ -36,7 +36,7 @@ class LayerWeights(NamedTuple):
     peepholes: tuple[Tensor, Tensor, Tensor] | None = None
 
     def tensors(self) -> list[Tensor]:
-        """All of them that there are, in this order."""
+        """The weights that there are, in the order above."""
         rest = [t for t in (self.W_hr, self.bias_hn) if t is not None]
         return [self.W_ih, self.W_hh, *self.biases, *rest, *(self.peepholes or ())]
 
@@ -66,11 +66,11 @@ class LayerWeights(NamedTuple):
 class Equations(ABC):
     """The description of a recurrent cell: its gates, states and one step.
 
-    A subclass says what is below; layers, directions, ragged batches, normalizers and dropout come with `Recurrent`.
+    A subclass defines `step` and the attributes below; `rnnnorm.nn` adds layers, directions and ragged batches.
     """
 
     name: str
-    """What users call it."""
+    """Name that users see."""
     gates: int
     """G: blocks of H rows in W_ih and W_hh."""
     states: tuple[str, ...] = ("h",)
@@ -170,7 +170,7 @@ class Equations(ABC):
 
 @dataclass(frozen=True)
 class Layer:
-    """What all steps of one run over a batch of sequences share.
+    """A layer and direction during one run: what all its steps share.
 
     Args:
         cell: the equations.
@@ -202,7 +202,7 @@ class Layer:
         return gates if bias is None or self.norms.joint is not None else gates + bias
 
     def gates_x_at(self, x: Tensor, t: int) -> Tensor:
-        """The same for the rows of one step, (B_t, I) → (B_t, G·H)."""
+        """N_input(W_ih x_t) + b of the rows of one step, (B_t, I) → (B_t, G·H)."""
         norm, bias = self.norms.input, self.split[0]
         gates = F.linear(x, self.weights.W_ih) if norm is None else norm.linear(x, self.weights.W_ih, t)
         return gates if bias is None or self.norms.joint is not None else gates + bias

@@ -75,7 +75,7 @@ class RaggedBatchNorm(Checked, Recordable, Unscriptable, nn.Module):
 
     @classmethod
     def from_torch(cls, module: nn.BatchNorm1d, **options: Any) -> Self:
-        """The same normalization for sequences, from a trained `torch.nn.BatchNorm1d`; `options` as in the constructor.
+        """A module with the weights of a trained `torch.nn.BatchNorm1d`; `options` as in the constructor.
 
         Raises:
             TypeError: something else than a `torch.nn.BatchNorm1d`.

@@ -13,7 +13,7 @@ INITS = ("torch", "orthogonal", "chrono")
 
 
 class Gates(Protocol):
-    """What the recipes need to know of a cell; `rnnnorm.equations.Equations` says what the names mean."""
+    """Attributes of `rnnnorm.equations.Equations` that the recipes need."""
 
     @property
     def name(self) -> str: ...  # noqa: D102

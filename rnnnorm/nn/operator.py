@@ -1,7 +1,7 @@
-"""The operator behind `rnnnorm.nn.compiled`: a forward pass as a function of tensors and texts, and its backward pass.
+"""The operator `rnnnorm::run`: a forward pass as a function of tensors and texts, and its backward pass.
 
-What a forward pass leaves for its backward pass stays here under a ticket, a tensor that lives as long as the graph
-that may ask for it. Whoever comes without a valid ticket gets the same gradients, from another forward pass.
+Saved tensors are kept here under an integer key, which a tensor of the autograd graph holds: they live as long as that
+graph. A backward pass without a valid key computes the same gradients from another forward pass.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Tensors = list[Tensor]
 
 
 class _Waiting(NamedTuple):
-    """What a forward pass leaves: the tensors that entered it, and those that left it with their graph."""
+    """Saved tensors of a forward pass: its inputs, and its outputs with their graph."""
 
     entering: Tensors
     leaving: Tensors
@@ -77,7 +77,7 @@ class _Call(NamedTuple):
     constants: Tensors
 
     def compute(self) -> tuple[_Waiting, Tensors]:
-        """One forward pass: what it leaves, and the buffers as they are afterwards."""
+        """One forward pass: its saved tensors, and the buffers as they are afterwards."""
         low = getattr(torch, self.autocast.removeprefix("torch.")) if self.autocast else None
         device = self.data.device
         with (

@@ -1,8 +1,8 @@
-"""Padded sequences as graphs of plain operators know them, for `torch.jit.trace` and `torch.onnx.export`.
+"""Padded sequences in graphs of plain operators, for `torch.jit.trace` and `torch.onnx.export`.
 
-Packed rows cannot be had there: how many there are at a step depends on the lengths, which are numbers only when the
-graph runs. So all B sequences take all T steps, and those that have ended keep their states. That is the same function
-wherever rows are normalized by themselves or by stored statistics; moments of a step's own rows would count the
+Rows cannot be packed there: how many there are at a step depends on the lengths, which are known only when the graph
+runs. So all B sequences take all T steps, and those that have ended keep their states. That is the same function
+wherever rows are normalized by themselves or by stored statistics; moments of a step's own rows would include the
 padding, and are refused.
 """
 

@@ -1,4 +1,4 @@
-"""The border that LSTM, GRU and RNN have in common: inputs, states, torch's conventions."""
+"""Recurrent networks as modules: inputs, states and torch's conventions, common to LSTM, GRU and RNN."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Recurrent(TorchInterface, Generic[State]):
     def _unrolled(
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
     ) -> tuple[Tensor | PackedSequence, State]:
-        """The same by plain operators, for a graph that is being recorded."""
+        """`forward` by plain operators, for a graph that is being recorded."""
         if isinstance(input, tuple):  # what a trace makes of a PackedSequence
             input = PackedSequence(*input)
         rows, grid, order = padded.enter(input, lengths, self.input_size, self.batch_first)
@@ -163,7 +163,7 @@ class Recurrent(TorchInterface, Generic[State]):
     def _as_operator(
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
     ) -> tuple[Tensor | PackedSequence, State]:
-        """`forward` where somebody looks on who is to see one operator; nothing here looks into sizes or lengths."""
+        """`forward` as one operator, for compilers; nothing here depends on sizes or lengths."""
         reason = compiled.obstacle(self)
         if reason:
             result: tuple[Tensor | PackedSequence, State] = compiled.run_eagerly(self, reason, input, hx, lengths)
@@ -224,7 +224,7 @@ class Recurrent(TorchInterface, Generic[State]):
         return input.dim() == 3 and not input.shape[batch] and 0 not in (input.shape[1 - batch], input.shape[2])
 
     def _nothing(self, input: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """What comes out for no sequences, (T, 0, ·): no numbers, but gradients of zeros for all that takes part."""
+        """The output for no sequences, (T, 0, ·): no numbers, but zero gradients for all inputs and weights."""
         given = (0,) if lengths is None else tuple(torch.as_tensor(lengths).shape)
         if input.shape[-1] != self.input_size or given != (0,):
             raise InputError(
@@ -241,7 +241,7 @@ class Recurrent(TorchInterface, Generic[State]):
         return data.view(*input.shape[:2], self.output_size), self._as_state(last)
 
     def _accompany(self, packed: Packed, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A run without rows, so that other processes, whose normalizers take ours into account, do not wait for us."""
+        """A run without rows, so that other processes, whose normalizers wait for ours, can go on."""
         backend, self.backend = self.backend, "reference"  # which can do without rows
         try:
             return self.run(packed.data, packed.batch_sizes, states)

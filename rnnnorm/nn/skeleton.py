@@ -1,7 +1,7 @@
-"""Skeletons: networks without weights or statistics of their own, which compiled graphs run with those they are given.
+"""Skeletons: networks without tensors of their own, which compiled graphs run with those that they are given.
 
-A graph knows a network by two texts, what it was built from (`architecture`) and what its attributes say now
-(`Settings`). From them any process that knows the class can build one that does the same.
+A graph describes a network by two texts: what it was built from (`architecture`), and its present attributes
+(`Settings`). From them any process that has imported the class can build an equivalent network.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ INNER = (
     "run_layers", "run_layer", "run_direction", "ready_layer", "leave_layer", "layer_weights", "read_weights",
     "norms", "between", "skip", "zero_states", "state_sizes", "output_size", "_drop_per_sequence",
 )  # fmt: skip
-"""What a run goes through, apart from the borders: a class that changes any of it is a class of its own."""
+"""Methods of a run: a class that overrides one of them is not interchangeable with its base class."""
 
 
 def architecture(stack: RecurrentStack) -> str:
-    """What a network was built from, as a text; "" where that cannot be told by numbers and words."""
+    """Description of what a network was built from, as JSON; "" where values are not numbers and words."""
     cell = stack.cell
     norm = stack.norm
     uses = {place: [use.normalizer, dict(use.options)] for place, use in norm.places.items() if not use.is_weight}
@@ -63,7 +63,7 @@ def architecture(stack: RecurrentStack) -> str:
 
 @lru_cache(256)
 def told(text: str) -> dict[str, Any]:
-    """What an architecture says."""
+    """The parsed description."""
     found: dict[str, Any] = json.loads(text)
     return found
 
@@ -231,7 +231,7 @@ _marks: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
 
 def _origin(cls: type) -> str:
-    """Where a class comes from; one from elsewhere may be defined anew under its name, as in a notebook."""
+    """Module and name of a class, and a mark outside this package, where it may be defined anew, as in a notebook."""
     origin = f"{cls.__module__}.{cls.__qualname__}"
     return origin if _ours(cls) else f"{origin}#{_marks.setdefault(cls, secrets.token_hex(4))}"
 

@@ -1,4 +1,4 @@
-"""Layers and directions over packed rows: what LSTM, GRU and RNN have in common behind the border."""
+"""Stacks of recurrent layers over packed rows: layers, directions, skips and dropout, common to LSTM, GRU and RNN."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class RecurrentStack(Recordable, RecurrentWeights):
     untold: ClassVar[tuple[str, ...]] = ("ran", "architecture", "cell_options", "insides")
     initialized_from_data: Tensor
     architecture: str
-    """What the network was built from, as a text; "" where that cannot be told."""
+    """Description of what the network was built from; "" where that cannot be told."""
     cell_options: tuple[tuple[str, Any], ...]
-    """What the equations were made with."""
+    """Arguments of the equations."""
     insides: tuple[tuple[str, str, Names, Names, Names], ...]
     """The modules inside: path, class, and the names of parameters, buffers and further statistics."""
 
@@ -100,11 +100,11 @@ class RecurrentStack(Recordable, RecurrentWeights):
         return [self.proj_size or self.hidden_size, self.hidden_size][: len(self.cell.states)]
 
     def suffixes(self, layer: int) -> list[str]:
-        """What the names of a layer's weights end in, per direction."""
+        """Suffixes of the names of a layer's weights, one per direction."""
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
 
     def all_suffixes(self) -> list[str]:
-        """Those of all layers and directions."""
+        """Suffixes of all layers and directions."""
         return [suffix for layer in range(self.num_layers) for suffix in self.suffixes(layer)]
 
     def norms(self, suffix: str) -> CellNorms:
@@ -163,9 +163,9 @@ class RecurrentStack(Recordable, RecurrentWeights):
     def run(
         self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], ragged: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders.
+        """All layers over packed rows (N, F), states in packed order.
 
-        `ragged` rows come from padded sequences: then N is not known outside, and what is dropped follows from a seed.
+        `ragged` rows come from padded sequences: then compiled graphs do not know N, and masks follow from a seed.
         """
         if not self.draws(ragged) or transformed() or data.is_meta:
             return self.run_layers(data, batch_sizes, states)
@@ -175,7 +175,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
     def run_layers(
         self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The same, random numbers from whatever stream they come."""
+        """All layers over packed rows; random numbers come from the present stream."""
         if self.recorder is not None:
             self.recorder.note(self, Rows(data, batch_sizes, states))
         if distributed.is_available() and distributed.is_initialized():
@@ -226,7 +226,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         quiet: bool = False,
         normalize: Callable[[Normalizer, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """What becomes of a layer's output rows on their way to the next layer; `data` are its input rows.
+        """A layer's output rows on their way to the next layer: norm, dropout and skip; `data` are its input rows.
 
         Where rows are not packed, `normalize` sends them through a normalizer instead of its `sequence`.
         """

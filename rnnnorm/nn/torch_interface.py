@@ -28,7 +28,7 @@ class TorchInterface(RecurrentStack, nn.RNNBase):
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
 
     def flatten_parameters(self) -> None:
-        """Nothing to do; kept so that code written for torch runs."""
+        """No operation; it exists so that code written for torch runs."""
 
     @property
     def mode(self) -> str:  # type: ignore[override]
@@ -62,7 +62,7 @@ class TorchInterface(RecurrentStack, nn.RNNBase):
                 setattr(self, name, weight)
 
     def _init_flat_weights(self) -> None:
-        """Nothing to do, as above."""
+        """No operation, as above."""
 
     def _update_flat_weights(self) -> None:
-        """Nothing to do, as above."""
+        """No operation, as above."""

@@ -1,4 +1,4 @@
-"""A stack of layers run step by step for its normalizers alone: states of all sequences are kept, outputs are not."""
+"""Runs of a stack for its normalizers alone, all layers step by step: states are kept, outputs are not."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _direction(
 
 
 def _input_product(run: Layer, whole: Tensor | None) -> Callable[[Tensor, int], Tensor]:
-    """What makes N_input(W_ih x_t) + b of the rows of a step."""
+    """The function from the rows of a step to N_input(W_ih x_t) + b."""
     if not _whole(run.norms.input):
         return run.gates_x_at
     assert whole is not None

@@ -114,7 +114,7 @@ class AssortedTimeNorm(Normalizer):
         return y if self.bias is None else y + self.bias.to(rows.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle keeps: everything but the sequences at hand, whose tensors belong to a graph."""
+        """State of copies and pickles: without the sequences at hand, whose tensors belong to a graph."""
         return {**self.__dict__, "_last": None, "_past": []}
 
     def extra_repr(self) -> str:

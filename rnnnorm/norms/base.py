@@ -1,4 +1,4 @@
-"""What a normalizer is, and the registry that finds one by name."""
+"""Normalizers: their base classes, and the registry that finds one by name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
 
 
 class Traits(Checked):
-    """What a method is like, where that is not the same for all; a class overrides what does not hold for it.
+    """Traits of a method; a class overrides the defaults that do not hold for it.
 
     Options are checked by the annotations of the constructor and by `ranges`; see `rnnnorm.common.ranges.Checked`.
     """
@@ -67,10 +67,10 @@ class Normalizer(Traits, Settings):
     A subclass gives a `name`, one line of `summary`, a `source`, and `forward(x, t)` for the rows of one timestep; if
     the rows of all timesteps can be treated at once, it overrides `sequence`, too.
 
-    What it keeps from call to call must be in buffers: compiled and exported networks are given parameters and buffers
-    and told public attributes. Anything else, such as private attributes and what lists contain, is there what the
-    constructor has left. Random numbers come from the functions of `rnnnorm.equations.noise`: others are drawn again
-    as they come where a backward pass repeats the forward pass.
+    State that is kept from call to call must be in buffers: compiled and exported networks receive parameters, buffers
+    and public attributes with plain values. Anything else, such as private attributes and the contents of lists, has
+    there the values that the constructor gave it. Random numbers come from the functions of `rnnnorm.equations.noise`,
+    which draw the same ones again where a backward pass repeats the forward pass.
 
     Args:
         num_features: F, features per row.
@@ -126,21 +126,21 @@ class Normalizer(Traits, Settings):
         return self.sequence(F.linear(x, W), batch_sizes)
 
     def reset_sequence(self) -> None:
-        """Forget what belongs to the sequences at hand; called before and after each run over a batch of sequences."""
+        """Forget the sequences at hand; called before and after each run over a batch of sequences."""
 
     def forbids(self, place: str) -> str | None:
-        """Why this normalizer cannot stand at a place of `rnnnorm.norms.places.PLACES`; None where it can."""
+        """Reason why this normalizer cannot stand at a place of `rnnnorm.norms.places.PLACES`; None where it can."""
         return None
 
     def fusible(self) -> Fusible | None:
-        """What a scan in one pass needs to compute this normalizer itself; None: it must be called.
+        """Description for scans that compute this normalizer themselves; None: it must be called.
 
         Only the class that says so is meant: a subclass computes something else and must say it again.
         """
         return None
 
     def stored_values(self) -> int:
-        """How many numbers are kept beside the parameters, counters apart."""
+        """Number of values kept beside the parameters, without counters."""
         return sum(b.numel() for b in self.buffers() if b.is_floating_point())
 
     def extra_repr(self) -> str:
@@ -160,7 +160,7 @@ class WeightNormalizer(Traits):
         raise TypeError(f"{type(self).__name__} must define register(module, weight)")
 
     def forbids(self, place: str) -> str | None:
-        """Why this normalizer cannot stand at a place: only input and hidden have a weight."""
+        """Reason why this normalizer cannot stand at a place: only input and hidden have a weight."""
         return None if place in ("input", "hidden") else "it normalizes a weight, and only input and hidden have one"
 
 

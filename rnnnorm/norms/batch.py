@@ -25,7 +25,7 @@ class BatchNorm(SynchronizedNormalizer):
     - "timestep": moments over the B_t rows of each step, a running pair per step (Cooijmans et al. 2017), since the
       states pass through a transient after t = 0: their distribution is another one at every step.
 
-    Between the last two lies `window=k`: moments per step as ever, a running pair per block of k steps. k = 1 is
+    Between the last two lies `window=k`: moments per step, a running pair per block of k steps. k = 1 is
     "timestep", k ≥ T_max is "shared".
 
     Gain and bias are shared over time. Evaluation uses the running averages, the population statistics or the batch's

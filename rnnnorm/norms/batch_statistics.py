@@ -1,4 +1,4 @@
-"""What all normalizers by statistics over the active rows have in common: scopes, slots, few rows, evaluation."""
+"""Base of the batch-normalization family: scopes, slots of stored statistics, few rows, evaluation."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class BatchNormalizer(Normalizer):
         return n / (stats.num_rows[-1 if slot is None else slot] + n).to(stats.running_mean.dtype)
 
     def _weight_or_first(self, slot: int | None, n: int) -> Tensor:
-        """The same, but the very first batch of a slot sets its averages."""
+        """Weight of n new rows, 1 for the first batch of a slot."""
         stats = self.stats
         known = (stats.num_rows[-1 if slot is None else slot] > 0).to(stats.running_mean.dtype)
         return 1 - known * (1 - self._weight(slot, n))

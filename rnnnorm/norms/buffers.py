@@ -71,7 +71,7 @@ class State(StatisticBuffers):
 
 
 class FirstPass:
-    """What each timestep of the last training batch has read, so that activation checkpointing finds it again.
+    """Record of the statistics that each timestep of the last training batch has read, for activation checkpointing.
 
     The recomputation inside the backward pass would otherwise read statistics that have moved on since, and take the
     gradient of another function. With two forward passes before the backward pass of the first, it finds what the
@@ -82,7 +82,7 @@ class FirstPass:
         self._read: dict[Hashable, tuple[Tensor, ...]] = {}
 
     def __call__(self, t: Hashable, read: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What `read` returns, without a graph; in a recomputation what it returned in the first pass."""
+        """Result of `read`, without a graph; in a recomputation its result in the first pass."""
         if not (in_backward() and t in self._read):
             with torch.no_grad():
                 self._read[t] = read()

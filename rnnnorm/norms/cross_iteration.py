@@ -16,7 +16,7 @@ from .buffers import HALF, StatisticBuffers
 
 
 class _History(StatisticBuffers):
-    """What the last k iterations leave behind, so that their moments can be told under other weights.
+    """Records of the last k iterations, from which their moments under other weights follow.
 
     Mean (I,) and covariance (I, I) of the factor x per slot, and the weight W (F, I) of the iteration: both derivatives
     of the product's moments follow from them, ∂μ/∂W = x̄ and ∂E[y²]/∂W = 2 W E[x xᵀ]. That is k·S·(I + I²) + k·F·I

@@ -1,4 +1,4 @@
-"""Where normalizers stand in a recurrent layer."""
+"""Places: the normalizers of a recurrent layer, and where each of them stands."""
 
 from __future__ import annotations
 

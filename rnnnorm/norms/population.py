@@ -95,7 +95,7 @@ def recalibrate(
 
 
 def _runner(model: nn.Module, forward: Forward | None) -> Forward:
-    """What runs one batch; raises TypeError for a model that takes more than a batch."""
+    """The function that runs one batch; raises TypeError for a model that takes more than a batch."""
     if forward is not None:
         return forward
     try:

@@ -1,4 +1,4 @@
-"""The table of published combinations: a name, which normalizer stands where, and who proposed it."""
+"""Presets: published combinations of normalizers, by name."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
 
     Processes that are synchronized compute what one process would compute on all of their rows: outputs, gradients and
     running statistics, which are then equal on all of them. `min_rows` counts all rows; one row among all processes
-    uses the stored statistics, as ever. It happens in training, and while population statistics are gathered
+    uses the stored statistics, as in `BatchNorm`. It happens in training, and while population statistics are gathered
     (`rnnnorm.recalibrate`, which all processes must then call on as many batches); evaluation by the batch's own
     moments stays with each process, since processes may have different numbers of validation batches.
 
@@ -63,7 +63,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
         return self._by_moments(rows, mean, var).to(x.dtype)
 
     def pooled(self, mean: Tensor, var: Tensor, start: int, sizes: list[int]) -> tuple[Tensor, Tensor]:
-        """What normalizes consecutive steps, from the moments of this process's rows; stored moments are moved.
+        """Moments that normalize consecutive steps, from those of this process's rows; stored moments are moved.
 
         Args:
             mean: (steps, F).
@@ -75,7 +75,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
             mean and variance (steps, F): those of all rows, and stored ones where all rows are too few.
         """
         mean, var, counts = pool_moments(at_least_float32(mean), at_least_float32(var), sizes)
-        if self.total is None:  # nobody has agreed on anything
+        if self.total is None:  # outside of `agreement`
             rows = [int(n) for n in counts.tolist()]
         elif self.sequence_wise:
             rows = [sum(self.total)]

@@ -1,4 +1,4 @@
-"""Run one layer of a normalized recurrent network over packed rows, by one of several backends that agree."""
+"""Backends: one layer of a normalized recurrent network over packed rows, by several implementations that agree."""
 
 from __future__ import annotations
 
