@@ -154,7 +154,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         if not self.training:
             return False
         dropped = self.variational_dropout or self.weight_dropout or (rows and self.drops_rows())
-        return bool(dropped) or self.noise != QUIET
+        return bool(dropped) or (self.noise != QUIET and self.noise.any())
 
     def drops_rows(self) -> bool:
         """Whether a run drops rows between layers."""
