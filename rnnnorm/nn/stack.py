@@ -42,9 +42,8 @@ class RecurrentStack(Recordable, RecurrentWeights):
 
     def __init__(self, cell: Equations, options: Options) -> None:
         super().__init__(cell, options)
-        self.num_layers, self.batch_first, self.bidirectional = (
-            options.num_layers, options.batch_first, options.bidirectional,
-        )  # fmt: skip
+        self.num_layers, self.bidirectional = options.num_layers, options.bidirectional
+        self.batch_first = options.batch_first
         self.dropout, self.variational_dropout = float(options.dropout), float(options.variational_dropout)
         self.weight_dropout = float(options.weight_dropout)
         self.noise = options.noise(cell)
