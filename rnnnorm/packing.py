@@ -1,4 +1,4 @@
-"""Ragged batches as packed rows: the border between tensors with padding and rows without.
+"""Packing: ragged batches as rows without padding, and back.
 
 Inside the package a batch of B sequences is (data (N, F), batch_sizes (T,)): the rows of step t are the next
 `batch_sizes[t]` ones, sequences sorted by length, so that the rows of later steps are a prefix of earlier ones.
@@ -16,7 +16,7 @@ from .common.transforms import apart, known, shown, transformed
 
 
 class InputError(ValueError, RuntimeError):
-    """An input that does not fit: a `ValueError`, and the `RuntimeError` that torch raises for the same one."""
+    """Error for an input that does not fit: a `ValueError`, and a `RuntimeError` as torch raises."""
 
 
 class Packed(NamedTuple):
@@ -28,7 +28,7 @@ class Packed(NamedTuple):
         sorted_indices: (B,), the caller's number of each packed sequence; None if they are the same.
         unsorted_indices: its inverse.
         batch: B where it is known without looking into `batch_sizes`, which a compiler cannot.
-        cells: (N,), where the rows stood among the T·B cells of a padded batch, if they come from one.
+        positions: (N,), where the rows stood among the T·B positions of a padded batch, if they come from one.
     """
 
     data: Tensor
@@ -36,7 +36,7 @@ class Packed(NamedTuple):
     sorted_indices: Tensor | None = None
     unsorted_indices: Tensor | None = None
     batch: int | None = None
-    cells: Tensor | None = None
+    positions: Tensor | None = None
 
     @property
     def sequences(self) -> int:
@@ -50,14 +50,14 @@ def pack_dense(input: Tensor) -> Packed:
     if torch.compiler.is_compiling() or not transformed():
         batch_sizes = torch.full((T,), B, device="cpu")
     else:
-        T, B = int(T), int(B)  # constants of whoever looks
+        T, B = int(T), int(B)  # constants of the traced program
         with apart():
             batch_sizes = torch.full((T,), B, device="cpu")
     return Packed(input.reshape(T * B, *input.shape[2:]), batch_sizes, batch=B)
 
 
 def check_packed(rows: int, batch_sizes: Tensor) -> list[int]:
-    """Whether `batch_sizes` (T,) describe packed rows; returns them as a list.
+    """Check whether `batch_sizes` (T,) describe packed rows; returns them as a list.
 
     Args:
         rows: N, packed rows that there are.
@@ -80,7 +80,7 @@ def check_packed(rows: int, batch_sizes: Tensor) -> list[int]:
 
 
 def check_sizes(rows: int, sizes: list[int]) -> None:
-    """The same for a list of rows per step.
+    """Check of `batch_sizes` as a list of rows per step.
 
     Raises:
         InputError: it is empty, it has an entry below 1 or an increase, or another sum.
@@ -98,7 +98,7 @@ def check_sizes(rows: int, sizes: list[int]) -> None:
 
 
 def check_order(name: str, order: Tensor, batch: int) -> None:
-    """Whether `order` is a permutation (B,) of the sequences; on another device than the CPU its values are not read.
+    """Check of a permutation (B,) of the sequences; values on other devices than the CPU are not read.
 
     Raises:
         TypeError: no Tensor.
@@ -127,22 +127,22 @@ def pack_padded(input: Tensor, lengths: Tensor) -> Packed:
     T, B = known(input.shape[:2])
     with apart():
         lengths = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
-        batch_sizes, order, inverse, cells = _layout(lengths, T, B)
-    cells, order, inverse = (shown(numbers).to(input.device) for numbers in (cells, order, inverse))
+        batch_sizes, order, inverse, positions = _layout(lengths, T, B)
+    positions, order, inverse = (shown(numbers).to(input.device) for numbers in (positions, order, inverse))
     # One gather: torch's pack_padded_sequence copies step by step, forward and backward.
-    rows = input.reshape(T * B, *input.shape[2:]).index_select(0, cells)
-    return Packed(rows, batch_sizes, order, inverse, B, cells)
+    rows = input.reshape(T * B, *input.shape[2:]).index_select(0, positions)
+    return Packed(rows, batch_sizes, order, inverse, B, positions)
 
 
 def _layout(lengths: Tensor, T: int, B: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B cells."""
+    """`batch_sizes`, the order of the sequences and its inverse, and where rows stand among the T·B positions."""
     check_kind_of_lengths(lengths, B)
     lengths = lengths.detach().to("cpu", torch.int64)
     check_lengths(lengths.tolist(), T)
     ordered, order = lengths.sort(descending=True)
     active = torch.arange(int(ordered[0]), device="cpu").unsqueeze(1) < ordered
-    cells = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
-    return active.sum(1), order, order.argsort(), cells
+    positions = (torch.arange(active.shape[0], device="cpu").unsqueeze(1) * B + order)[active]
+    return active.sum(1), order, order.argsort(), positions
 
 
 def check_kind_of_lengths(lengths: Tensor, B: int) -> None:
@@ -161,10 +161,10 @@ def check_lengths(lengths: list[int], T: int) -> None:
 
 
 def unpack(packed: Packed, batch_first: bool, total_length: int) -> Tensor:
-    """What `pack_padded` packed → padded (T, B, F) (or batch first) in the caller's order, zeros in the padding."""
-    assert packed.cells is not None
+    """Rows from `pack_padded` → padded (T, B, F) (or batch first) in the caller's order, zeros in the padding."""
+    assert packed.positions is not None
     size = (total_length, packed.sequences, *packed.data.shape[1:])
-    padded = packed.data.new_zeros(size[0] * size[1], *size[2:]).index_copy(0, packed.cells, packed.data).view(size)
+    padded = packed.data.new_zeros(size[0] * size[1], *size[2:]).index_copy(0, packed.positions, packed.data).view(size)
     return padded.transpose(0, 1) if batch_first else padded
 
 

@@ -18,7 +18,7 @@ import rnnnorm
 from rnnnorm.common.ranges import Checked, OptionTypeError, Range, at_least, between, one_of, ranges_of
 from rnnnorm.data import AddingProblem, DelayedRecall, LanguageModel, PartOfSpeech, SequentialMNIST, Spec, TemporalOrder
 from rnnnorm.nn.options import RANGES
-from rnnnorm.norms import NORMALIZERS, Normalizer, StepStatistics, Use, options_of
+from rnnnorm.norms import NORMALIZERS, Normalizer, StoredStatistics, Use, options_of
 from rnnnorm.norms.places import Norm
 from rnnnorm.probes import ALL
 from rnnnorm.tasks import TASKS
@@ -114,9 +114,9 @@ def test_what_carries_is_true_or_false() -> None:
 
 @pytest.mark.parametrize("option", ["num_features", "max_steps", "tail", "window", "debias", "by_rows", "still"])
 def test_stored_statistics(option: str) -> None:
-    for value in garbage(ranges_of(StepStatistics)[option]):
+    for value in garbage(ranges_of(StoredStatistics)[option]):
         keys = {"num_features": 3, "max_steps": 4, option: value}
-        refused(lambda keys=keys: StepStatistics(**keys), option, value)
+        refused(lambda keys=keys: StoredStatistics(**keys), option, value)
 
 
 class Damped(Normalizer):
@@ -148,7 +148,7 @@ OTHERWISE = {"self", "device", "norm", "zoneout", "residual_scale", "dtype", "no
 @pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
 def test_every_argument_of_every_layer(cls: Any) -> None:
     for name in set(inspect.signature(cls.__init__).parameters) - OTHERWISE:
-        for value in garbage(RANGES[name]):
+        for value in garbage(RANGES.get(name, Range(kinds=(bool,)))):
             refused(lambda k=name, v=value: cls(**{"input_size": 3, "hidden_size": 4, k: v}), name, value)
 
 

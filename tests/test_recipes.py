@@ -69,6 +69,50 @@ def test_a_normalizer_is_one_class_and_one_row(copy: Path) -> None:
     assert re.search(r"[1-9]\d* passed", done.stdout), done.stdout
 
 
+CELL = """
+import copy, pickle, torch, rnnnorm
+from rnnnorm.nn.ugrnn import UGRNN
+net, x = UGRNN(3, 4), torch.randn(5, 2, 3)
+W, U, b, h = net.weight_ih_l0, net.weight_hh_l0, net.bias_ih_l0 + net.bias_hh_l0, torch.zeros(2, 4)
+for row in x:
+    g, c = (row @ W.t() + h @ U.t() + b).chunk(2, 1)
+    h = g.sigmoid() * h + (1 - g.sigmoid()) * c.tanh()
+torch.testing.assert_close(net(x)[1][0], h)
+assert "3, 4, num_layers=2, zoneout=0.1, norm='ln'" in repr(UGRNN(3, 4, 2, norm="ln", zoneout=0.1))
+for norm in ("none", "ln", "bn-timestep", "gn"):
+    torch.manual_seed(0)
+    net = UGRNN(3, 4, 2, bidirectional=True, norm=norm, hidden_dropout=0.1, recurrent_dropout=0.1, init="chrono").eval()
+    lengths = torch.tensor([2, 5])
+    output, h_n = net(x, lengths=lengths)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), torch.compile(net, backend="aot_eager")):
+        again, state = other(x, lengths=lengths)
+        torch.testing.assert_close((again, state), (output, h_n))
+    traced = torch.jit.trace(net, (x,), check_trace=False)
+    torch.testing.assert_close(traced(x)[0], net(x)[0])
+for wrong, words in (({"proj_size": 2}, "UGRNN has no projection"), ({"norm": "ln-carried"}, "UGRNN")):
+    try:
+        UGRNN(3, 4, **wrong)
+    except ValueError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(wrong)
+"""
+
+
+def test_a_cell_is_its_equations_and_its_signature(copy: Path) -> None:
+    for kind in ("equations", "network"):
+        path, source = block(kind)
+        (copy / path).write_text(source)
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    done = subprocess.run([sys.executable, "-c", CELL], cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    data = ["--data.num_train", "128", "--data.num_val", "32", "--data.num_test", "32"]
+    run(copy, "compare", "--norms", "none,ln,bn-timestep", "--model.cell", "ugrnn", *SMALL, *data, "--out", "out")
+    rows = results(copy / "out")
+    assert {"none", "ln", "bn-timestep"} == set(rows)
+    assert all(row["status"] == "finished" for row in rows.values())
+
+
 def test_a_task_is_one_data_module(copy: Path) -> None:
     path, source = block("task")
     (copy / path).write_text(source)

@@ -1,1 +1,1 @@
-"""What all packages stand on: checked ranges of options, attributes as text, who looks into operators."""
+"""Foundations of all packages: checked ranges of options, attributes of modules as text, tracers."""

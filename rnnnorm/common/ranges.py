@@ -1,4 +1,4 @@
-"""Which values the options of a constructor may have: their types and ranges, checked in one place."""
+"""Ranges: the types and values that options of a constructor may have, and their checks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import torch
 
 _LARGEST, _SMALLEST = torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny
 _COUNTS = 2**31 - 1
-"""Largest integer where nothing else is said: what comes after it overflows in some operator."""
+"""Largest integer unless a range says otherwise: larger ones overflow in some operator."""
 
 
 class OptionTypeError(ValueError, TypeError):
-    """A value of another type than its option has; `torch.nn` raises TypeError there, others ValueError."""
+    """Error for a value of the wrong type: a TypeError, as `torch.nn` raises, and a ValueError, as others do."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Range:
             raise ValueError(f"{name} must be {self} that float32 can hold, got {value!r}")
 
     def __str__(self) -> str:
-        """What a value must be: "an integer of at least 2, since one row has no variance", "true, false or None"."""
+        """Words for the range: "an integer of at least 2, since one row has no variance", "true, false or None"."""
         if self.kinds == (bool,):
             return "true, false or None" if self.optional else "true or false"
         if self.words:
@@ -137,15 +137,15 @@ class Checked:
     """A class whose constructor's arguments are checked before it runs, its own and those it hands on as `**kw`.
 
     The type of an argument is that of its annotation, as far as that is made of `bool`, `int`, `float`, `str`,
-    `Literal` and None; other arguments are not looked at. Numbers must be finite. What else a value must be, `ranges`
-    says, here or in a subclass, which inherits what it does not say itself.
+    `Literal` and None; other arguments are not checked. Numbers must be finite. `ranges` restricts values further; a
+    subclass inherits the ranges that it does not override.
 
     Raises:
         ValueError: a value of another type (then a TypeError, too) or outside its range; it names both.
     """
 
     ranges: ClassVar[Mapping[str, Range | None]] = MappingProxyType({})
-    """By the name of an argument what it may be, beyond its type; None: something else will check it."""
+    """Ranges by the name of an argument, beyond its type; None: it is checked elsewhere."""
 
     def __new__(cls, *args: Any, **kw: Any) -> Self:
         """Check, and make the object; pickle and copy give no arguments."""
@@ -165,7 +165,7 @@ def check_arguments(cls: type, args: tuple[Any, ...], kw: Mapping[str, Any]) -> 
 
 @cache
 def ranges_of(cls: type) -> Mapping[str, Range]:
-    """What the arguments of a class's constructor may be, by name; what a subclass says of one wins."""
+    """Ranges of the arguments of a class's constructor, by name; a subclass overrides those of its bases."""
     types: dict[str, Range] = {}
     declared: dict[str, Range | None] = {}
     for base in reversed(cls.__mro__):
@@ -185,7 +185,7 @@ def ranges_of(cls: type) -> Mapping[str, Range]:
 
 @cache
 def _positional(cls: type) -> tuple[str, ...]:
-    """The names of a constructor's arguments that may be given without them, `self` apart."""
+    """Names of a constructor's positional arguments, without `self`."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     return tuple(p.name for p in parameters if p.kind in kinds)

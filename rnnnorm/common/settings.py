@@ -1,4 +1,4 @@
-"""Settings: what a module's plain attributes say, as one text that is always up to date."""
+"""Settings: a module's attributes with plain values, as one text that is always up to date."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PLAIN = (bool, int, float, str, type(None))
 class Settings(nn.Module):
     """A module that keeps its public attributes with plain values as a text, `_settings`.
 
-    A compiled graph holds for the settings that it was made with. The compiler is asked to watch this one text, not
-    dozens of attributes, whose changes it would partly take for numbers that vary from call to call.
+    A compiled graph is valid for the settings that it was made with. The compiler guards this one text instead of
+    dozens of attributes, some of which it would take for numbers that vary from call to call.
     """
 
     _listeners: tuple[dict[int, Any], ...]
     _settings: str
     untold: ClassVar[tuple[str, ...]] = ()
-    """Public attributes that change from run to run and are no settings."""
+    """Public attributes that are no settings, since they change from run to run."""
     population: ClassVar[tuple[str, ...]] = ()
-    """Public attributes that hold further statistics, which a graph is given as tensors."""
+    """Public attributes with further statistics, which a graph receives as tensors."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)  # not that of torch's recurrent classes, which may be among the bases
@@ -48,7 +48,7 @@ class Settings(nn.Module):
 
 
 def listened_to(module: Settings, hooks: bool = True) -> bool:
-    """Whether somebody has replaced a method of a module, or hooked into it."""
+    """Whether a module has hooks or a method that was replaced."""
     if hooks:
         for listeners in module._listeners:
             if len(listeners):
@@ -57,7 +57,7 @@ def listened_to(module: Settings, hooks: bool = True) -> bool:
 
 
 def built(module: Settings) -> None:
-    """Note what the constructor has left, from which any other module of that class starts, too."""
+    """Remember the attributes after construction, from which any other module of that class starts, too."""
     module.__dict__["_built"] = _public(module)
 
 

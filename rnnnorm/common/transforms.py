@@ -1,19 +1,21 @@
-"""What looks into operators, such as `torch.func`, `torch.jit.trace` and fake tensors, and what is apart from it.
+"""Tracers: whether a program is being traced, transformed, compiled or exported, and code that stays out of it.
 
-Compiled code cannot be looked into: where somebody does, plain operators run. And how long sequences are must be known
-while a program is traced: it is kept in tensors of which the onlooker is told nothing.
+Compiled scans are opaque to a tracer, so plain operators run in their place. Lengths of sequences must be known numbers
+while a program is traced: they are kept in tensors that the tracer does not see.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
+from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
@@ -37,11 +39,11 @@ _PLAIN = {
 
 
 def transformed() -> bool:
-    """Whether somebody looks into every operator.
+    """Whether every operator is traced or transformed.
 
-    Those are function transforms (`torch.func`), forward-mode differentiation, `torch.jit.trace`, and modes that see
-    operators (`make_fx`, `FakeTensorMode`, `FlopCounterMode`, …) or calls of functions. `torch.device` as a context,
-    which is a mode, too, looks only at what makes new tensors.
+    That is so in function transforms (`torch.func`), forward-mode differentiation, `torch.jit.trace`, and modes that
+    see operators (`make_fx`, `FakeTensorMode`, `FlopCounterMode`, …) or calls of functions, but not in the context
+    `torch.device`, a mode that acts on new tensors alone.
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
@@ -61,8 +63,28 @@ def _makes_tensors(mode: object) -> bool:
     return isinstance(mode, DeviceContext)
 
 
+def compiling(data: object) -> bool:
+    """Whether a compiler, an exporter or a fake tensor follows what is done to a tensor and is to see one operator."""
+    return torch.compiler.is_compiling() or isinstance(data, FakeTensor)
+
+
+def by_plain_operators() -> bool:
+    """Whether a graph of ATen's operators alone is being recorded: by `torch.jit.trace`, or for ONNX.
+
+    There a network is unrolled over its padded input: no compiled scan, no operator of rnnnorm, and no number that is
+    read from a tensor, since it would be a constant of the graph.
+    """
+    if torch._C._get_tracing_state() is not None:
+        return True
+    return torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export()
+
+
+# ONNX's exporter tries a second time by way of Dynamo, which would otherwise take it for false.
+by_plain_operators._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def apart() -> AbstractContextManager[None]:
-    """A context in which nobody looks into operators; what is made there is a plain tensor.
+    """A context outside of all tracers; tensors made there are plain ones.
 
     In a compiler nothing is done: it keeps numbers by itself.
     """
@@ -86,7 +108,7 @@ def known(sizes: Sequence[int]) -> Sequence[int]:
 
 
 def shown(numbers: Tensor) -> Tensor:
-    """A tensor that was made `apart` as a constant of whoever looks into operators."""
+    """A tensor that was made `apart`, as a constant of the traced program."""
     if torch.compiler.is_compiling() or not transformed():
         return numbers
     constant: Tensor = torch.ops.aten.lift_fresh(numbers)
@@ -107,3 +129,26 @@ def plain(tensor: Tensor, device: str = "cpu") -> bool:
 def has_numbers(tensor: Tensor) -> bool:
     """Whether the entries of a tensor can be read: meta and fake tensors have none."""
     return not tensor.is_meta and not _keys_of(tensor).has(DispatchKey.Python)
+
+
+@contextmanager
+def sizes_are_fixed() -> Iterator[None]:
+    """A block without torch's warnings about sizes in a trace, which are compared with a module's fixed ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        yield
+
+
+class Unscriptable:
+    """A module that `torch.jit.script` refuses with a helpful error, also as a part of a model."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Hook that torch calls before it compiles a module.
+
+        Raises:
+            RuntimeError: always; it says what to use instead.
+        """
+        raise RuntimeError(
+            f"torch.jit.script cannot compile {type(self).__name__}: use torch.jit.trace(model.eval(), inputs), whose "
+            "graph runs without rnnnorm, too"
+        )

@@ -1,10 +1,9 @@
-"""One step of every recurrent cell, readable: each faster path is tested against these files."""
+"""Equations of the recurrent cells, one step each; every faster backend is tested against these files."""
 
 from __future__ import annotations
 
-from .base import Cell
+from .base import Equations, Layer, LayerWeights
 from .gru import GRUEquations
-from .layer import Layer, LayerWeights
 from .lstm import LSTMEquations
 from .noise import QUIET, Noise, draw_seed, drawn_again, drop_rows, dropout, seeded
 from .norms import NO_NORMS, CellNorms
@@ -14,8 +13,8 @@ __all__ = [
     "NONLINEARITIES",
     "NO_NORMS",
     "QUIET",
-    "Cell",
     "CellNorms",
+    "Equations",
     "GRUEquations",
     "LSTMEquations",
     "Layer",

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Cell
-from .layer import Layer, LayerWeights
+from .base import Equations, Layer, LayerWeights
 
 
-class GRUEquations(Cell):
+class GRUEquations(Equations):
     """One step of a GRU, gates in torch's order r, z, n.
 
         x, u = N_input(W_ih x_t), N_hidden(W_hh h_{t-1})                          each (3H,)
@@ -31,7 +30,7 @@ class GRUEquations(Cell):
     torch_operator = "gru"
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
-        """h_t; see `Cell.step`."""
+        """h_t; see `Equations.step`."""
         (h,) = states
         norms, (b, b_hn) = layer.norms, layer.split
         H = h.shape[1]
@@ -46,7 +45,7 @@ class GRUEquations(Cell):
         if norms.candidate is not None:
             candidate = norms.candidate(candidate, t)
             candidate = candidate if b is None else candidate + b[2 * H :]
-        h = (1 - z) * layer.noise.drop(candidate.tanh()) + z * h
+        h = (1 - z) * layer.drop(candidate.tanh()) + z * h
         return (h if norms.output is None else norms.output(h, t),)
 
     def sizes(self) -> dict[str, tuple[int, bool]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Cell
-from .layer import Layer
+from ..common.ranges import Range
+from .base import Equations, Layer
+
+_FLAG = Range(kinds=(bool,))
 
 
-class LSTMEquations(Cell):
+class LSTMEquations(Equations):
     """One step of an LSTM, gates in torch's order i, f, g, o.
 
         a_t = N_joint(N_input(W_ih x_t) + N_hidden(W_hh h_{t-1})) + b         i, f, o = σ(·)   g = tanh(·)
@@ -21,6 +23,9 @@ class LSTMEquations(Cell):
 
     Args:
         peepholes: let the gates see the cell state.
+
+    Raises:
+        ValueError: `peepholes` is neither true nor false.
     """
 
     name = "LSTM"
@@ -29,20 +34,21 @@ class LSTMEquations(Cell):
     write = 0
     forget = 1
     forget_bias = 1.0
+    projects = True
 
     def __init__(self, peepholes: bool = False) -> None:
-        self.peepholes = peepholes
-        self.torch_operator = "lstm" if peepholes is False else None
+        self.peepholes = _FLAG.check("peepholes", peepholes)
+        self.torch_operator = None if self.peepholes else "lstm"
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
-        """h_t and c_t; see `Cell.step`."""
+        """h_t and c_t; see `Equations.step`."""
         h, c = states
         norms, weights = layer.norms, layer.weights
         i, f, g, o = layer.gates(gates_x, h, t).chunk(4, 1)
         if weights.peepholes is not None:
             i = i + weights.peepholes[0] * c
             f = f + weights.peepholes[1] * c
-        c = f.sigmoid() * c + i.sigmoid() * layer.noise.drop(g.tanh())
+        c = f.sigmoid() * c + i.sigmoid() * layer.drop(g.tanh())
         seen = c
         if norms.cell is not None:
             seen = norms.cell(c, t)

@@ -1,4 +1,4 @@
-"""What is random in a recurrent network: where its numbers come from, and three kinds of recurrent dropout."""
+"""Noise: the random numbers of recurrent networks, and three kinds of recurrent dropout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class _Source(NamedTuple):
-    """Where a run takes its random numbers from.
+    """Source of a run's random numbers.
 
     Args:
         generator: a stream of its own; None: torch's.
@@ -41,7 +41,7 @@ def draw_seed() -> Tensor:
 
 @contextmanager
 def seeded(seed: Tensor | None, device: torch.device, rows: bool, masks: Iterable[Tensor] = ()) -> Iterator[None]:
-    """Draw what is random from a stream that begins with a seed; None: from torch's own.
+    """Draw random numbers from a stream that begins with a seed; None: from torch's own.
 
     Args:
         seed: from `draw_seed`.
@@ -60,7 +60,7 @@ def seeded(seed: Tensor | None, device: torch.device, rows: bool, masks: Iterabl
 
 
 def drawn_again() -> Callable[[], AbstractContextManager[None]]:
-    """What makes a context in which the numbers that come next now come once more; torch's streams are not meant."""
+    """A function that makes contexts in which the next numbers of `seeded` are drawn once more."""
     source = _source.get()
     state = None if source.generator is None else source.generator.get_state()
 
@@ -89,7 +89,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 def drop_rows(x: Tensor, p: float) -> Tensor:
-    """The same for the rows between two layers, which torch's networks drop from torch's stream."""
+    """Dropout of the rows between two layers, which torch's networks draw from torch's stream."""
     source = _source.get()
     if source.masks is not None:
         return x * next(source.masks).view_as(x)
@@ -128,7 +128,7 @@ class Noise:
         return bool(self.hidden or self.update or any(self.zoneout))
 
     def evaluating(self) -> Noise:
-        """What remains of it in evaluation."""
+        """The noise in evaluation: zoneout's expectation."""
         return replace(self, hidden=0.0, update=0.0, training=False)
 
     def mask(self, h: Tensor) -> Tensor | None:
@@ -153,4 +153,4 @@ class Noise:
 
 
 QUIET = Noise()
-"""Stands for "nothing is dropped here"."""
+"""No noise."""

@@ -66,7 +66,7 @@ class CellNorms(Settings):
         return any(module is not None for module in self.children())
 
     def reset_sequence(self) -> None:
-        """Tell all normalizers that other sequences come now."""
+        """Call `reset_sequence` of all normalizers, since other sequences come now."""
         for module in self.children():
             assert isinstance(module, Normalizer)
             module.reset_sequence()
@@ -81,7 +81,7 @@ class CellNorms(Settings):
         return max([steps, *(len(total) for total in totals)])
 
     def synchronized(self) -> CellNorms:
-        """Those alone that are synchronized now: what a process needs for steps at which it has no rows."""
+        """The synchronized normalizers alone: those that a process calls at steps at which it has no rows."""
         kept = copy(self)
         kept._modules = {
             place: m if isinstance(m, SynchronizedNormalizer) and m.synchronizes() else None
@@ -91,4 +91,4 @@ class CellNorms(Settings):
 
 
 NO_NORMS = CellNorms(Norm(), {})
-"""Stands for "nothing is normalized here"."""
+"""No normalizers."""

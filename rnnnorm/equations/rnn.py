@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .base import Cell
-from .layer import Layer
+from .base import Equations, Layer
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -18,7 +17,7 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
 """φ by name."""
 
 
-class RNNEquations(Cell):
+class RNNEquations(Equations):
     """One step of a plain RNN.
 
         h_t = N_output(φ(N_joint(N_input(W_ih x_t) + N_hidden(W_hh h_{t-1})) + b))
@@ -41,6 +40,6 @@ class RNNEquations(Cell):
         self.torch_operator = None if nonlinearity == "identity" else f"rnn_{nonlinearity}"
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:
-        """h_t; see `Cell.step`."""
-        h = NONLINEARITIES[self.nonlinearity](layer.gates(gates_x, states[0], t))
+        """h_t; see `Equations.step`."""
+        h = NONLINEARITIES[str(self.nonlinearity)](layer.gates(gates_x, states[0], t))
         return (h if layer.norms.output is None else layer.norms.output(h, t),)

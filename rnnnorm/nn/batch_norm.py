@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..common.ranges import Checked
-from ..common.tracing import Unscriptable, by_plain_operators
+from ..common.transforms import Unscriptable, by_plain_operators
 from ..norms import BatchNorm
 from ..norms.recorder import Recordable, Rows
 from . import padded
@@ -75,7 +75,7 @@ class RaggedBatchNorm(Checked, Recordable, Unscriptable, nn.Module):
 
     @classmethod
     def from_torch(cls, module: nn.BatchNorm1d, **options: Any) -> Self:
-        """The same normalization for sequences, from a trained `torch.nn.BatchNorm1d`; `options` as in the constructor.
+        """A module with the weights of a trained `torch.nn.BatchNorm1d`; `options` as in the constructor.
 
         Raises:
             TypeError: something else than a `torch.nn.BatchNorm1d`.
@@ -120,7 +120,8 @@ class RaggedBatchNorm(Checked, Recordable, Unscriptable, nn.Module):
             padded.check_normalizers(self, grid)
             return padded.leave(input, padded.normalize(self.norm, rows, grid), grid, self.batch_first)
         packed = enter(input, lengths, self.num_features, self.batch_first)
-        self.recorded(packed.data, packed.batch_sizes)
+        if self.recorder is not None:
+            self.recorder.note(self, Rows(packed.data, packed.batch_sizes, ()))
         data = self.norm.sequence(packed.data, packed.batch_sizes.tolist())
         return leave(input, lengths, packed, data, self.batch_first)
 

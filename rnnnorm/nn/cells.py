@@ -7,12 +7,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..common.tracing import by_plain_operators, sizes_are_fixed
-from ..equations import NO_NORMS, QUIET, Cell, GRUEquations, Layer, LSTMEquations, RNNEquations
+from ..common.transforms import by_plain_operators, sizes_are_fixed
+from ..equations import NO_NORMS, QUIET, Equations, GRUEquations, Layer, LSTMEquations, RNNEquations
 from ..norms.places import Norm
-from . import compiled
+from .compiled import keeps_python, outside
 from .inputs import InputError
-from .options import check_options
+from .options import Options
 from .padded import check_normalizers
 from .weights import RecurrentWeights
 
@@ -24,12 +24,11 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
 
     Args:
         cell: the equations.
-        arguments: those of the subclass's constructor, by name.
+        options: those of the subclass's constructor.
     """
 
-    def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
-        check_options(cell, arguments)
-        super().__init__(cell, arguments)
+    def __init__(self, cell: Equations, options: Options) -> None:
+        super().__init__(cell, options)
         input_size, hidden_size = self.input_size, self.hidden_size
         if "between" in self.norm.places:
             raise ValueError(
@@ -38,8 +37,7 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         self.create_weights("", input_size)
         for name in () if self.bias else ("bias_ih", "bias_hh"):  # as in torch's cells
             self.register_parameter(name, None)
-        keys = {key: arguments[key] for key in ("device", "dtype")}
-        norms = cell.build_norms(self.norm, hidden_size, arguments["max_steps"], **keys)
+        norms = cell.build_norms(self.norm, hidden_size, options.max_steps, options.device, options.dtype)
         if norms.any():
             self.norms = norms
         else:  # no submodule, which would show in repr
@@ -82,9 +80,9 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         if step is None and self.norms.per_step():
             raise ValueError(f"norm {self.norm.name!r} keeps statistics per timestep: call the cell with step=t")
         compiling = torch.compiler.is_compiling() and not by_plain_operators()
-        if compiling and any(map(compiled.keeps_python, self.norms.children())):
-            outside: State = compiled.outside(self, input, hx, step=step)
-            return outside
+        if compiling and any(map(keeps_python, self.norms.children())):
+            later: State = outside(self, input, hx, step=step)
+            return later
         rows = input if input.dim() == 2 else input.unsqueeze(0)
         names = self.cell.states
         if hx is None:
@@ -153,8 +151,13 @@ class LSTMCell(RecurrentCell[tuple[Tensor, Tensor]]):
         init: str = "torch",
         peepholes: bool = False,
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(LSTMEquations(peepholes), arguments)
+        super().__init__(
+            LSTMEquations(peepholes),
+            Options(
+                input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype, norm=norm,
+                max_steps=max_steps, init=init,
+            ),
+        )  # fmt: skip
 
 
 class GRUCell(RecurrentCell[Tensor]):
@@ -186,8 +189,13 @@ class GRUCell(RecurrentCell[Tensor]):
         max_steps: int = 100,
         init: str = "torch",
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(GRUEquations(), arguments)
+        super().__init__(
+            GRUEquations(),
+            Options(
+                input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype, norm=norm,
+                max_steps=max_steps, init=init,
+            ),
+        )  # fmt: skip
 
 
 class RNNCell(RecurrentCell[Tensor]):
@@ -221,10 +229,15 @@ class RNNCell(RecurrentCell[Tensor]):
         max_steps: int = 100,
         init: str = "torch",
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(RNNEquations(nonlinearity), arguments)
+        super().__init__(
+            RNNEquations(nonlinearity),
+            Options(
+                input_size=input_size, hidden_size=hidden_size, bias=bias, device=device, dtype=dtype, norm=norm,
+                max_steps=max_steps, init=init,
+            ),
+        )  # fmt: skip
 
     @property
     def nonlinearity(self) -> str:
         """The name of φ."""
-        return str(self._arguments["nonlinearity"])
+        return str(self.cell.nonlinearity)

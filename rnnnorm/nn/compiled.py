@@ -1,43 +1,33 @@
-"""A recurrent network as one operator of its arguments, for whoever looks into operators: compilers and exporters.
+"""Compilation: a recurrent network as one operator, for `torch.compile` and `torch.export`.
 
-A compiler has nothing to gain inside a recurrence (unrolled, its compilation takes minutes) and could not see into
-compiled scans anyway. The operator is a function: weights, gains, statistics and the seed of what is random are
-arguments, moved statistics are results, and what kind of network it is say two texts (`rnnnorm.nn.skeleton`). So it
-can be saved and loaded elsewhere, computed again, given other weights, and left out if nobody uses it.
+A compiler has nothing to gain inside a recurrence (unrolled, compilation takes minutes) and cannot trace compiled scans
+anyway. The operator is a pure function: weights, gains, statistics and the random seed are arguments, updated
+statistics are results, and two texts describe the network (`rnnnorm.nn.skeleton`). So a graph can be saved and loaded
+elsewhere, recomputed, given other weights, and the operator left out where its result is not used.
 
-Here is what a compiler follows; the operator itself is in `rnnnorm.nn.operator`.
+This file is traced by the compiler; the operator itself is in `rnnnorm.nn.operator`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
-from torch.nn.utils.rnn import PackedSequence
 
 from ..common.settings import Settings, listened_to
 from ..equations import draw_seed
 from ..norms import NORMALIZERS, Normalizer
 from .operator import run_network
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 Tensors = list[Tensor]
 
 
-def applies(input: object) -> bool:
-    """Whether somebody looks on who is to see one operator."""
-    data = input.data if isinstance(input, PackedSequence) else input
-    return torch.compiler.is_compiling() or isinstance(data, FakeTensor)
-
-
 class Told(NamedTuple):
-    """What the operator is told of a network.
+    """Description of a network as arguments of the operator.
 
     Args:
         settings: layout of the weights; then, line by line, each module's path, the names of its tensors that are
@@ -54,7 +44,7 @@ class Told(NamedTuple):
 
 
 def tell(stack: RecurrentStack) -> Told:
-    """What is to be told of a network as it is now; a compiler follows every line, and watches what it reads."""
+    """The description of a network as it is now; a compiler traces every line and guards what it reads."""
     parameters: Tensors = []
     for suffix in stack.all_suffixes():
         weights = stack.read_weights(suffix)
@@ -80,7 +70,7 @@ def tell(stack: RecurrentStack) -> Told:
 
 
 def obstacle(stack: RecurrentStack) -> str:
-    """Why a network cannot be one operator as it is now; "" if it can."""
+    """The reason why a network cannot be one operator as it is now; "" if it can."""
     if _transformed():
         return "a function transform looks into it"
     if not stack.architecture:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..norms.places import Norm
 from ..packing import Packed, reversal
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 _PLACES = (("input", "weight_ih"), ("hidden", "weight_hh"))
-
-
-def wants_data(norm: Norm) -> bool:
-    """Whether some weight normalizer of this norm asks for data-dependent initialization."""
-    return any(use.options.get("init") == "data" for use in norm.places.values() if use.is_weight)
 
 
 @torch.no_grad()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from ..equations import GRUEquations
 from ..norms.places import Norm
+from .options import Options
 from .recurrent import Recurrent
 
 
@@ -63,6 +66,7 @@ class GRU(Recurrent[Tensor]):
     """
 
     torch_class = nn.GRU
+    variants: ClassVar = {"gru": {}}
 
     def __init__(
         self,
@@ -91,8 +95,14 @@ class GRU(Recurrent[Tensor]):
         zoneout: float = 0.0,
         backend: str = "auto",
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(GRUEquations(), arguments)
-
-    def _as_state(self, states: tuple[Tensor, ...]) -> Tensor:
-        return states[0]
+        super().__init__(
+            GRUEquations(),
+            Options(
+                input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+                batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
+                device=device, dtype=dtype, norm=norm, max_steps=max_steps, init=init, initial_state=initial_state,
+                initial_state_noise=initial_state_noise, residual=residual, residual_scale=residual_scale,
+                between_on=between_on, variational_dropout=variational_dropout, hidden_dropout=hidden_dropout,
+                recurrent_dropout=recurrent_dropout, weight_dropout=weight_dropout, zoneout=zoneout, backend=backend,
+            ),
+        )  # fmt: skip

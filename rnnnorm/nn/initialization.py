@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ..equations import Equations
+
 INITS = ("torch", "orthogonal", "chrono")
 
 
-class Gates(Protocol):
-    """What the recipes need to know of a cell; `rnnnorm.equations.Cell` says what the names mean."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def gates(self) -> int: ...  # noqa: D102
-    @property
-    def forget(self) -> int | None: ...  # noqa: D102
-    @property
-    def write(self) -> int | None: ...  # noqa: D102
-    @property
-    def forget_bias(self) -> float: ...  # noqa: D102
-
-
 def initial_weights(
-    shapes: Mapping[str, tuple[int, ...]], hidden_size: int, init: str, cell: Gates, max_steps: int
+    shapes: Mapping[str, tuple[int, ...]], hidden_size: int, init: str, cell: Equations, max_steps: int
 ) -> dict[str, Tensor]:
     """Draw the weights of one layer and direction, in float32 or more, on the CPU.
 
@@ -77,7 +63,7 @@ def initial_weights(
     return weights
 
 
-def check_init(init: str, cell: Gates, bias: bool, max_steps: int) -> None:
+def check_init(init: str, cell: Equations, bias: bool, max_steps: int) -> None:
     """Raise ValueError unless the cell has what `init` sets."""
     if init == "chrono":
         if cell.forget is None:

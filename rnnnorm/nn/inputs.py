@@ -1,4 +1,4 @@
-"""The border of the recurrent layers: any accepted input → packed rows, and back."""
+"""Inputs of recurrent networks: any accepted form → packed rows, and back."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def enter_padded(input: Tensor, lengths: Tensor | None, input_size: int, batch_f
 
 
 def _enter_packed(input: PackedSequence) -> Packed:
-    """Its rows with `batch_sizes` of our own: the caller may change his, and a backward pass still reads ours."""
+    """Its rows with a copy of `batch_sizes`: the caller may change his before the backward pass reads them."""
     data, batch_sizes, sorted_indices, unsorted_indices = input
     batch = check_packed(data.shape[0], batch_sizes)[0]
     for name, order in (("sorted_indices", sorted_indices), ("unsorted_indices", unsorted_indices)):

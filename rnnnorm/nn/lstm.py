@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from ..equations import LSTMEquations
 from ..norms.places import Norm
+from .options import Options
 from .recurrent import Recurrent
 
 
@@ -73,6 +76,7 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
     """
 
     torch_class = nn.LSTM
+    variants: ClassVar = {"lstm": {}}
 
     # Torch's own, for code that calls them: they look at sizes alone.
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
@@ -108,9 +112,14 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
         zoneout: float | tuple[float, float] = 0.0,
         backend: str = "auto",
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(LSTMEquations(peepholes), arguments)
-
-    def _as_state(self, states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        h_n, c_n = states
-        return h_n, c_n
+        super().__init__(
+            LSTMEquations(peepholes),
+            Options(
+                input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+                batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, proj_size=proj_size,
+                device=device, dtype=dtype, norm=norm, max_steps=max_steps, init=init, initial_state=initial_state,
+                initial_state_noise=initial_state_noise, residual=residual, residual_scale=residual_scale,
+                between_on=between_on, variational_dropout=variational_dropout, hidden_dropout=hidden_dropout,
+                recurrent_dropout=recurrent_dropout, weight_dropout=weight_dropout, zoneout=zoneout, backend=backend,
+            ),
+        )  # fmt: skip

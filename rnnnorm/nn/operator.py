@@ -1,7 +1,7 @@
-"""The operator behind `rnnnorm.nn.compiled`: a forward pass as a function of tensors and texts, and its backward pass.
+"""The operator `rnnnorm::run`: a forward pass as a function of tensors and texts, and its backward pass.
 
-What a forward pass leaves for its backward pass stays here under a ticket, a tensor that lives as long as the graph
-that may ask for it. Whoever comes without a valid ticket gets the same gradients, from another forward pass.
+Saved tensors are kept here under an integer key, which a tensor of the autograd graph holds: they live as long as that
+graph. A backward pass without a valid key computes the same gradients from another forward pass.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,19 +21,17 @@ from torch._C import DispatchKey
 from torch.utils._python_dispatch import _disable_current_modes
 
 from ..equations import seeded
-from ..norms.buffers import first_pass
+from ..norms.base import first_pass
 from ..packing import Packed, check_packed
 from .inputs import enter, enter_states, leave, leave_states
 from .skeleton import keep_assigned, skeleton, told
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 Tensors = list[Tensor]
 
 
 class _Waiting(NamedTuple):
-    """What a forward pass leaves: the tensors that entered it, and those that left it with their graph."""
+    """Saved tensors of a forward pass: its inputs, and its outputs with their graph."""
 
     entering: Tensors
     leaving: Tensors
@@ -79,7 +77,7 @@ class _Call(NamedTuple):
     constants: Tensors
 
     def compute(self) -> tuple[_Waiting, Tensors]:
-        """One forward pass: what it leaves, and the buffers as they are afterwards."""
+        """One forward pass: its saved tensors, and the buffers as they are afterwards."""
         low = getattr(torch, self.autocast.removeprefix("torch.")) if self.autocast else None
         device = self.data.device
         with (

@@ -1,8 +1,8 @@
-"""Padded sequences as graphs of plain operators know them, for `torch.jit.trace` and `torch.onnx.export`.
+"""Padded sequences in graphs of plain operators, for `torch.jit.trace` and `torch.onnx.export`.
 
-Packed rows cannot be had there: how many there are at a step depends on the lengths, which are numbers only when the
-graph runs. So all B sequences take all T steps, and those that have ended keep their states. That is the same function
-wherever rows are normalized by themselves or by stored statistics; moments of a step's own rows would count the
+Rows cannot be packed there: how many there are at a step depends on the lengths, which are known only when the graph
+runs. So all B sequences take all T steps, and those that have ended keep their states. That is the same function
+wherever rows are normalized by themselves or by stored statistics; moments of a step's own rows would include the
 padding, and are refused.
 """
 
@@ -14,21 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..common.tracing import sizes_are_fixed
-from ..common.transforms import apart
-from ..norms import Normalizer, StepStatistics
+from ..common.transforms import apart, sizes_are_fixed
+from ..norms import Normalizer, StoredStatistics
 from ..packing import Packed, check_kind_of_lengths, check_lengths, check_packed
 from .inputs import check_rows, enter_padded
 
 
 class Grid(NamedTuple):
-    """The T·B cells of a padded batch, those of a step together.
+    """The T·B positions of a padded batch, those of a step together.
 
     Args:
         steps: T, which a graph of `torch.export` may leave open.
         batch: B, which a graph may leave open.
         lengths: (B,), or None where all sequences have T steps.
-        active: (T, B, 1), whether a cell is inside its sequence; None likewise.
+        active: (T, B, 1), whether a position is inside its sequence; None likewise.
         mirror: (T, B, 1), the step that comes in the place of each where sequences are turned around within their
             lengths; None likewise.
     """
@@ -50,9 +49,9 @@ class Grid(NamedTuple):
 
     def turned(self, rows: Tensor) -> Tensor:
         """Rows (T·B, F) with each sequence from its last step to its first, and its padding where it was."""
-        cells = self.by_step(rows)
-        cells = cells.flip(0) if self.mirror is None else cells.gather(0, self.mirror.expand_as(cells))
-        return cells.flatten(0, 1)
+        positions = self.by_step(rows)
+        positions = positions.flip(0) if self.mirror is None else positions.gather(0, self.mirror.expand_as(positions))
+        return positions.flatten(0, 1)
 
     def without_padding(self, rows: Tensor) -> Tensor:
         """Rows (T·B, F) with zeros where no sequence is."""
@@ -62,7 +61,7 @@ class Grid(NamedTuple):
 def enter(
     input: Tensor | PackedSequence, lengths: Tensor | None, features: int, batch_first: bool
 ) -> tuple[Tensor, Grid, Packed]:
-    """The cells (T·B, F) of any accepted input, what is known of them, and the order of its sequences.
+    """The positions (T·B, F) of any accepted input, what is known of them, and the order of its sequences.
 
     Raises:
         TypeError: neither Tensor nor PackedSequence.
@@ -72,11 +71,11 @@ def enter(
     if isinstance(input, PackedSequence):
         return _enter_packed(input, lengths, features)
     with sizes_are_fixed():
-        cells = enter_padded(input, lengths, features, batch_first)
-        steps: Any = cells.shape[0]
-        steps, batch = int(steps) if isinstance(steps, Tensor) else steps, cells.shape[1]  # a tensor in a trace
+        positions = enter_padded(input, lengths, features, batch_first)
+        steps: Any = positions.shape[0]
+        steps, batch = int(steps) if isinstance(steps, Tensor) else steps, positions.shape[1]  # a tensor in a trace
         grid = Grid(steps, batch) if lengths is None else _ragged(steps, batch, lengths, input.device)
-    rows = grid.without_padding(cells.flatten(0, 1))  # what stands there may be NaN, and would go into gradients
+    rows = grid.without_padding(positions.flatten(0, 1))  # what stands there may be NaN, and would go into gradients
     return rows, grid, Packed(rows, torch.empty(0), batch=batch)
 
 
@@ -105,13 +104,13 @@ def _enter_packed(input: PackedSequence, lengths: Tensor | None, features: int) 
         with apart():
             check_packed(packed.data.shape[0], packed.batch_sizes)
         steps = int(packed.batch_sizes.shape[0])
-        cells, lengths = torch._VF._pad_packed_sequence(packed.data, packed.batch_sizes, False, 0.0, steps)
-        grid = _ragged(steps, cells.shape[1], lengths, cells.device)
-    return cells.flatten(0, 1), grid._replace(lengths=lengths), packed._replace(batch=grid.batch)
+        positions, lengths = torch._VF._pad_packed_sequence(packed.data, packed.batch_sizes, False, 0.0, steps)
+        grid = _ragged(steps, positions.shape[1], lengths, positions.device)
+    return positions.flatten(0, 1), grid._replace(lengths=lengths), packed._replace(batch=grid.batch)
 
 
 def leave(input: Tensor | PackedSequence, rows: Tensor, grid: Grid, batch_first: bool) -> Tensor | PackedSequence:
-    """Output cells (T·B, F) in the form that the input had, with zeros in the padding."""
+    """Output positions (T·B, F) in the form that the input had, with zeros in the padding."""
     if isinstance(input, PackedSequence):
         assert grid.lengths is not None
         data, _ = torch._VF._pack_padded_sequence(grid.by_step(rows), grid.lengths, False)
@@ -123,7 +122,7 @@ def leave(input: Tensor | PackedSequence, rows: Tensor, grid: Grid, batch_first:
 
 
 def normalize(norm: Normalizer, rows: Tensor, grid: Grid, W: Tensor | None = None) -> Tensor:
-    """N(x), or N(W x), of all cells (T·B, F): at once where the number of a step does not matter, otherwise by step."""
+    """N(x), or N(W x), of all positions (T·B, F): at once, or by step where the number of the step matters."""
 
     def normalized(x: Tensor, t: Any) -> Tensor:
         return norm(x, t) if W is None else norm.linear(x, W, t)
@@ -140,7 +139,7 @@ def normalize(norm: Normalizer, rows: Tensor, grid: Grid, W: Tensor | None = Non
 
 def _own_moments(norm: Normalizer) -> bool:
     stats = getattr(norm, "stats", None)
-    return isinstance(stats, StepStatistics) and stats.source == "batch"
+    return isinstance(stats, StoredStatistics) and stats.source == "batch"
 
 
 def check_normalizers(module: nn.Module, grid: Grid | None = None) -> None:
@@ -149,7 +148,7 @@ def check_normalizers(module: nn.Module, grid: Grid | None = None) -> None:
         if not isinstance(norm, Normalizer):
             continue
         name, stats = type(norm).__name__, getattr(norm, "stats", None)
-        stats = stats if isinstance(stats, StepStatistics) else None
+        stats = stats if isinstance(stats, StoredStatistics) else None
         if stats is not None and norm.training and not getattr(norm, "frozen", False):
             raise RuntimeError(f"a traced or exported graph cannot move statistics ({name}): call model.eval() first")
         if grid is None:

@@ -1,37 +1,71 @@
-"""The border that LSTM, GRU and RNN have in common: inputs, states, torch's conventions."""
+"""Recurrent networks as modules: inputs, states and torch's conventions, common to LSTM, GRU and RNN."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..common.tracing import by_plain_operators, sizes_are_fixed
+from ..common.settings import Settings, built
+from ..common.transforms import by_plain_operators, compiling, sizes_are_fixed
+from ..equations import Equations
 from ..norms.places import Norm
 from ..norms.processes import processes
+from ..norms.recorder import Rows
 from ..norms.synchronized import SynchronizedNormalizer
 from ..packing import Packed, pack_dense
 from . import compiled, padded, unrolled
-from .from_data import initialize_weight_norm, wants_data
+from .from_data import initialize_weight_norm
 from .inputs import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
+from .options import Options
+from .skeleton import architecture, insides
 from .torch_interface import TorchInterface
-from .weights import NAMES
+from .wavefront import stream
+from .weights import NAMES, collector
 
 State = TypeVar("State")
+
+
+NETWORKS: dict[str, tuple[type[Recurrent[Any]], Mapping[str, Any]]] = {}
+"""Networks by the names that tasks have for them, with the arguments that each name fixes."""
 
 
 class Recurrent(TorchInterface, Generic[State]):
     """A (multi-layer, bidirectional) recurrent network; `LSTM`, `GRU` and `RNN` say with which cell.
 
-    A subclass collects its constructor's arguments and says how its states look to the caller.
-
     Args:
         cell: the equations.
-        arguments: those of the subclass's constructor, by name.
+        options: those of the subclass's constructor.
     """
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Names of the network for tasks, such as "lstm", and the arguments that each of them fixes."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        NETWORKS.update({name: (cls, fixed) for name, fixed in vars(cls).get("variants", {}).items()})
+
+    def __init__(self, cell: Equations, options: Options) -> None:
+        super().__init__(cell, options)
+        self.architecture, self.insides = architecture(self), insides(self)
+        self.cell_options = tuple(vars(cell).items())
+        for inside in self.modules():
+            if isinstance(inside, Settings):
+                built(inside)
+        self.draw_weights()
+        for suffix in self.all_suffixes():
+            self.normalize_weights(suffix)
+
+    @classmethod
+    def without_constructor(cls, cell: Equations, options: Options) -> Self:
+        """A network of this class; the constructor of a subclass, whose arguments are its own, is not called."""
+        new = cls.__new__(cls)
+        Recurrent.__init__(new, cell, options)
+        return new
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase, norm: str | Norm = "none", **options: Any) -> Self:
@@ -40,12 +74,14 @@ class Recurrent(TorchInterface, Generic[State]):
         Raises:
             TypeError: something else than torch's module of the same kind.
         """
+        if cls.torch_class is None:
+            raise TypeError(f"torch has no {cls.__name__} to start from")
         if not isinstance(module, cls.torch_class):
             raise TypeError(f"expected a torch.nn.{cls.torch_class.__name__}, got {type(module).__name__}")
         weight = next(module.parameters())
         names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional"]
-        own = next(c for c in cls.__mro__ if "torch_class" in vars(c))  # a subclass may take what it likes
-        names += [name for name in ("proj_size", "nonlinearity") if name in inspect.signature(own).parameters]
+        known = inspect.signature(collector(cls)).parameters
+        names += [name for name in ("proj_size", "nonlinearity") if name in known]
         arguments: dict[str, Any] = {name: getattr(module, name) for name in names}
         arguments |= {"device": weight.device, "dtype": weight.dtype, "norm": norm}
         new = cls(**arguments, **options)
@@ -59,7 +95,7 @@ class Recurrent(TorchInterface, Generic[State]):
     @property
     def needs_data(self) -> bool:
         """Whether `initialize_from_data` must be called before training (`wn:init=data`)."""
-        return wants_data(self.norm) and not bool(self.initialized_from_data)
+        return self._starts_from_data and not bool(self.initialized_from_data)
 
     def initialize_from_data(self, input: Tensor | PackedSequence, *, lengths: Tensor | None = None) -> None:
         """Set gains and biases of weight normalization from one batch (Salimans & Kingma 2016, section 3).
@@ -67,14 +103,14 @@ class Recurrent(TorchInterface, Generic[State]):
         Raises:
             ValueError: the norm has no weight normalization with `init=data`.
         """
-        if not wants_data(self.norm):
+        if not self._starts_from_data:
             raise ValueError(f'norm {self.norm.name!r} does not start from data; use "wn:init=data"')
         initialize_weight_norm(self, enter(input, lengths, self.input_size, self.batch_first))
         self.initialized_from_data.fill_(True)
 
     def _as_state(self, states: tuple[Tensor, ...]) -> State:
-        """The states as the caller sees them."""
-        raise NotImplementedError
+        """The states as the caller sees them: a tuple of several, or the only one."""
+        return cast(State, states if len(states) > 1 else states[0])
 
     @overload
     def forward(
@@ -88,7 +124,7 @@ class Recurrent(TorchInterface, Generic[State]):
         self, input: Tensor | PackedSequence, hx: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, State]:
         """Run all layers; see the class for shapes."""
-        if self.training and self.needs_data:
+        if self._starts_from_data and self.training and self.needs_data:
             raise RuntimeError(
                 f"norm {self.norm.name!r} starts from data: call initialize_from_data(first_batch) before training"
             )
@@ -96,7 +132,7 @@ class Recurrent(TorchInterface, Generic[State]):
             return self._unrolled(input, hx, lengths)
         if isinstance(input, Tensor) and self._no_sequences(input):
             return self._nothing(input, hx, lengths)
-        if compiled.applies(input):
+        if compiling(input.data if isinstance(input, PackedSequence) else input):
             return self._as_operator(input, hx, lengths)
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
@@ -105,10 +141,15 @@ class Recurrent(TorchInterface, Generic[State]):
         output = leave(input, lengths, packed, data, self.batch_first)
         return output, self._as_state(leave_states(last, packed, unbatched))
 
+    def rerun(self, rows: Rows) -> None:
+        """All layers over rows, for the sake of the normalizers inside: step by step where outputs would be many."""
+        if not stream(self, rows):
+            self.run_layers(*rows)
+
     def _unrolled(
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
     ) -> tuple[Tensor | PackedSequence, State]:
-        """The same by plain operators, for a graph that is being recorded."""
+        """`forward` by plain operators, for a graph that is being recorded."""
         if isinstance(input, tuple):  # what a trace makes of a PackedSequence
             input = PackedSequence(*input)
         rows, grid, order = padded.enter(input, lengths, self.input_size, self.batch_first)
@@ -122,7 +163,7 @@ class Recurrent(TorchInterface, Generic[State]):
     def _as_operator(
         self, input: Tensor | PackedSequence, hx: State | None, lengths: Tensor | None
     ) -> tuple[Tensor | PackedSequence, State]:
-        """`forward` where somebody looks on who is to see one operator; nothing here looks into sizes or lengths."""
+        """`forward` as one operator, for compilers; nothing here depends on sizes or lengths."""
         reason = compiled.obstacle(self)
         if reason:
             result: tuple[Tensor | PackedSequence, State] = compiled.run_eagerly(self, reason, input, hx, lengths)
@@ -183,7 +224,7 @@ class Recurrent(TorchInterface, Generic[State]):
         return input.dim() == 3 and not input.shape[batch] and 0 not in (input.shape[1 - batch], input.shape[2])
 
     def _nothing(self, input: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """What comes out for no sequences, (T, 0, ·): no numbers, but gradients of zeros for all that takes part."""
+        """The output for no sequences, (T, 0, ·): no numbers, but zero gradients for all inputs and weights."""
         given = (0,) if lengths is None else tuple(torch.as_tensor(lengths).shape)
         if input.shape[-1] != self.input_size or given != (0,):
             raise InputError(
@@ -200,7 +241,7 @@ class Recurrent(TorchInterface, Generic[State]):
         return data.view(*input.shape[:2], self.output_size), self._as_state(last)
 
     def _accompany(self, packed: Packed, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A run without rows, so that other processes, whose normalizers take ours into account, do not wait for us."""
+        """A run without rows, so that other processes, whose normalizers wait for ours, can go on."""
         backend, self.backend = self.backend, "reference"  # which can do without rows
         try:
             return self.run(packed.data, packed.batch_sizes, states)

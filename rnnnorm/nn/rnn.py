@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from ..equations import RNNEquations
+from ..equations import NONLINEARITIES, RNNEquations
 from ..norms.places import Norm
+from .options import Options
 from .recurrent import Recurrent
 
 
@@ -61,6 +64,7 @@ class RNN(Recurrent[Tensor]):
     """
 
     torch_class = nn.RNN
+    variants: ClassVar = {f"rnn-{name}": {"nonlinearity": name} for name in NONLINEARITIES}
 
     def __init__(
         self,
@@ -90,13 +94,19 @@ class RNN(Recurrent[Tensor]):
         zoneout: float = 0.0,
         backend: str = "auto",
     ) -> None:
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(RNNEquations(nonlinearity), arguments)
+        super().__init__(
+            RNNEquations(nonlinearity),
+            Options(
+                input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+                batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
+                device=device, dtype=dtype, norm=norm, max_steps=max_steps, init=init, initial_state=initial_state,
+                initial_state_noise=initial_state_noise, residual=residual, residual_scale=residual_scale,
+                between_on=between_on, variational_dropout=variational_dropout, hidden_dropout=hidden_dropout,
+                recurrent_dropout=recurrent_dropout, weight_dropout=weight_dropout, zoneout=zoneout, backend=backend,
+            ),
+        )  # fmt: skip
 
     @property
     def nonlinearity(self) -> str:
         """The name of φ."""
-        return str(self._arguments["nonlinearity"])
-
-    def _as_state(self, states: tuple[Tensor, ...]) -> Tensor:
-        return states[0]
+        return str(self.cell.nonlinearity)

@@ -1,7 +1,7 @@
-"""Skeletons: networks without weights or statistics of their own, which compiled graphs run with those they are given.
+"""Skeletons: networks without tensors of their own, which compiled graphs run with those that they are given.
 
-A graph knows a network by two texts, what it was built from (`architecture`) and what its attributes say now
-(`Settings`). From them any process that knows the class can build one that does the same.
+A graph describes a network by two texts: what it was built from (`architecture`), and its present attributes
+(`Settings`). From them any process that has imported the class can build an equivalent network.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..common.settings import Settings, settings_of
-from ..equations import Cell, LayerWeights
+from ..equations import Equations, LayerWeights
 from ..norms import Use
 from ..norms.places import Norm
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .options import Options
+from .stack import RecurrentStack
 
 Tensors = list[Tensor]
 Names = tuple[str, ...]
@@ -36,21 +35,21 @@ INNER = (
     "run_layers", "run_layer", "run_direction", "ready_layer", "leave_layer", "layer_weights", "read_weights",
     "norms", "between", "skip", "zero_states", "state_sizes", "output_size", "_drop_per_sequence",
 )  # fmt: skip
-"""What a run goes through, apart from the borders: a class that changes any of it is a class of its own."""
+"""Methods of a run: a class that overrides one of them is not interchangeable with its base class."""
 
 
 def architecture(stack: RecurrentStack) -> str:
-    """What a network was built from, as a text; "" where that cannot be told by numbers and words."""
+    """Description of what a network was built from, as JSON; "" where values are not numbers and words."""
     cell = stack.cell
     norm = stack.norm
     uses = {place: [use.normalizer, dict(use.options)] for place, use in norm.places.items() if not use.is_weight}
-    arguments = {k: v for k, v in stack._arguments.items() if k not in ("norm", "device", "dtype")}
+    options = {k: v for k, v in vars(stack._options).items() if k not in ("norm", "device", "dtype")}
     told = {
         "network": _origin(_class_of_runs(type(stack))),
         "cell": [_origin(type(cell)), vars(cell)],
         "norm": [uses, norm.carried and "cell" in uses, norm.name],
         "normalizers": [_origin(use.cls) for use in norm.places.values() if not _ours(use.cls)],
-        "arguments": arguments,
+        "options": options,
         "input_size": stack.input_size,
         "output_size": stack.output_size,
         "state_sizes": stack.state_sizes,
@@ -64,7 +63,7 @@ def architecture(stack: RecurrentStack) -> str:
 
 @lru_cache(256)
 def told(text: str) -> dict[str, Any]:
-    """What an architecture says."""
+    """The parsed description."""
     found: dict[str, Any] = json.loads(text)
     return found
 
@@ -120,17 +119,18 @@ def skeleton(text: str, settings: str, parameters: Tensors, buffers: Tensors, co
 
 def _build(text: str) -> RecurrentStack:
     say = told(text)
-    cls: type[RecurrentStack] = _find(Settings, say["network"])
-    kind = _find(Cell, say["cell"][0])
+    cls = _find(Settings, say["network"])
+    kind = _find(Equations, say["cell"][0])
     cell = kind.__new__(kind)
     vars(cell).update(say["cell"][1])
     uses, carried, name = say["norm"]
     norm = Norm(**{place: Use(*use) for place, use in uses.items()}, carried=carried, name=name)
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in say["arguments"].items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in say["options"].items()}
     # Nothing is drawn from anybody's random stream.
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
         warnings.simplefilter("ignore")
-        return cls.without_constructor(cell, {**arguments, "norm": norm, "device": "meta", "dtype": None})
+        new: RecurrentStack = cls.without_constructor(cell, Options(**values, norm=norm, device="meta"))
+        return new
 
 
 def _apply(network: RecurrentStack, settings: str) -> None:
@@ -231,7 +231,7 @@ _marks: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
 
 def _origin(cls: type) -> str:
-    """Where a class comes from; one from elsewhere may be defined anew under its name, as in a notebook."""
+    """Module and name of a class, and a mark outside this package, where it may be defined anew, as in a notebook."""
     origin = f"{cls.__module__}.{cls.__qualname__}"
     return origin if _ours(cls) else f"{origin}#{_marks.setdefault(cls, secrets.token_hex(4))}"
 

@@ -1,28 +1,26 @@
-"""Layers and directions over packed rows: what LSTM, GRU and RNN have in common behind the border."""
+"""Stacks of recurrent layers over packed rows: layers, directions, skips and dropout, common to LSTM, GRU and RNN."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from ..common.settings import Settings, built
 from ..common.transforms import transformed
-from ..equations import NO_NORMS, Cell, CellNorms, Layer, draw_seed, drop_rows, dropout, seeded
+from ..equations import NO_NORMS, QUIET, CellNorms, Equations, Layer, draw_seed, drop_rows, dropout, seeded
 from ..norms import Normalizer
 from ..norms.recorder import Recordable, Rows
 from ..norms.synchronized import agreement
 from ..packing import reversal, row_sequences
 from ..scan import BACKENDS, check_backend, resolve
-from .from_data import wants_data
-from .options import check_options, noise_of
+from .options import Options
 from .residual import Skip, fixup_scale, initial_scale, skipping_layers
-from .skeleton import architecture, insides
-from .wavefront import stream
 from .weights import RecurrentWeights
+
+Names = tuple[str, ...]
 
 
 class RecurrentStack(Recordable, RecurrentWeights):
@@ -30,72 +28,55 @@ class RecurrentStack(Recordable, RecurrentWeights):
 
     Args:
         cell: the equations.
-        arguments: those of the subclass's constructor, by name.
+        options: those of the subclass's constructor.
     """
 
     untold: ClassVar[tuple[str, ...]] = ("ran", "architecture", "cell_options", "insides")
     initialized_from_data: Tensor
+    architecture: str
+    """Description of what the network was built from; "" where that cannot be told."""
+    cell_options: tuple[tuple[str, Any], ...]
+    """Arguments of the equations."""
+    insides: tuple[tuple[str, str, Names, Names, Names], ...]
+    """The modules inside: path, class, and the names of parameters, buffers and further statistics."""
 
-    def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
-        check_options(cell, arguments)
-        super().__init__(cell, arguments)
-        a = arguments
-        self.num_layers: int = a["num_layers"]
-        self.batch_first: bool = a["batch_first"]
-        self.bidirectional: bool = a["bidirectional"]
-        self.dropout, self.variational_dropout = float(a["dropout"]), float(a["variational_dropout"])
-        self.weight_dropout = float(a["weight_dropout"])
-        self.noise = noise_of(cell, a)
-        self.initial_state: str = a["initial_state"]
-        self.initial_state_noise = float(a["initial_state_noise"])
-        self.residual: str = a["residual"]
-        self.between_on: str = a["between_on"]
-        self.backend: str = a["backend"]
+    def __init__(self, cell: Equations, options: Options) -> None:
+        super().__init__(cell, options)
+        self.num_layers, self.bidirectional = options.num_layers, options.bidirectional
+        self.batch_first = options.batch_first
+        self.dropout, self.variational_dropout = float(options.dropout), float(options.variational_dropout)
+        self.weight_dropout = float(options.weight_dropout)
+        self.noise = options.noise(cell)
+        self.initial_state, self.initial_state_noise = options.initial_state, float(options.initial_state_noise)
+        self.residual, self.between_on, self.backend = options.residual, options.between_on, options.backend
         self.ran = ""
         """The backend that ran last; "" before the first forward pass."""
-        keys = {key: a[key] for key in ("device", "dtype")}
+        device, dtype, max_steps = options.device, options.dtype, options.max_steps
         for layer in range(self.num_layers):
             for suffix in self.suffixes(layer):
                 self.create_weights(suffix, self.input_size if layer == 0 else self.output_size)
-                norms = cell.build_norms(self.norm, self.hidden_size, a["max_steps"], **keys)
+                norms = cell.build_norms(self.norm, self.hidden_size, max_steps, device, dtype)
                 check_backend(self.backend, cell, norms, self.noise)
                 setattr(self, "norms" + suffix, norms if norms.any() else None)
         between = self.norm.places.get("between")
         if between is not None and self.num_layers == 1:
             warnings.warn("a norm between layers does nothing with num_layers=1", stacklevel=4)
         for layer in range(self.num_layers - 1):
-            module = between.build(self.output_size, bias=True, max_steps=a["max_steps"], **keys) if between else None
-            setattr(self, f"between_l{layer}", module)
+            keys: dict[str, Any] = {"bias": True, "max_steps": max_steps, "device": device, "dtype": dtype}
+            setattr(self, f"between_l{layer}", between.build(self.output_size, **keys) if between else None)
         self._skipping: list[int] = []
         if self.residual != "none":
             self._skipping = skipping_layers(self.input_size, self.output_size, self.num_layers)
-        scale = initial_scale(self.residual, a["residual_scale"], len(self._skipping))
+        scale = initial_scale(self.residual, options.residual_scale, len(self._skipping))
         for layer in self._skipping:
-            self.add_module(f"skip_l{layer}", Skip(self.residual, scale, **keys))
+            self.add_module(f"skip_l{layer}", Skip(self.residual, scale, device, dtype))
         if self.initial_state == "learned":
             for name, size in zip(cell.states, self.state_sizes, strict=True):
-                self.register_parameter(f"{name}_0", nn.Parameter(torch.zeros(self.num_states, size, **keys)))
-        if wants_data(self.norm):
-            self.register_buffer("initialized_from_data", torch.tensor(False, device=a["device"]))
-        self.architecture = architecture(self)
-        """What the network was built from, as a text; "" where that cannot be told."""
-        self.cell_options = tuple(vars(cell).items())
-        """What the equations were made with."""
-        self.insides = insides(self)
-        """The modules inside, and the names of their tensors."""
-        for inside in self.modules():
-            if isinstance(inside, Settings):
-                built(inside)
-        self._initialize_all()
-        for suffix in self.all_suffixes():
-            self.normalize_weights(suffix)
-
-    @classmethod
-    def without_constructor(cls, cell: Cell, arguments: dict[str, Any]) -> Self:
-        """A stack of this class; the constructor of a subclass, whose arguments are its own, is not called."""
-        new = cls.__new__(cls)
-        RecurrentStack.__init__(new, cell, arguments)
-        return new
+                initial = torch.zeros(self.num_states, size, device=device, dtype=dtype)
+                self.register_parameter(f"{name}_0", nn.Parameter(initial))
+        self._starts_from_data = self.norm.starts_from_data
+        if self._starts_from_data:
+            self.register_buffer("initialized_from_data", torch.tensor(False, device=device))
 
     @property
     def num_directions(self) -> int:
@@ -118,11 +99,11 @@ class RecurrentStack(Recordable, RecurrentWeights):
         return [self.proj_size or self.hidden_size, self.hidden_size][: len(self.cell.states)]
 
     def suffixes(self, layer: int) -> list[str]:
-        """What the names of a layer's weights end in, per direction."""
+        """Suffixes of the names of a layer's weights, one per direction."""
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
 
     def all_suffixes(self) -> list[str]:
-        """Those of all layers and directions."""
+        """Suffixes of all layers and directions."""
         return [suffix for layer in range(self.num_layers) for suffix in self.suffixes(layer)]
 
     def norms(self, suffix: str) -> CellNorms:
@@ -140,7 +121,8 @@ class RecurrentStack(Recordable, RecurrentWeights):
         module: Skip | None = getattr(self, f"skip_l{layer}", None)
         return module
 
-    def _initialize_all(self) -> None:
+    def draw_weights(self) -> None:
+        """Draw new weights, layer by layer."""
         for layer in range(self.num_layers):
             for suffix in self.suffixes(layer):
                 self.initialize(suffix)
@@ -152,14 +134,14 @@ class RecurrentStack(Recordable, RecurrentWeights):
 
     def reset_parameters(self) -> None:
         """Draw new weights; gains, biases, learned states, scales and statistics go back to their initial values."""
-        self._initialize_all()
+        self.draw_weights()
         self.reset_norms()
         for layer in self._skipping:
             getattr(self, f"skip_l{layer}").reset_parameters()
         if self.initial_state == "learned":
             for name in self.cell.states:
                 nn.init.zeros_(getattr(self, f"{name}_0"))
-        if wants_data(self.norm):
+        if self._starts_from_data:
             self.initialized_from_data.fill_(False)
 
     def zero_states(self, like: Tensor, *batch: int) -> tuple[Tensor, ...]:
@@ -171,7 +153,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         if not self.training:
             return False
         dropped = self.variational_dropout or self.weight_dropout or (rows and self.drops_rows())
-        return bool(dropped or self.noise.any())
+        return bool(dropped) or (self.noise != QUIET and self.noise.any())
 
     def drops_rows(self) -> bool:
         """Whether a run drops rows between layers."""
@@ -180,9 +162,9 @@ class RecurrentStack(Recordable, RecurrentWeights):
     def run(
         self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...], ragged: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """All layers over packed rows (N, F), states in packed order: the inside of `forward`, without borders.
+        """All layers over packed rows (N, F), states in packed order.
 
-        `ragged` rows come from padded sequences: then N is not known outside, and what is dropped follows from a seed.
+        `ragged` rows come from padded sequences: then compiled graphs do not know N, and masks follow from a seed.
         """
         if not self.draws(ragged) or transformed() or data.is_meta:
             return self.run_layers(data, batch_sizes, states)
@@ -192,23 +174,26 @@ class RecurrentStack(Recordable, RecurrentWeights):
     def run_layers(
         self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The same, random numbers from whatever stream they come."""
-        self.recorded(data, batch_sizes, states)
+        """All layers over packed rows; random numbers come from the present stream."""
+        if self.recorder is not None:
+            self.recorder.note(self, Rows(data, batch_sizes, states))
+        if distributed.is_available() and distributed.is_initialized():
+            with agreement(self.modules(), batch_sizes, data.device):
+                return self._run_layers(data, batch_sizes, states)
+        return self._run_layers(data, batch_sizes, states)
+
+    def _run_layers(
+        self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         D = self.num_directions
         each = list(zip(*(state.unbind() for state in states), strict=True))  # per layer and direction
         last: list[tuple[Tensor, ...]] = []
-        with agreement(self.modules(), batch_sizes, data.device):
-            for layer in range(self.num_layers):
-                data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
-                last += ended
+        for layer in range(self.num_layers):
+            data, ended = self.run_layer(data, batch_sizes, each[layer * D : (layer + 1) * D], layer)
+            last += ended
         if self.variational_dropout and self.training:
             data = self._drop_per_sequence(data, batch_sizes)
         return data, tuple(torch.stack(parts) for parts in zip(*last, strict=True))
-
-    def rerun(self, rows: Rows) -> None:
-        """All layers over rows, for the sake of the normalizers inside: step by step where outputs would be many."""
-        if not stream(self, rows):
-            self.run_layers(*rows)
 
     def run_layer(
         self,
@@ -240,7 +225,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         quiet: bool = False,
         normalize: Callable[[Normalizer, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """What becomes of a layer's output rows on their way to the next layer; `data` are its input rows.
+        """A layer's output rows on their way to the next layer: norm, dropout and skip; `data` are its input rows.
 
         Where rows are not packed, `normalize` sends them through a normalizer instead of its `sequence`.
         """
@@ -262,15 +247,20 @@ class RecurrentStack(Recordable, RecurrentWeights):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One layer in one direction, without what is random if `quiet`."""
         layer = self.ready_layer(suffix, states[0], quiet)
-        # By the steps of all processes where they are synchronized: their backends must be the same one.
-        self.ran = resolve(self.backend, layer, rows, layer.norms.agreed_steps(batch_sizes.shape[0]))
-        return BACKENDS[self.ran].scan(layer, rows, batch_sizes, states)
+        backend = self.backend
+        if backend != "reference":  # which covers everything
+            # By the steps of all processes where they are synchronized: their backends must be the same one.
+            backend = resolve(backend, layer, rows, layer.norms.agreed_steps(batch_sizes.shape[0]))
+        vars(self)["ran"] = backend  # not by `Settings.__setattr__`, since it is no setting
+        return BACKENDS[backend].scan(layer, rows, batch_sizes, states)
 
     def ready_layer(self, suffix: str, h_0: Tensor, quiet: bool = False) -> Layer:
         """One layer and direction with what is dropped in this run, without what is random if `quiet`."""
         random = self.training and not quiet
-        noise = self.noise if random else self.noise.evaluating()
         weights = self.layer_weights(suffix, self.weight_dropout if random else 0.0)
+        if self.noise == QUIET:
+            return Layer(self.cell, weights, self.norms(suffix))
+        noise = self.noise if random else self.noise.evaluating()
         return Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(h_0))
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:

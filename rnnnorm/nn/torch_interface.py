@@ -19,8 +19,8 @@ class TorchInterface(RecurrentStack, nn.RNNBase):
     `nn.Module` again. It is not a `torch.nn.LSTM`, `GRU` or `RNN`, which `torch.compile` refuses by their classes.
     """
 
-    torch_class: ClassVar[type[nn.RNNBase]]
-    """Torch's module of the same kind."""
+    torch_class: ClassVar[type[nn.RNNBase] | None] = None
+    """Torch's module of the same kind, if there is one."""
 
     __setattr__ = Settings.__setattr__  # type: ignore[assignment]
     __getstate__ = object.__getstate__
@@ -28,13 +28,13 @@ class TorchInterface(RecurrentStack, nn.RNNBase):
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
 
     def flatten_parameters(self) -> None:
-        """Nothing to do; kept so that code written for torch runs."""
+        """No operation; it exists so that code written for torch runs."""
 
     @property
     def mode(self) -> str:  # type: ignore[override]
         """Torch's name of the cell: "LSTM", "GRU", "RNN_TANH", "RNN_RELU"; and "RNN_IDENTITY", which torch lacks."""
-        nonlinearity = getattr(self.cell, "nonlinearity", None)
-        return self.cell.name if nonlinearity is None else f"{self.cell.name}_{nonlinearity.upper()}"
+        name, nonlinearity = self.cell.name, self.cell.nonlinearity
+        return name if nonlinearity is None else f"{name}_{nonlinearity.upper()}"
 
     @property
     def _all_weights(self) -> list[list[str]]:  # type: ignore[override]
@@ -62,7 +62,7 @@ class TorchInterface(RecurrentStack, nn.RNNBase):
                 setattr(self, name, weight)
 
     def _init_flat_weights(self) -> None:
-        """Nothing to do, as above."""
+        """No operation, as above."""
 
     def _update_flat_weights(self) -> None:
-        """Nothing to do, as above."""
+        """No operation, as above."""

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
-from ..equations import dropout
+from ..equations import Layer, dropout
 from .padded import Grid, check_normalizers, normalize
-
-if TYPE_CHECKING:
-    from ..equations import Layer
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 
 def run(
     stack: RecurrentStack, rows: Tensor, grid: Grid, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """All layers over the cells (T·B, F) of a padded batch: what `RecurrentStack.run` does over packed rows.
+    """All layers over the positions (T·B, F) of a padded batch: what `RecurrentStack.run` does over packed rows.
 
     Returns:
-        Output cells (T·B, output_size), with anything in the padding, and the states after each sequence's last step.
+        Output rows (T·B, output_size), with anything in the padding, and the states after each sequence's last step.
     """
     check_normalizers(stack, grid)
     D = stack.num_directions
@@ -39,7 +36,7 @@ def run(
             last.append(ended)
         output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
         rows = stack.leave_layer(rows, output, [], layer, normalize=lambda norm, x: normalize(norm, x, grid))
-    stack.ran = "reference"
+    vars(stack)["ran"] = "reference"
     return _drop_per_sequence(stack, rows, grid), tuple(torch.stack(parts) for parts in zip(*last, strict=True))
 
 
@@ -83,5 +80,5 @@ def _drop_per_sequence(stack: RecurrentStack, rows: Tensor, grid: Grid) -> Tenso
     """Dropout with one mask per sequence, the same at all its steps."""
     if not (stack.variational_dropout and stack.training):
         return rows
-    cells = grid.by_step(rows)
-    return (cells * dropout(torch.ones_like(cells[0]), stack.variational_dropout)).flatten(0, 1)
+    positions = grid.by_step(rows)
+    return (positions * dropout(torch.ones_like(positions[0]), stack.variational_dropout)).flatten(0, 1)

@@ -1,9 +1,9 @@
-"""A stack of layers run step by step for its normalizers alone: states of all sequences are kept, outputs are not."""
+"""Runs of a stack for its normalizers alone, all layers step by step: states are kept, outputs are not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,7 @@ from ..norms.synchronized import SynchronizedNormalizer
 from ..packing import reversal
 from ..scan.fold import fold
 from ..scan.plan import place_of
-
-if TYPE_CHECKING:
-    from .stack import RecurrentStack
+from .stack import RecurrentStack
 
 LIMIT = 2**29
 """Bytes of pre-activations from which on a run goes step by step."""
@@ -55,7 +53,7 @@ def stream(stack: RecurrentStack, rows: Rows, limit: int = LIMIT) -> bool:
             if _whole(norm):
                 whole = torch.cat(list(flow)) if whole is None else whole
                 flow = whole.split_with_sizes(sizes)
-            flow, whole = _layer(stack, layer, flow, whole, states[0], between), None
+            flow, whole = _layer(stack, layer, flow, whole, states[0]), None
             if _whole(between) and layer < last:
                 assert between is not None
                 whole = between.sequence(torch.cat(list(flow)), sizes)
@@ -91,12 +89,8 @@ def _layer(
     flow: Iterable[Tensor],
     whole: Tensor | None,
     states: tuple[Tensor, ...],
-    between: Normalizer | None,
 ) -> Iterator[Tensor]:
-    """The rows that leave a layer of one direction, step by step."""
-    skip, on_sum = stack.skip(layer), stack.between_on == "sum"
-    p = stack.dropout if stack.training and layer < stack.num_layers - 1 else 0.0
-    per_step = between if not _whole(between) else None
+    """The rows that leave a layer of one direction, step by step; a norm of whole sequences is left out."""
     inputs: list[Tensor] = []
 
     def seen() -> Iterator[Tensor]:
@@ -104,16 +98,11 @@ def _layer(
             inputs[:] = [x]
             yield x
 
+    def normalized(norm: Normalizer, rows: Tensor, t: int) -> Tensor:
+        return rows if _whole(norm) else norm(rows, t)
+
     for t, h in enumerate(_direction(stack, stack.suffixes(layer)[0], seen(), whole, states)):
-        if per_step is not None and not (skip is not None and on_sum):
-            h = per_step(h, t)
-        if p:
-            h = dropout(h, p)
-        if skip is not None:
-            h = skip(inputs[0], h)
-            if per_step is not None and on_sum:
-                h = per_step(h, t)
-        yield h
+        yield stack.leave_layer(inputs[0], h, [], layer, normalize=partial(normalized, t=t))
 
 
 def _two_directions(
@@ -157,7 +146,7 @@ def _direction(
 
 
 def _input_product(run: Layer, whole: Tensor | None) -> Callable[[Tensor, int], Tensor]:
-    """What makes N_input(W_ih x_t) + b of the rows of a step."""
+    """The function from the rows of a step to N_input(W_ih x_t) + b."""
     if not _whole(run.norms.input):
         return run.gates_x_at
     assert whole is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..common.settings import Settings
-from ..common.tracing import Unscriptable
-from ..equations import Cell, LayerWeights, dropout
-from ..norms import Normalizer, StepStatistics
+from ..common.transforms import Unscriptable
+from ..equations import Equations, LayerWeights, dropout
+from ..norms import Normalizer, StoredStatistics
 from ..norms.presets import parse_norm
 from .initialization import check_init, initial_weights
 from .inputs import InputError
+from .options import Options
 
 
 class StateTypeError(InputError, TypeError):
@@ -38,19 +40,18 @@ class RecurrentWeights(Unscriptable, Settings):
 
     Args:
         cell: the equations.
-        arguments: those of the subclass's constructor, by name.
+        options: those of the subclass's constructor.
     """
 
-    def __init__(self, cell: Cell, arguments: dict[str, Any]) -> None:
+    def __init__(self, cell: Equations, options: Options) -> None:
+        options.check_equations(cell)
         super().__init__()
-        self._arguments = arguments
+        self._options = options
         self.cell = cell
-        self.input_size: int = arguments["input_size"]
-        self.hidden_size: int = arguments["hidden_size"]
-        self.proj_size: int = arguments.get("proj_size", 0)
-        self.bias: bool = arguments["bias"]
-        check_init(arguments["init"], cell, self.bias, arguments["max_steps"])
-        self.norm = cell.adapt(parse_norm(arguments["norm"]))
+        self.input_size, self.hidden_size, self.proj_size = options.input_size, options.hidden_size, options.proj_size
+        self.bias = options.bias
+        check_init(options.init, cell, options.bias, options.max_steps)
+        self.norm = cell.adapt(parse_norm(options.norm))
 
     def _shapes(self, input_size: int, pair: bool) -> dict[str, tuple[int, ...]]:
         """Shapes of one layer and direction, in torch's order, with torch's pair of biases or without redundancy."""
@@ -67,9 +68,9 @@ class RecurrentWeights(Unscriptable, Settings):
 
     def create_weights(self, suffix: str, input_size: int) -> None:
         """Register the parameters of one layer and direction, not yet initialized."""
-        keys = {key: self._arguments[key] for key in ("device", "dtype")}
+        device, dtype = self._options.device, self._options.dtype
         for name, shape in self._shapes(input_size, pair=not self.norm.places).items():
-            self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, **keys)))
+            self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
 
     def normalize_weights(self, suffix: str) -> None:
         """Let the weight normalizers of the norm, if any, take hold of this layer's weights."""
@@ -84,7 +85,7 @@ class RecurrentWeights(Unscriptable, Settings):
         if W_ih.is_meta:  # no numbers to draw, and none taken from the random stream
             return
         shapes = self._shapes(W_ih.shape[1], pair=True)
-        init, max_steps = self._arguments["init"], self._arguments["max_steps"]
+        init, max_steps = self._options.init, self._options.max_steps
         self.assign_torch(suffix, initial_weights(shapes, self.hidden_size, init, self.cell, max_steps))
 
     def assign_torch(self, suffix: str, weights: Mapping[str, Tensor]) -> None:
@@ -130,7 +131,7 @@ class RecurrentWeights(Unscriptable, Settings):
         for module in self.modules():
             if isinstance(module, Normalizer):
                 module.reset_parameters()
-            elif isinstance(module, StepStatistics):
+            elif isinstance(module, StoredStatistics):
                 module.reset_running_stats()
 
     def _as_tuple(self, hx: Any) -> tuple[Tensor, ...]:
@@ -176,22 +177,18 @@ class RecurrentWeights(Unscriptable, Settings):
         weights = [w for part in found for w in (part if isinstance(part, tuple) else (part,)) if w is not None]
         return torch.cat([t.reshape(-1)[:0] for t in (*tensors, *weights, *self.parameters())])
 
-    @property
-    def _own_class(self) -> type[RecurrentWeights]:
-        """The class whose constructor has collected the arguments, not a subclass with a constructor of its own."""
-        names = self._arguments.keys()
-        return next(c for c in type(self).__mro__ if inspect.signature(c).parameters.keys() == names)
-
     def extra_repr(self) -> str:
         """Sizes, and every option that differs from its default, as the constructor takes them."""
         changed = []
-        parameters = inspect.signature(self._own_class).parameters
-        for name, parameter in sorted(parameters.items(), key=lambda item: item[0] != "proj_size"):  # torch's order
-            value = getattr(self, name, self._arguments[name])
-            if name not in ("input_size", "hidden_size", "device", "dtype", "norm") and value != parameter.default:
+        parameters = inspect.signature(collector(type(self))).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+        defaults |= {field.name: field.default for field in fields(Options) if field.name not in defaults}
+        for name, default in sorted(defaults.items(), key=lambda item: item[0] != "proj_size"):  # torch's order
+            value = next(getattr(where, name) for where in (self, self._options, self.cell) if hasattr(where, name))
+            if name not in ("input_size", "hidden_size", "device", "dtype", "norm") and value != default:
                 changed.append(f"{name}={value!r}")
         if self.norm.places:
-            given = self._arguments["norm"]
+            given = self._options.norm
             changed.append(f"norm={given!r}" if isinstance(given, str) else f"norm={self.norm.written()}")
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
 
@@ -206,6 +203,13 @@ class RecurrentWeights(Unscriptable, Settings):
         plain = parametrize.type_before_parametrizations(self)
         names = tuple(self.parametrizations)  # type: ignore[arg-type]
         return _parametrized, (plain, names), plain.__getstate__(self)  # type: ignore[call-arg]
+
+
+def collector(cls: type) -> type:
+    """The class whose constructor collects the options, such as `LSTM`, not a subclass with arguments of its own."""
+    classes = [c for c in cls.__mro__ if issubclass(c, RecurrentWeights)]
+    own = [c for c in classes if "__init__" in vars(c)]
+    return [c for c in own if [*inspect.signature(c).parameters] != ["cell", "options"]][-1]
 
 
 def _parametrized(cls: type[RecurrentWeights], names: Iterable[str]) -> RecurrentWeights:

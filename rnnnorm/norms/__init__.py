@@ -10,7 +10,7 @@ from .batch import BatchNorm
 from .evaluation import evaluates_by, has_batch_statistics, statistics, step_statistics
 from .layer import LayerNorm
 from .population import recalibrate
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 from .use import Use, split_options
 from .weight import WeightNorm
 
@@ -23,7 +23,7 @@ __all__ = [
     "BatchNorm",
     "LayerNorm",
     "Normalizer",
-    "StepStatistics",
+    "StoredStatistics",
     "Use",
     "WeightNorm",
     "WeightNormalizer",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
+from .base import in_backward
 from .batch_statistics import BatchNormalizer
-from .buffers import in_backward
 
 _GAUSSIAN = math.sqrt(math.pi / 2)  # standard deviation of a Gaussian over its mean absolute deviation
 
@@ -31,7 +31,7 @@ class L1BatchNorm(BatchNormalizer):
         eps: ε.
         momentum: weight of the newest batch in the running averages; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that estimate a deviation.
         bias: learn b.
 
@@ -44,24 +44,6 @@ class L1BatchNorm(BatchNormalizer):
     name: ClassVar[str] = "bn-l1"
     summary: ClassVar[str] = "each feature by its mean and mean absolute deviation over the batch's active rows"
     source: ClassVar[str] = "Hoffer et al. 2018; Liao et al. 2016"
-
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        statistics: str = "sequence",
-        gain: float = 1.0,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
-        bias: bool = False,
-        **kw: Any,
-    ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
 
     def _train(self, rows: Tensor, t: int, slot: int | None) -> Tensor:
         mean, square = _mean_and_square(rows)

@@ -45,7 +45,7 @@ class Accumulator:
         self.count[slot] = total
 
     def add_steps(self, slots: Sequence[int], rows: Sequence[int], mean: Tensor, var: Tensor) -> None:
-        """The same for several batches of rows, `rows[k]` of slot `slots[k]`: mean and var (len(slots), F)."""
+        """Take in several batches of rows, `rows[k]` of slot `slots[k]`: mean and var (len(slots), F)."""
         if rows and max(rows) < 2 and self.serves:  # they come last, since rows never become more
             self._single.append((list(slots), list(rows), mean, var))
             return

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ..common.ranges import STEPS, Range
-from ..common.tracing import by_plain_operators
+from ..common.transforms import by_plain_operators
 from .base import Normalizer, at_least_float32
 
 
@@ -57,10 +57,8 @@ class AssortedTimeNorm(Normalizer):
     memoryless = False
     """The rows of a step do not suffice: a sequence cannot be cut and continued from (h, c) alone."""
 
-    def __init__(
-        self, num_features: int, *, window: int = 5, eps: float = 1e-5, gain: float = 1.0, bias: bool = False, **kw: Any
-    ) -> None:
-        super().__init__(num_features, gain=gain, bias=bias, **kw)
+    def __init__(self, num_features: int, *, window: int = 5, eps: float = 1e-5, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.window, self.eps = window, eps
         self.reset_sequence()
 
@@ -116,7 +114,7 @@ class AssortedTimeNorm(Normalizer):
         return y if self.bias is None else y + self.bias.to(rows.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle keeps: everything but the sequences at hand, whose tensors belong to a graph."""
+        """State of copies and pickles: without the sequences at hand, whose tensors belong to a graph."""
         return {**self.__dict__, "_last": None, "_past": []}
 
     def extra_repr(self) -> str:

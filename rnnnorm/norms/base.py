@@ -1,9 +1,11 @@
-"""What a normalizer is, and the registry that finds one by name."""
+"""Normalizers: their base classes, and the registry that finds one by name."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +19,7 @@ from .fusible import Fusible
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
 """Every normalizer by its name; a class enters by being defined."""
 
-_OWN_ARGUMENTS = ("self", "num_features", "device", "dtype", "kw")
+_NO_OPTIONS = ("self", "num_features", "device", "dtype", "stored")
 
 
 def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
@@ -31,7 +33,7 @@ def _register(cls: type[Normalizer] | type[WeightNormalizer]) -> None:
 
 
 class Traits(Checked):
-    """What a method is like, where that is not the same for all; a class overrides what does not hold for it.
+    """Traits of a method; a class overrides the defaults that do not hold for it.
 
     Options are checked by the annotations of the constructor and by `ranges`; see `rnnnorm.common.ranges.Checked`.
     """
@@ -51,6 +53,8 @@ class Traits(Checked):
     """Whether a training forward pass depends on earlier training batches, and not only moves what evaluation uses."""
     evaluates_by: str = "population"
     """The stored statistics that belong to the method: "running" where training itself reads the running ones."""
+    lacks: ClassVar[tuple[str, ...]] = ()
+    """Options of the base classes that it does not have."""
     learns_backward: ClassVar[bool] = False
     """Whether the backward pass moves stored statistics, too."""
     keeps_weights: ClassVar[bool] = True
@@ -63,10 +67,10 @@ class Normalizer(Traits, Settings):
     A subclass gives a `name`, one line of `summary`, a `source`, and `forward(x, t)` for the rows of one timestep; if
     the rows of all timesteps can be treated at once, it overrides `sequence`, too.
 
-    What it keeps from call to call must be in buffers: compiled and exported networks are given parameters and buffers
-    and told public attributes. Anything else, such as private attributes and what lists contain, is there what the
-    constructor has left. Random numbers come from the functions of `rnnnorm.equations.noise`: others are drawn again
-    as they come where a backward pass repeats the forward pass.
+    State that is kept from call to call must be in buffers: compiled and exported networks receive parameters, buffers
+    and public attributes with plain values. Anything else, such as private attributes and the contents of lists, has
+    there the values that the constructor gave it. Random numbers come from the functions of `rnnnorm.equations.noise`,
+    which draw the same ones again where a backward pass repeats the forward pass.
 
     Args:
         num_features: F, features per row.
@@ -122,21 +126,21 @@ class Normalizer(Traits, Settings):
         return self.sequence(F.linear(x, W), batch_sizes)
 
     def reset_sequence(self) -> None:
-        """Forget what belongs to the sequences at hand; called before and after each run over a batch of sequences."""
+        """Forget the sequences at hand; called before and after each run over a batch of sequences."""
 
     def forbids(self, place: str) -> str | None:
-        """Why this normalizer cannot stand at a place of `rnnnorm.norms.places.PLACES`; None where it can."""
+        """Reason why this normalizer cannot stand at a place of `rnnnorm.norms.places.PLACES`; None where it can."""
         return None
 
     def fusible(self) -> Fusible | None:
-        """What a scan in one pass needs to compute this normalizer itself; None: it must be called.
+        """Description for scans that compute this normalizer themselves; None: it must be called.
 
         Only the class that says so is meant: a subclass computes something else and must say it again.
         """
         return None
 
     def stored_values(self) -> int:
-        """How many numbers are kept beside the parameters, counters apart."""
+        """Number of values kept beside the parameters, without counters."""
         return sum(b.numel() for b in self.buffers() if b.is_floating_point())
 
     def extra_repr(self) -> str:
@@ -156,7 +160,7 @@ class WeightNormalizer(Traits):
         raise TypeError(f"{type(self).__name__} must define register(module, weight)")
 
     def forbids(self, place: str) -> str | None:
-        """Why this normalizer cannot stand at a place: only input and hidden have a weight."""
+        """Reason why this normalizer cannot stand at a place: only input and hidden have a weight."""
         return None if place in ("input", "hidden") else "it normalizes a weight, and only input and hidden have one"
 
 
@@ -172,9 +176,20 @@ def normalizer_class(name: str) -> type[Normalizer] | type[WeightNormalizer]:
 
 
 def options_of(cls: type[Normalizer] | type[WeightNormalizer]) -> dict[str, inspect.Parameter]:
-    """The keys a user may set on a normalizer, in the order of its constructor."""
-    parameters = inspect.signature(cls.__init__).parameters
-    return {key: p for key, p in parameters.items() if key not in _OWN_ARGUMENTS}
+    """The keys a user may set on a normalizer: those of its family, its own, and those that all have."""
+    constructors: list[Mapping[str, inspect.Parameter]] = []
+    for base in cls.__mro__:
+        if inspect.isfunction(own := vars(base).get("__init__")):
+            parameters = inspect.signature(own).parameters
+            constructors.append({key: p for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD})
+            if len(constructors[-1]) == len(parameters):  # nothing is handed on
+                break
+    found: dict[str, inspect.Parameter] = {}
+    for named in reversed(constructors[:-1]):
+        found.update(named)
+    for named in constructors[-1:]:
+        found.update({key: p for key, p in named.items() if key not in found})
+    return {key: p for key, p in found.items() if key not in (*_NO_OPTIONS, *cls.lacks)}
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -185,3 +200,23 @@ def at_least_float32(x: Tensor) -> Tensor:
 def by_blocks(x: Tensor, size: int, normalize: Callable[[Tensor], Tensor]) -> Tensor:
     """Blocks of `size` neighbouring features, each normalized by itself: for graphs, where B must not be named."""
     return torch.cat([normalize(block) for block in torch.split(x, size, -1)], -1)
+
+
+_first_pass: ContextVar[bool] = ContextVar("_first_pass", default=False)
+
+
+def in_backward() -> bool:
+    """Whether autograd is running, that is, whether activation checkpointing runs the forward pass a second time."""
+    if torch.compiler.is_compiling():  # what is computed again there is a function of what the first pass read
+        return False
+    return bool(torch._C._current_graph_task_id() != -1) and not _first_pass.get()
+
+
+@contextmanager
+def first_pass() -> Iterator[None]:
+    """Take what runs for a first pass, wherever: it works on statistics as they were then, and may move them."""
+    token = _first_pass.set(True)
+    try:
+        yield
+    finally:
+        _first_pass.reset(token)

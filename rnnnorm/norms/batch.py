@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .buffers import in_backward
+from .base import in_backward
 from .fusible import ColumnStatistics, Fusible
 from .synchronized import SynchronizedNormalizer
 
@@ -25,7 +25,7 @@ class BatchNorm(SynchronizedNormalizer):
     - "timestep": moments over the B_t rows of each step, a running pair per step (Cooijmans et al. 2017), since the
       states pass through a transient after t = 0: their distribution is another one at every step.
 
-    Between the last two lies `window=k`: moments per step as ever, a running pair per block of k steps. k = 1 is
+    Between the last two lies `window=k`: moments per step, a running pair per block of k steps. k = 1 is
     "timestep", k ≥ T_max is "shared".
 
     Gain and bias are shared over time. Evaluation uses the running averages, the population statistics or the batch's
@@ -72,9 +72,9 @@ class BatchNorm(SynchronizedNormalizer):
         by_rows: running averages in which each row weighs alike, and free of their initial values.
         mute: evaluate features that were constant in most batches as constants. Stores F or S·F more values.
         max_steps: T_max, steps that have slots of their own for "timestep".
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows (at least 2) that estimate a variance.
-        window: k, steps that share a running pair, for "timestep".
+        window: k, steps that share a running pair, for "timestep". (The `window` of `cbn` counts iterations.)
         frozen: normalize by stored statistics in training, too.
         sync: in training on several processes (`torch.distributed`), take moments over the rows of all of them; see
             `SynchronizedNormalizer`. None: not said, which is false but for `rnnnorm.tasks`, where it is true.
@@ -95,26 +95,21 @@ class BatchNorm(SynchronizedNormalizer):
         num_features: int,
         *,
         statistics: str = "sequence",
-        gain: float = 1.0,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         debias: bool = False,
         by_rows: bool = False,
         mute: bool = False,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
         window: int = 1,
         frozen: bool = False,
-        sync: bool | None = None,
-        bias: bool = False,
         **kw: Any,
     ) -> None:
+        if window != 1 and statistics != "timestep":
+            raise ValueError(f'window groups timesteps: it needs statistics="timestep", got {statistics!r}')
         forgets = momentum is not None  # the average over all rows is by rows and unbiased as it is
-        kw["stored"] = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows, "window": window}
-        super().__init__(num_features, bias=bias, sync=sync, **options, **slots, **kw)
+        stored = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
+        options: dict[str, Any] = {"statistics": statistics, "eps": eps, "momentum": momentum}
+        super().__init__(num_features, **options, stored={"window": window, **stored}, **kw)
         self.frozen = frozen
         self.debias, self.by_rows, self.mute = debias, by_rows, mute
         if frozen:

@@ -1,8 +1,8 @@
-"""What all normalizers by statistics over the active rows have in common: scopes, slots, few rows, evaluation."""
+"""Base of the batch-normalization family: scopes, slots of stored statistics, few rows, evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import Range, at_least, between, one_of
-from ..common.tracing import by_plain_operators
+from ..common.transforms import by_plain_operators
 from .base import Normalizer, at_least_float32
-from .buffers import in_backward
-from .statistics import StepStatistics
+from .buffers import FirstPass
+from .statistics import StoredStatistics
 
 SCOPES = ("sequence", "shared", "timestep")
 _NEVER = 2**63
@@ -26,52 +26,62 @@ class BatchNormalizer(Normalizer):
     (`_by_stored`), or the batch's own (`_by_batch`) where `rnnnorm.statistics` says so. Fewer rows always use the
     stored ones and update nothing.
 
-    Where stored statistics take part in training, activation checkpointing must find those of the first pass when it
-    runs the step again: `_remember` keeps what the last training batch read, 2F values per step, outside the state
-    dict. With two forward passes before the backward pass of the first, that is what the second one read.
+    Where stored statistics take part in training, `first_pass` keeps what the last training batch has read of them, 2F
+    values per step, outside the state dict: activation checkpointing reads it again.
 
-    `stored` are further options of `StepStatistics`; those of them that change how averages move are for normalizers
-    that leave this to `StepStatistics.move_steps`.
+    Args:
+        num_features: F.
+        statistics: "sequence", "shared" or "timestep".
+        gain: initial g.
+        eps: ε.
+        momentum: weight of the newest batch in the running averages; None: average over all rows seen.
+        max_steps: T_max.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
+        min_rows: fewest rows that estimate moments.
+        bias: learn b.
+        stored: further options of `StoredStatistics`; those that change how averages move are for normalizers that
+            leave this to `StoredStatistics.move_steps`.
 
     Raises:
         ValueError: an argument outside its range.
     """
 
     ranges: ClassVar[Mapping[str, Range]] = {
-        **StepStatistics.ranges,
+        **StoredStatistics.ranges,
         "statistics": one_of(*SCOPES),
         "momentum": between(0, 1, "(]"),
         "min_rows": at_least(2, why="since one row has no variance"),
     }
 
+    sync: bool | None = None
+    """Whether moments may be taken over several processes, as `SynchronizedNormalizer` takes them."""
+
     def __init__(
         self,
         num_features: int,
         *,
-        statistics: str,
+        statistics: str = "sequence",
         gain: float = 1.0,
         eps: float = 1e-5,
-        momentum: float | None,
-        max_steps: int,
-        tail: str,
-        min_rows: int,
-        bias: bool,
-        window: int = 1,
+        momentum: float | None = 0.1,
+        max_steps: int = 100,
+        tail: str = "last",
+        min_rows: int = 2,
+        bias: bool = False,
         stored: Mapping[str, Any] | None = None,
         **kw: Any,
     ) -> None:
         super().__init__(num_features, gain=gain, bias=bias, **kw)
         self.scope, self.eps, self.momentum, self.min_rows = statistics, eps, momentum, min_rows
         self.per_step, self.sequence_wise = statistics == "timestep", statistics == "sequence"
-        if window != 1 and not self.per_step:
-            raise ValueError(f'window groups timesteps: it needs statistics="timestep", got {statistics!r}')
-        steps = max_steps if self.per_step else None
-        self.stats = StepStatistics(num_features, steps, tail, window=window, **(stored or {}), **kw)
+        self.stats = StoredStatistics(num_features, max_steps if self.per_step else None, tail, **(stored or {}), **kw)
+        self.first_pass = FirstPass()
         self._last_step = _NEVER
-        self._remembered: dict[int, tuple[Tensor, ...]] = {}
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Normalize rows x (B_t, F) of step `t`; in training, move that step's stored statistics."""
+        if self.sync and self.synchronizes():
+            return self._by_everyone(x, t, [x.shape[0]])
         rows, stats = at_least_float32(x), self.stats
         slot, accumulator = stats.slot(t), stats.accumulator
         gathered = None if accumulator is None else self._gather(rows)
@@ -93,7 +103,21 @@ class BatchNormalizer(Normalizer):
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
         """Normalize all N rows: at once for "sequence", otherwise step by step."""
+        if self.sync and self.synchronizes():
+            return self._by_everyone(x, 0, [x.shape[0]] if self.sequence_wise else self._all_steps(batch_sizes))
         return self(x) if self.sequence_wise else super().sequence(x, batch_sizes)
+
+    def synchronizes(self) -> bool:
+        """Whether moments are taken over the rows of several processes now."""
+        return False
+
+    def _all_steps(self, batch_sizes: list[int]) -> list[int]:
+        """Rows of each step, with zeros for steps that only other processes have."""
+        return batch_sizes
+
+    def _by_everyone(self, x: Tensor, start: int, sizes: list[int]) -> Tensor:
+        """Normalize the rows of consecutive steps by moments over all processes."""
+        raise TypeError(f"{type(self).__name__} must define _by_everyone(x, start, sizes)")
 
     def forbids(self, place: str) -> str | None:
         """Sequence-wise statistics need the rows of all steps at once, which exist at the vertical places only."""
@@ -140,13 +164,6 @@ class BatchNormalizer(Normalizer):
         begins, self._last_step = t <= self._last_step, t
         return begins
 
-    def _remember(self, t: int, read: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What `read` returns, without a graph; in a recomputation what it returned in the first pass."""
-        if not (in_backward() and t in self._remembered):
-            with torch.no_grad():
-                self._remembered[t] = read()
-        return self._remembered[t]
-
     def _weight(self, slot: int | None, n: int) -> Tensor | float:
         """Weight of n new rows in the averages of a slot."""
         if self.momentum is not None:
@@ -155,7 +172,7 @@ class BatchNormalizer(Normalizer):
         return n / (stats.num_rows[-1 if slot is None else slot] + n).to(stats.running_mean.dtype)
 
     def _weight_or_first(self, slot: int | None, n: int) -> Tensor:
-        """The same, but the very first batch of a slot sets its averages."""
+        """Weight of n new rows, 1 for the first batch of a slot."""
         stats = self.stats
         known = (stats.num_rows[-1 if slot is None else slot] > 0).to(stats.running_mean.dtype)
         return 1 - known * (1 - self._weight(slot, n))
@@ -167,10 +184,6 @@ class BatchNormalizer(Normalizer):
         stats.running_mean[slot].lerp_(mean.detach().to(stats.running_mean.dtype), weight)
         stats.running_var[slot].lerp_(var.detach().to(stats.running_var.dtype), weight)
         stats.num_rows[slot] += n
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles leave out what belongs to a batch that is being trained on."""
-        return {**self.__dict__, "_remembered": {}}
 
     def extra_repr(self) -> str:
         """Everything that is not visible in the parameters."""

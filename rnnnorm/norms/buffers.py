@@ -1,37 +1,17 @@
-"""Buffers that hold statistics: never 16 bits, and some of them born later than their module."""
+"""Buffers of normalizers: stored statistics, which stay in float32, and what a training step has read of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import Tensor
 
 from ..common.settings import Settings
+from .base import in_backward
 
 HALF = (torch.float16, torch.bfloat16)
-
-
-_first_pass: ContextVar[bool] = ContextVar("_first_pass", default=False)
-
-
-def in_backward() -> bool:
-    """Whether autograd is running, that is, whether activation checkpointing runs the forward pass a second time."""
-    if torch.compiler.is_compiling():  # what is computed again there is a function of what the first pass read
-        return False
-    return bool(torch._C._current_graph_task_id() != -1) and not _first_pass.get()
-
-
-@contextmanager
-def first_pass() -> Iterator[None]:
-    """Take what runs for a first pass, wherever: it works on statistics as they were then, and may move them."""
-    token = _first_pass.set(True)
-    try:
-        yield
-    finally:
-        _first_pass.reset(token)
 
 
 class StatisticBuffers(Settings):
@@ -57,3 +37,56 @@ class StatisticBuffers(Settings):
             saved = state_dict.get(prefix + name)
             setattr(self, name, None if saved is None else torch.empty_like(saved, device=device))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class State(StatisticBuffers):
+    """Named buffers that start at zero.
+
+    Code changes them in place, never by assignment, so that state dicts and distributed training see them.
+
+    Args:
+        shapes: per name the shape of a floating-point buffer.
+        device: where they live.
+        dtype: their type; float32 in place of a 16-bit one.
+    """
+
+    def __init__(
+        self,
+        shapes: dict[str, tuple[int, ...]],
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, shape in shapes.items():
+            kind = torch.float32 if dtype in HALF else dtype
+            self.register_buffer(name, torch.zeros(shape, device=device, dtype=kind))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.get_buffer(name)
+
+    def reset(self) -> None:
+        """All zeros again."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
+
+class FirstPass:
+    """Record of the statistics that each timestep of the last training batch has read, for activation checkpointing.
+
+    The recomputation inside the backward pass would otherwise read statistics that have moved on since, and take the
+    gradient of another function. With two forward passes before the backward pass of the first, it finds what the
+    second one has read. Copies and pickles start empty.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[Hashable, tuple[Tensor, ...]] = {}
+
+    def __call__(self, t: Hashable, read: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Result of `read`, without a graph; in a recomputation its result in the first pass."""
+        if not (in_backward() and t in self._read):
+            with torch.no_grad():
+                self._read[t] = read()
+        return self._read[t]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_read": {}}

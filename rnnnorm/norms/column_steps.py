@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .buffers import in_backward
-from .statistics import StepStatistics
+from .base import in_backward
+from .statistics import StoredStatistics
 
 
 class ColumnSteps:
-    """What a scan asks of a normalizer with `ColumnStatistics`; the same in effect as calling it step by step.
+    """Interface of a normalizer with `ColumnStatistics` for scans; its effect is that of calling it step by step.
 
     The rows of a packed batch never become more, so the steps that have enough rows for moments of their own are the
     first ones: `own_steps` says how many, the scan computes their moments and gives them to `observe`, and `recall`
     gives what stands in for moments at the others.
     """
 
-    stats: StepStatistics
+    stats: StoredStatistics
     min_rows: int
     momentum: float | None
 
@@ -27,7 +27,7 @@ class ColumnSteps:
         raise NotImplementedError
 
     def own_steps(self, batch_sizes: Sequence[int]) -> int:
-        """How many steps, from the first one, are normalized by moments of their own rows."""
+        """Number of steps, from the first one, that are normalized by moments of their own rows."""
         return self._enough(batch_sizes) if self.uses_own() else 0
 
     def uses_own(self) -> bool:
@@ -35,7 +35,7 @@ class ColumnSteps:
         return self._learns() or self.stats.accumulator is not None or self.stats.source == "batch"
 
     def wants_moments(self) -> bool:
-        """Whether somebody gathers population statistics, so that moments matter at every step."""
+        """Whether population statistics are being gathered, so that moments matter at every step."""
         return self.stats.accumulator is not None
 
     def recall(self, start: int, stop: int) -> tuple[Tensor, Tensor]:

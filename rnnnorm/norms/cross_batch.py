@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import Range, at_least
+from .base import in_backward
 from .batch_statistics import BatchNormalizer, moments
-from .buffers import HALF, StatisticBuffers, in_backward
+from .buffers import HALF, StatisticBuffers
 
 
 class CrossBatchNorm(BatchNormalizer):
@@ -34,7 +35,7 @@ class CrossBatchNorm(BatchNormalizer):
         eps: ε.
         momentum: 1 - α, weight of the newest batch, 0.1; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that enter the averages; fewer use the stored ones.
         bias: learn b.
 
@@ -50,24 +51,6 @@ class CrossBatchNorm(BatchNormalizer):
     remembers_batches: ClassVar[bool] = True
     evaluates_by = "running"
 
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        statistics: str = "sequence",
-        gain: float = 1.0,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
-        bias: bool = False,
-        **kw: Any,
-    ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
-
     def _train(self, rows: Tensor, t: int, slot: int | None) -> Tensor:
         stats, n, index = self.stats, rows.shape[0], -1 if slot is None else slot
 
@@ -75,7 +58,7 @@ class CrossBatchNorm(BatchNormalizer):
             mean, var = stats.running_mean[index].clone(), stats.running_var[index].clone()
             return mean, var, self._weight_or_first(slot, n)
 
-        old_mean, old_var, weight = self._remember(t, read)
+        old_mean, old_var, weight = self.first_pass(t, read)
         batch_mean, batch_var = moments(rows)
         share = weight.to(rows.dtype)
         mean = torch.lerp(old_mean.to(rows.dtype), batch_mean, share)
@@ -137,7 +120,7 @@ class AccumulatedBatchNorm(BatchNormalizer):
         eps: ε.
         momentum: weight of the newest mini-batch in the running averages; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that enter the moments; fewer use the stored ones.
         bias: learn b.
 
@@ -153,24 +136,8 @@ class AccumulatedBatchNorm(BatchNormalizer):
     ranges: ClassVar[Mapping[str, Range]] = {"accumulate": at_least(1)}
     remembers_batches: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        accumulate: int = 4,
-        statistics: str = "sequence",
-        gain: float = 1.0,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
-        bias: bool = False,
-        **kw: Any,
-    ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
+    def __init__(self, num_features: int, *, accumulate: int = 4, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.accumulate = accumulate
         self.accumulated = _Accumulated(self.stats.running_mean)
 
@@ -187,7 +154,7 @@ class AccumulatedBatchNorm(BatchNormalizer):
         batch_mean, batch_var = moments(rows)
         if slot is None:
             return self._by_moments(rows, batch_mean, batch_var)
-        seen, old_mean, old_squares = self._remember(
+        seen, old_mean, old_squares = self.first_pass(
             t, lambda: (past.rows[slot].clone(), past.mean[slot].clone(), past.squares[slot].clone())
         )
         seen = seen.to(rows.dtype)

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import Range, at_least, one_of
-from .base import at_least_float32
+from .base import at_least_float32, in_backward
 from .batch_statistics import BatchNormalizer, moments
-from .buffers import HALF, StatisticBuffers, in_backward
+from .buffers import HALF, StatisticBuffers
 
 
 class _History(StatisticBuffers):
-    """What the last k iterations leave behind, so that their moments can be told under other weights.
+    """Records of the last k iterations, from which their moments under other weights follow.
 
     Mean (I,) and covariance (I, I) of the factor x per slot, and the weight W (F, I) of the iteration: both derivatives
     of the product's moments follow from them, ∂μ/∂W = x̄ and ∂E[y²]/∂W = 2 W E[x xᵀ]. That is k·S·(I + I²) + k·F·I
@@ -120,14 +120,14 @@ class CrossIterationBatchNorm(BatchNormalizer):
     Args:
         num_features: F.
         statistics: "sequence" or "timestep".
-        window: k, iterations that take part, 4; 1: `BatchNorm`.
+        window: k, iterations that take part, 4; 1: `BatchNorm`. (The `window` of `bn` counts timesteps.)
         burn_in: iterations of plain batch normalization at the start, while weights move fast; the paper's detectors
             use 8 epochs.
         gain: initial g.
         eps: ε.
         momentum: weight of the newest batch in the running averages; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last" or "error": see `StepStatistics`.
+        tail: "last" or "error": see `StoredStatistics`.
         min_rows: fewest rows that estimate moments.
         bias: learn b.
 
@@ -149,25 +149,8 @@ class CrossIterationBatchNorm(BatchNormalizer):
     exact_gradient: ClassVar[bool] = False  # the compensated moments depend on W, and count as constants
     remembers_batches: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        statistics: str = "sequence",
-        window: int = 4,
-        burn_in: int = 0,
-        gain: float = 1.0,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
-        bias: bool = False,
-        **kw: Any,
-    ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
+    def __init__(self, num_features: int, *, window: int = 4, burn_in: int = 0, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.window, self.burn_in = window, burn_in
         self.history = _History(window, self.stats.running_mean.shape[0], kw.get("device"))
 

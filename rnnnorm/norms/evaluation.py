@@ -1,4 +1,4 @@
-"""Which statistics batch normalization uses in evaluation: running averages, the population's, the batch's own."""
+"""Statistics that batch normalization uses in evaluation: running averages, the population's, or the batch's own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 
 SOURCES = ("running", "population", "batch")
 
 
-def step_statistics(model: nn.Module) -> list[StepStatistics]:
+def step_statistics(model: nn.Module) -> list[StoredStatistics]:
     """All stored statistics inside a model."""
-    return [module for module in model.modules() if isinstance(module, StepStatistics)]
+    return [module for module in model.modules() if isinstance(module, StoredStatistics)]
 
 
 def has_batch_statistics(model: nn.Module) -> bool:
@@ -23,7 +23,7 @@ def has_batch_statistics(model: nn.Module) -> bool:
 
 
 def evaluates_by(model: nn.Module) -> str:
-    """Which stored statistics belong to the normalizers of a model in evaluation: "population" or "running".
+    """Stored statistics that the normalizers of a model need in evaluation: "population" or "running".
 
     Where training normalizes by each batch's own moments, the population's are what they estimate. Where it reads the
     running averages themselves, as in online normalization, evaluation must, too.

@@ -1,4 +1,4 @@
-"""What a scan in one pass must know of a normalizer to compute it itself, beside its gain and bias."""
+"""Descriptions of normalizers for scans in one pass, which compute them themselves."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import Range, at_least
-from ..common.tracing import by_plain_operators
+from ..common.transforms import by_plain_operators
 from .base import Normalizer, at_least_float32, by_blocks
 from .fusible import Fusible, RowStatistics
 
@@ -51,10 +51,8 @@ class GroupNorm(Normalizer):
     source: ClassVar[str] = "Wu & He 2018"
     ranges: ClassVar[Mapping[str, Range]] = {"groups": at_least(1)}
 
-    def __init__(
-        self, num_features: int, *, groups: int = 4, eps: float = 1e-5, gain: float = 1.0, bias: bool = False, **kw: Any
-    ) -> None:
-        super().__init__(num_features, gain=gain, bias=bias, **kw)
+    def __init__(self, num_features: int, *, groups: int = 4, eps: float = 1e-5, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         if num_features > 1 and num_features % groups:
             raise ValueError(f"{num_features} features cannot be divided into groups={groups} groups of equal size")
         self.groups, self.eps = groups if num_features > 1 else 1, eps

@@ -35,10 +35,8 @@ class LayerNorm(Normalizer):
     summary: ClassVar[str] = "each row by the mean and variance of its own features"
     source: ClassVar[str] = "Ba et al. 2016"
 
-    def __init__(
-        self, num_features: int, *, eps: float = 1e-5, gain: float = 1.0, bias: bool = False, **kw: Any
-    ) -> None:
-        super().__init__(num_features, gain=gain, bias=bias, **kw)
+    def __init__(self, num_features: int, *, eps: float = 1e-5, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.eps = eps
 
     def fusible(self) -> Fusible | None:

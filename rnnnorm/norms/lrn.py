@@ -46,6 +46,7 @@ class LocalResponseNorm(Normalizer):
     name: ClassVar[str] = "lrn"
     summary: ClassVar[str] = "each unit by the energy of its neighbours in the row"
     source: ClassVar[str] = "Krizhevsky et al. 2012"
+    lacks: ClassVar[tuple[str, ...]] = ("bias",)
     ranges: ClassVar[Mapping[str, Range]] = {
         "size": at_least(1, 1_000_000),
         "alpha": at_least(0),
@@ -61,10 +62,9 @@ class LocalResponseNorm(Normalizer):
         alpha: float = 1e-4,
         beta: float = 0.75,
         k: float = 2.0,
-        gain: float = 1.0,
         **kw: Any,
     ) -> None:
-        super().__init__(num_features, gain=gain, **kw)
+        super().__init__(num_features, **kw)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:

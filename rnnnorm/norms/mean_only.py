@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from .base import in_backward
 from .batch_statistics import moments
-from .buffers import in_backward
 from .synchronized import SynchronizedNormalizer
 
 
@@ -27,7 +27,7 @@ class MeanOnlyBatchNorm(SynchronizedNormalizer):
         statistics: "sequence", "shared" or "timestep".
         momentum: weight of the newest batch in the running mean, 0.1; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that are centred by their own mean.
         sync: in training on several processes, take means over the rows of all of them; see `BatchNorm`.
         bias: learn b.
@@ -41,22 +41,10 @@ class MeanOnlyBatchNorm(SynchronizedNormalizer):
     name: ClassVar[str] = "mobn"
     summary: ClassVar[str] = "each feature minus its mean over the batch's active rows"
     source: ClassVar[str] = "Salimans & Kingma 2016"
+    lacks: ClassVar[tuple[str, ...]] = ("gain", "eps")
 
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        statistics: str = "sequence",
-        momentum: float | None = 0.1,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
-        sync: bool | None = None,
-        bias: bool = False,
-        **kw: Any,
-    ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "momentum": momentum, "max_steps": max_steps}
-        super().__init__(num_features, tail=tail, min_rows=min_rows, sync=sync, bias=bias, **options, **kw)
+    def __init__(self, num_features: int, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.register_parameter("gain", None)
 
     def reset_parameters(self) -> None:

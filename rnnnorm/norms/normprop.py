@@ -35,7 +35,7 @@ def gate_deviation(gamma_x: float, gamma_h: float, correlation: float = 0.0) -> 
 
 
 def cell_variance(gamma_x: float, gamma_h: float, correlation: float = 0.0, forget_bias: float = 0.0) -> float:
-    """Where Var[c_t] converges (equation 8): Var[tanh g] · E[σ(i)²] / (1 - E[σ(f)²])."""
+    """Limit of Var[c_t] (equation 8): Var[tanh g] · E[σ(i)²] / (1 - E[σ(f)²])."""
     std = gate_deviation(gamma_x, gamma_h, correlation)
     _, candidate = gaussian_moments(torch.tanh, 0.0, std)
     forgotten = 1 - _square(forget_bias, std)
@@ -187,6 +187,7 @@ class NormPropCell(Normalizer):
     """The recurrent cells whose equations its constant is computed from."""
     summary: ClassVar[str] = "γ_c c / √Var[c], Var[c] computed from the initial γ"
     source: ClassVar[str] = "Laurent et al. 2017"
+    lacks: ClassVar[tuple[str, ...]] = ("gain", "bias")
 
     def __init__(
         self,
@@ -242,6 +243,7 @@ class NormPropOutput(Normalizer):
     """As for `NormPropCell`."""
     summary: ClassVar[str] = "h / √Var[h], Var[h] computed from the initial γ"
     source: ClassVar[str] = "Laurent et al. 2017"
+    lacks: ClassVar[tuple[str, ...]] = ("gain", "bias")
 
     def __init__(
         self,
@@ -258,7 +260,7 @@ class NormPropOutput(Normalizer):
         self.variance = output_variance(gamma_x, gamma_h, gamma_c, correlation)
 
     def reset_parameters(self) -> None:
-        """Nothing is learned here."""
+        """No operation, since nothing is learned."""
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Rescale h_t (B_t, F); `t` does not matter."""

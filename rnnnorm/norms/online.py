@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import POSITIVE, Range, at_least, between, one_of
-from ..common.tracing import by_plain_operators
-from .base import Normalizer, at_least_float32
-from .buffers import in_backward
+from ..common.transforms import by_plain_operators
+from .base import Normalizer, at_least_float32, in_backward
+from .buffers import FirstPass, State
 from .rms import block_rms_norm
-from .state import FirstPass, State
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 
 GUARDS = ("scaling", "clamp", "none")
 
@@ -102,7 +101,7 @@ class OnlineNorm(Normalizer):
             raise ValueError(f"groups must divide the {num_features} features, got {groups}")
         self.alpha_forward, self.alpha_backward, self.guard = alpha_forward, alpha_backward, guard
         self.groups, self.clamp, self.eps = groups, clamp, eps
-        self.stats = StepStatistics(num_features, None, **kw)
+        self.stats = StoredStatistics(num_features, None, **kw)
         self.control = State({"u": (num_features,), "v": (num_features,)}, **kw)
         self.first_pass = FirstPass()
 

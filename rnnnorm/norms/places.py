@@ -1,4 +1,4 @@
-"""Where normalizers stand in a recurrent layer."""
+"""Places: the normalizers of a recurrent layer, and where each of them stands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..common.ranges import Range
-from . import Use, options_of
+from .base import options_of
+from .use import Use
 
 _FLAG = Range(kinds=(bool,))
 PLACES = ("input", "hidden", "joint", "cell", "output", "between")
@@ -78,6 +79,11 @@ class Norm:
         """The occupied places, in the order of the equations."""
         uses = {place: getattr(self, place) for place in PLACES}
         return {place: use for place, use in uses.items() if use is not None}
+
+    @property
+    def starts_from_data(self) -> bool:
+        """Whether some weight normalizer asks for data-dependent initialization (`wn:init=data`)."""
+        return any(use.options.get("init") == "data" for use in self.places.values() if use.is_weight)
 
     def without(self, place: str) -> Norm:
         """A copy under the same name, with nothing at that place."""

@@ -15,7 +15,7 @@ from .accumulator import Accumulator
 from .base import Normalizer
 from .evaluation import statistics, step_statistics
 from .recorder import Recordable, Recorder, mergeable
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 
 WAYS = ("consistent", "pooled")
 ROWS = 1000
@@ -95,7 +95,7 @@ def recalibrate(
 
 
 def _runner(model: nn.Module, forward: Forward | None) -> Forward:
-    """What runs one batch; raises TypeError for a model that takes more than a batch."""
+    """The function that runs one batch; raises TypeError for a model that takes more than a batch."""
     if forward is not None:
         return forward
     try:
@@ -138,7 +138,7 @@ def _evaluating(model: nn.Module, as_trained: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _gathering(found: Sequence[StepStatistics], serves: bool) -> Iterator[dict[StepStatistics, Accumulator]]:
+def _gathering(found: Sequence[StoredStatistics], serves: bool) -> Iterator[dict[StoredStatistics, Accumulator]]:
     """Gather what the normalizers see."""
     gathered = {s: Accumulator(s.running_mean, serves) for s in found}
     for s, accumulator in gathered.items():
@@ -151,7 +151,7 @@ def _gathering(found: Sequence[StepStatistics], serves: bool) -> Iterator[dict[S
 
 
 @contextmanager
-def _restored(found: Sequence[StepStatistics]) -> Iterator[None]:
+def _restored(found: Sequence[StoredStatistics]) -> Iterator[None]:
     """Put the population statistics back that there were, should anything go wrong."""
     before = [(s, {name: getattr(s, name) for name in s.population}) for s in found]
     try:
@@ -163,7 +163,7 @@ def _restored(found: Sequence[StepStatistics]) -> Iterator[None]:
         raise
 
 
-def _one_pass_is_enough(recorder: Recorder, found: Sequence[StepStatistics]) -> bool:
+def _one_pass_is_enough(recorder: Recorder, found: Sequence[StoredStatistics]) -> bool:
     """Whether one batch, normalized by its own moments, was normalized by those that are stored, as far as can be.
 
     It was not where a module ran twice, nor behind a module in which slots stand for several steps.
@@ -172,7 +172,7 @@ def _one_pass_is_enough(recorder: Recorder, found: Sequence[StepStatistics]) -> 
     return alone and max(recorder.times.values(), default=1) == 1
 
 
-def _store(gathered: dict[StepStatistics, Accumulator]) -> None:
+def _store(gathered: dict[StoredStatistics, Accumulator]) -> None:
     """Store what was gathered.
 
     Raises:
@@ -187,7 +187,7 @@ def _store(gathered: dict[StepStatistics, Accumulator]) -> None:
 
 
 def _pool(
-    model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward, rows: int | None
+    model: nn.Module, found: Sequence[StoredStatistics], batches: Iterable[Any], run: Forward, rows: int | None
 ) -> None:
     """Pooled statistics: the moments that each batch's own normalization leads to, of all batches together."""
     with _gathering(found, serves=False) as gathered:
@@ -201,7 +201,7 @@ def _run_until(
     batches: Iterable[Any],
     run: Forward,
     rows: int | None,
-    gathered: dict[StepStatistics, Accumulator] | None = None,
+    gathered: dict[StoredStatistics, Accumulator] | None = None,
 ) -> list[Any]:
     """Run batches until there are enough sequences; returns those that were run."""
     used = []
@@ -216,13 +216,13 @@ def _run_until(
     return used
 
 
-def _rows_of_first_slots(gathered: dict[StepStatistics, Accumulator]) -> int:
+def _rows_of_first_slots(gathered: dict[StoredStatistics, Accumulator]) -> int:
     """Rows that the slots of step 0 have: how many sequences there were, where nothing tells of whole runs."""
     counts = [int(a.count[0]) for s, a in gathered.items() if not s.pools_steps(0) and bool(a.count.any())]
     return min(counts, default=0)
 
 
-def _as_one(model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward) -> bool:
+def _as_one(model: nn.Module, found: Sequence[StoredStatistics], batches: Iterable[Any], run: Forward) -> bool:
     """Consistent statistics of one batch by one pass, if that is enough; returns whether it was."""
     recorder = Recorder(keep=False)
     with statistics(model, "batch"), _gathering(found, serves=True) as gathered:
@@ -234,7 +234,7 @@ def _as_one(model: nn.Module, found: Sequence[StepStatistics], batches: Iterable
 
 
 def _in_a_loop(
-    model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward, rows: int | None
+    model: nn.Module, found: Sequence[StoredStatistics], batches: Iterable[Any], run: Forward, rows: int | None
 ) -> None:
     """Consistent statistics of normalizers that stand in loops of the caller's: those of one batch."""
     iterator = iter(batches)
@@ -249,7 +249,7 @@ def _in_a_loop(
 
 
 def _unify(
-    model: nn.Module, found: Sequence[StepStatistics], batches: Iterable[Any], run: Forward, rows: int | None
+    model: nn.Module, found: Sequence[StoredStatistics], batches: Iterable[Any], run: Forward, rows: int | None
 ) -> None:
     """Consistent statistics: one module after the other, in the order in which they run.
 
@@ -264,7 +264,7 @@ def _unify(
     recorder = Recorder()
     with statistics(model, "batch"):
         used = _run_until(recorder, model, batches, run, rows)
-    order, final = recorder.modules, dict[StepStatistics, Accumulator]()
+    order, final = recorder.modules, dict[StoredStatistics, Accumulator]()
     with _restored(found), ExitStack() as done:
         done.enter_context(statistics(model, "batch"))
         for module in order:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import Range, at_least, between, one_of
-from .base import Normalizer, at_least_float32
+from .base import Normalizer, at_least_float32, in_backward
 from .batch_statistics import SCOPES
-from .buffers import in_backward
+from .buffers import FirstPass, State
 from .rms import block_rms_norm
-from .state import FirstPass, State
-from .statistics import StepStatistics
+from .statistics import StoredStatistics
 
 
 class PowerNorm(Normalizer):
@@ -53,7 +52,7 @@ class PowerNorm(Normalizer):
         groups: parts of the features for the row's own scaling; 1 as in the authors' code; 0: none.
         eps: ε, 1e-5.
         max_steps: T_max, slots kept for "timestep".
-        tail: what steps t ≥ T_max do: see `StepStatistics`.
+        tail: what steps t ≥ T_max do: see `StoredStatistics`.
         min_rows: fewest rows that move the statistics.
         gain: initial g, 1.
         bias: learn b.
@@ -68,7 +67,7 @@ class PowerNorm(Normalizer):
     summary: ClassVar[str] = "each feature by its running quadratic mean; approximate backward pass"
     source: ClassVar[str] = "Shen et al. 2020"
     ranges: ClassVar[Mapping[str, Range]] = {
-        **StepStatistics.ranges,
+        **StoredStatistics.ranges,
         "statistics": one_of(*SCOPES),
         "alpha_forward": between(0, 1, "[)"),
         "alpha_backward": between(0, 1, "[)"),
@@ -105,7 +104,7 @@ class PowerNorm(Normalizer):
         self.scope, self.alpha_forward, self.alpha_backward = statistics, alpha_forward, alpha_backward
         self.warmup, self.groups, self.eps, self.min_rows = warmup, groups, eps, min_rows
         self.per_step = statistics == "timestep"
-        self.stats = StepStatistics(num_features, max_steps if self.per_step else None, tail, **kw)
+        self.stats = StoredStatistics(num_features, max_steps if self.per_step else None, tail, **kw)
         self.control = State({"nu": tuple(self.stats.running_var.shape)}, **kw)
         self.first_pass = FirstPass()
         self.register_buffer("updates", torch.zeros_like(self.stats.num_rows))

@@ -1,4 +1,4 @@
-"""The table of published combinations: a name, which normalizer stands where, and who proposed it."""
+"""Presets: published combinations of normalizers, by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from . import split_options
 from .places import Norm
+from .use import split_options
 
 
 @dataclass(frozen=True)

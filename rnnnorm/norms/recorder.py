@@ -1,4 +1,4 @@
-"""Runs over packed rows that are recorded, so that those of several batches can be run again as one."""
+"""Recorder: runs over packed rows, kept so that those of several batches can be run again as one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .evaluation import has_batch_statistics
 
 
 class Rows(NamedTuple):
-    """What a recurrent network is run on.
+    """Input of a run of a recurrent network.
 
     Args:
         data: packed rows (N, F).
@@ -28,7 +28,7 @@ class Rows(NamedTuple):
 
 
 class Recordable:
-    """A module that runs over packed rows and tells its `recorder`, if there is one, of each run."""
+    """A module that runs over packed rows and notes each run in its `recorder`, if there is one."""
 
     recorder: Recorder | None = None
     """Set for as long as population statistics are estimated."""
@@ -38,11 +38,6 @@ class Recordable:
     def rerun(self, rows: Rows) -> None:
         """Run over rows for the sake of the normalizers inside; what comes out is of no interest."""
         raise NotImplementedError
-
-    def recorded(self, data: Tensor, batch_sizes: Tensor, states: tuple[Tensor, ...] = ()) -> None:
-        """Tell the recorder of a run that begins."""
-        if self.recorder is not None:
-            self.recorder.note(self, Rows(data, batch_sizes, states))
 
 
 def mergeable(model: nn.Module) -> bool:
@@ -94,7 +89,7 @@ class Recorder:
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
-        """Be told of the runs inside a model."""
+        """Record the runs inside a model."""
         found = [module for module in model.modules() if isinstance(module, Recordable)]
         for module in found:
             module.recorder = self

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.ranges import Range, at_least
+from .base import in_backward
 from .batch_statistics import BatchNormalizer, moments
-from .buffers import in_backward
 
 
 class BatchRenorm(BatchNormalizer):
@@ -44,7 +44,7 @@ class BatchRenorm(BatchNormalizer):
         eps: ε.
         momentum: α, weight of the newest batch in the averages, 0.01; None: average over all rows seen.
         max_steps: T_max.
-        tail: "last", "pool" or "error": see `StepStatistics`.
+        tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows that are normalized by their own moments; fewer use the averages.
         bias: learn b.
 
@@ -73,24 +73,15 @@ class BatchRenorm(BatchNormalizer):
         self,
         num_features: int,
         *,
-        statistics: str = "sequence",
         r_max: float = 3.0,
         d_max: float = 5.0,
         warmup: int = 5000,
         r_end: int = 40000,
         d_end: int = 25000,
-        gain: float = 1.0,
-        eps: float = 1e-5,
         momentum: float | None = 0.01,
-        max_steps: int = 100,
-        tail: str = "last",
-        min_rows: int = 2,
-        bias: bool = False,
         **kw: Any,
     ) -> None:
-        options: dict[str, Any] = {"statistics": statistics, "gain": gain, "eps": eps, "momentum": momentum}
-        slots: dict[str, Any] = {"max_steps": max_steps, "tail": tail, "min_rows": min_rows}
-        super().__init__(num_features, bias=bias, **options, **slots, **kw)
+        super().__init__(num_features, momentum=momentum, **kw)
         if not warmup <= min(r_end, d_end):
             raise ValueError(
                 f"the schedule needs 0 <= warmup <= r_end and d_end, got warmup={warmup}, r_end={r_end}, d_end={d_end}"
@@ -118,7 +109,7 @@ class BatchRenorm(BatchNormalizer):
         if counting and self._begins_batch(t):
             self._bounds = self.bounds(int(self.training_steps))
             self.training_steps += 1
-        r, d = self._remember(t, lambda: self._correction(rows, slot))
+        r, d = self.first_pass(t, lambda: self._correction(rows, slot))
         if counting and slot is not None:
             self._move_deviation(rows, slot)
         gain, bias = self._affine(rows)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.tracing import by_plain_operators
+from ..common.transforms import by_plain_operators
 from .base import Normalizer, at_least_float32, by_blocks
 from .fusible import Fusible, RowStatistics
 
@@ -35,9 +35,10 @@ class RMSNorm(Normalizer):
     name: ClassVar[str] = "rms"
     summary: ClassVar[str] = "each row by the root of its mean square"
     source: ClassVar[str] = "Zhang & Sennrich 2019"
+    lacks: ClassVar[tuple[str, ...]] = ("bias",)
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, gain: float = 1.0, **kw: Any) -> None:
-        super().__init__(num_features, gain=gain, **kw)
+    def __init__(self, num_features: int, *, eps: float = 1e-5, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
         self.eps = eps
 
     def fusible(self) -> Fusible | None:

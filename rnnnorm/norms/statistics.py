@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import STEPS, Checked, Range, at_least, one_of
-from ..common.tracing import by_plain_operators
-from ..common.transforms import apart, has_numbers
+from ..common.transforms import apart, by_plain_operators, has_numbers
 from .accumulator import Accumulator
 from .buffers import HALF, StatisticBuffers
 
 TAILS = ("last", "pool", "error")
 
 
-class StepStatistics(Checked, StatisticBuffers):
+class StoredStatistics(Checked, StatisticBuffers):
     """Mean and variance per timestep, as one object.
 
     Slot s holds the statistics of step s, or of the block of steps s·k … s·k + k - 1; a shared statistic is the case of
@@ -56,8 +55,8 @@ class StepStatistics(Checked, StatisticBuffers):
         "still": at_least(0),
     }
     population: ClassVar[tuple[str, ...]] = ("population_mean", "population_var", "population_rows")
-    """Names of what `recalibrate` adds. They are in state dicts, but are no buffers: whoever pairs the buffers of two
-    copies of a model, as averages of weights do, must find as many in both."""
+    """Names of what `recalibrate` adds. They are in state dicts, but are no buffers: averages of weights pair the
+    buffers of two copies of a model, which must be equally many."""
     running_mean: Tensor
     running_var: Tensor
     num_rows: Tensor
@@ -94,9 +93,9 @@ class StepStatistics(Checked, StatisticBuffers):
         self.register_buffer("running_still", None if still is None else torch.zeros_like(self.running_mean))
         self.population_mean = self.population_var = self.population_rows = None
         self.source: str | None = None
-        """What evaluation uses, if `statistics` has chosen it; None: the running averages, since nobody has."""
+        """Statistics for evaluation, as `statistics` chooses them; None: the running averages."""
         self.accumulator: Accumulator | None = None
-        """What gathers population statistics at the moment, if anything does."""
+        """Accumulator of population statistics while they are gathered."""
         self._borrowed: tuple[Tensor | None, int, list[int]] = (None, 0, [])
 
     def slot(self, t: int | Tensor) -> int | None:
@@ -133,7 +132,7 @@ class StepStatistics(Checked, StatisticBuffers):
         return mean[0], var[0]
 
     def _recall_unseen(self, t: int) -> tuple[Tensor, Tensor]:
-        """The same where nobody can look into tensors, and `t` may stand for any step."""
+        """`recall` in a compiled graph, where `t` may stand for any step and values cannot be read."""
         mean, var, rows, enough = self._stored()
         slots = torch.arange(rows.shape[0], device=rows.device)
         slot = self.slot(t)
@@ -144,7 +143,7 @@ class StepStatistics(Checked, StatisticBuffers):
         return mean.index_select(0, index)[0], recalled[0]
 
     def recall_steps(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """The same for the steps start … stop - 1, (stop - start, F) each."""
+        """Mean and variance of the steps start … stop - 1, (stop - start, F) each."""
         mean, var, rows, enough = self._stored()
         slots = [-1 if slot is None else slot for slot in map(self.slot, range(start, stop))]
         if by_plain_operators():
@@ -158,13 +157,13 @@ class StepStatistics(Checked, StatisticBuffers):
         return mean[index], recalled
 
     def _recall_in_graph(self, mean: Tensor, var: Tensor, known: Tensor, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What `recall_steps` returns, where which slots are known is no constant of the graph but computed in it."""
+        """`recall_steps` in a traced graph, which itself computes which slots are known."""
         last = torch.where(known, torch.arange(known.shape[0], device=known.device), 0)
         index = torch.cat([(last if slot == -1 else last[: slot + 1]).amax(0, keepdim=True) for slot in slots])
         return mean.index_select(0, index), self._unless_still(var).index_select(0, index)
 
     def _recall_in_loop(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """What `recall` returns for the number of a step that is known when the graph runs."""
+        """`recall` in a graph for a step whose number is known only when it runs."""
         if self.max_steps is not None and self.tail == "error":
             raise RuntimeError('tail="error" needs a known number of steps: export it without a dynamic one')
         mean, var, rows, enough = self._stored()
@@ -271,7 +270,7 @@ class StepStatistics(Checked, StatisticBuffers):
     def _shares(
         self, index: Sequence[int], rows: Sequence[int], momentum: float | None
     ) -> tuple[list[float], dict[int, float]]:
-        """What remains in the averages of each of several new moments, and of what each slot held before.
+        """Weights in the averages of each of several new moments, and of the old averages of each slot.
 
         Of r ← (1 - w) r + w x, taken several times, remains of each x its own w times all later 1 - w.
         """

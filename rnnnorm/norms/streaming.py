@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..common.ranges import Range, between, one_of
-from .base import Normalizer, at_least_float32
-from .buffers import in_backward
-from .state import FirstPass, State
-from .statistics import StepStatistics
+from .base import Normalizer, at_least_float32, in_backward
+from .buffers import FirstPass, State
+from .statistics import StoredStatistics
 
 
 class StreamingNorm(Normalizer):
@@ -93,7 +92,7 @@ class StreamingNorm(Normalizer):
             raise ValueError(f"beta_long + beta_short must be between 0 and 1, got {beta_long + beta_short}")
         self.p, self.alpha, self.beta_long, self.beta_short, self.eps = p, alpha, beta_long, beta_short, eps
         self.kappa_forward, self.kappa_backward = kappa_forward, kappa_backward
-        self.stats = StepStatistics(num_features, None, **kw)
+        self.stats = StoredStatistics(num_features, None, **kw)
         pair, one = (2, num_features), (1,)  # mean and deviation; a weight: rows, calls or updates so far
         self.forward_stream = State({"long": pair, "short": pair, "weight": one, "updates": one}, **kw)
         self.backward_stream = State({"long": pair, "short": pair, "weight": one, "updates": one}, **kw)

@@ -20,7 +20,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
 
     Processes that are synchronized compute what one process would compute on all of their rows: outputs, gradients and
     running statistics, which are then equal on all of them. `min_rows` counts all rows; one row among all processes
-    uses the stored statistics, as ever. It happens in training, and while population statistics are gathered
+    uses the stored statistics, as in `BatchNorm`. It happens in training, and while population statistics are gathered
     (`rnnnorm.recalibrate`, which all processes must then call on as many batches); evaluation by the batch's own
     moments stays with each process, since processes may have different numbers of validation batches.
 
@@ -48,18 +48,8 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
         """Whether moments are taken over several processes now."""
         return bool(self.sync) and (self._learns() or self.wants_moments()) and processes() > 1
 
-    def forward(self, x: Tensor, t: int = 0) -> Tensor:
-        """Normalize rows x (B_t, F) of step `t`; in training, move that step's stored statistics."""
-        return self._by_everyone(x, t, [x.shape[0]]) if self.synchronizes() else super().forward(x, t)
-
-    def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
-        """Normalize all N rows; where processes are synchronized, by one collective for all steps."""
-        if not self.synchronizes():
-            return super().sequence(x, batch_sizes)
-        if self.sequence_wise:
-            return self._by_everyone(x, 0, [x.shape[0]])
-        absent = max(len(self.total or ()) - len(batch_sizes), 0)
-        return self._by_everyone(x, 0, batch_sizes + [0] * absent)
+    def _all_steps(self, batch_sizes: list[int]) -> list[int]:
+        return batch_sizes + [0] * max(len(self.total or ()) - len(batch_sizes), 0)
 
     def _by_everyone(self, x: Tensor, start: int, sizes: list[int]) -> Tensor:
         """Normalize the rows of consecutive steps, of which this process may have none."""
@@ -73,7 +63,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
         return self._by_moments(rows, mean, var).to(x.dtype)
 
     def pooled(self, mean: Tensor, var: Tensor, start: int, sizes: list[int]) -> tuple[Tensor, Tensor]:
-        """What normalizes consecutive steps, from the moments of this process's rows; stored moments are moved.
+        """Moments that normalize consecutive steps, from those of this process's rows; stored moments are moved.
 
         Args:
             mean: (steps, F).
@@ -85,7 +75,7 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
             mean and variance (steps, F): those of all rows, and stored ones where all rows are too few.
         """
         mean, var, counts = pool_moments(at_least_float32(mean), at_least_float32(var), sizes)
-        if self.total is None:  # nobody has agreed on anything
+        if self.total is None:  # outside of `agreement`
             rows = [int(n) for n in counts.tolist()]
         elif self.sequence_wise:
             rows = [sum(self.total)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..common.ranges import Range, one_of
-from ..common.tracing import by_plain_operators
+from ..common.transforms import by_plain_operators
 from .base import WeightNormalizer
 
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from rnnnorm.equations import Cell, CellNorms, Layer, Noise
+from rnnnorm.equations import CellNorms, Equations, Layer, Noise
 from rnnnorm.nn.stack import RecurrentStack
-from rnnnorm.norms.buffers import in_backward
+from rnnnorm.norms.base import in_backward
 from rnnnorm.probes.layer_record import LayerRecord
 from rnnnorm.probes.pre_activations import pre_activations
 from rnnnorm.probes.repetition import Repetition
@@ -74,7 +74,7 @@ class Tap:
             options = {f.name: getattr(network.noise, f.name) for f in fields(Noise)}
             network.noise = _HeardNoise(**options, record=record)
             if any(listener.gates for listener in inside):
-                network.cell = cast(Cell, _HeardCell(network.cell, record))
+                network.cell = cast(Equations, _HeardCell(network.cell, record))
         try:
             result = type(network).run_direction(network, rows, batch_sizes, states, suffix, quiet)
         finally:
@@ -142,7 +142,7 @@ class _HeardNoise(Noise):
 class _HeardCell:
     """A cell that also notes the pre-activations of each step."""
 
-    def __init__(self, cell: Cell, record: LayerRecord) -> None:
+    def __init__(self, cell: Equations, record: LayerRecord) -> None:
         self._cell, self._record = cell, record
         self._layers: tuple[Layer, _HeardLayer] | None = None
 

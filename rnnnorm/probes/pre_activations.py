@@ -19,7 +19,7 @@ def pre_activations(
         layer: the layer that took the step.
         heard: "sum", what `Layer.gates` returned; "hidden", what `Layer.gates_h` returned; "joint" and "candidate",
             what the normalizers there returned.
-        gates_x: as in `Cell.step`.
+        gates_x: as in `Equations.step`.
         before: the states before the step.
         after: the states after it.
 

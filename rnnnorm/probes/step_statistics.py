@@ -10,8 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from rnnnorm.norms import Normalizer
-from rnnnorm.norms import StepStatistics as StoredStatistics
+from rnnnorm.norms import Normalizer, StoredStatistics
 from rnnnorm.norms.accumulator import Accumulator
 from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap

@@ -1,4 +1,4 @@
-"""Run one layer of a normalized recurrent network over packed rows, by one of several backends that agree."""
+"""Backends: one layer of a normalized recurrent network over packed rows, by several implementations that agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..equations import Cell, CellNorms, Layer, Noise
+from ..equations import CellNorms, Equations, Layer, Noise
 from . import plan, torch_operators
 from .native import ready as native_ready
 from .native import scan_native
@@ -26,7 +26,7 @@ class Backend(NamedTuple):
     """
 
     scan: Callable[[Layer, Tensor, Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]
-    supports: Callable[[Cell, CellNorms, Noise], bool]
+    supports: Callable[[Equations, CellNorms, Noise], bool]
     ready: Callable[[Layer, Tensor], bool]
 
 
@@ -46,7 +46,7 @@ On a CPU that is "native"; on a GPU "torch", which is cuDNN, where nothing is no
 """
 
 
-def check_backend(backend: str, cell: Cell, norms: CellNorms, noise: Noise) -> None:
+def check_backend(backend: str, cell: Equations, norms: CellNorms, noise: Noise) -> None:
     """Raise ValueError for an unknown backend, or one that does not cover this layer."""
     if backend == "auto":
         return

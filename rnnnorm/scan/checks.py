@@ -1,4 +1,4 @@
-"""What compiled code may read and write through an address: dense memory of a known device, shape and type."""
+"""Checks of tensors for compiled code: dense memory of a known device, shape and type."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def check_states(layer: Layer, batch: int, states: tuple[Tensor, ...]) -> None:
 
 
 def address(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, place: str = "") -> int:
-    """Where compiled code finds a tensor; `place` is the normalizer that it belongs to, if any.
+    """Address of a tensor for compiled code; `place` is the normalizer that it belongs to, if any.
 
     Raises:
         InputError: it is not contiguous memory of that shape and type, or its memory has been taken away.

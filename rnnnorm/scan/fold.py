@@ -46,8 +46,8 @@ def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tenso
     """The W' and b' with W' x + b' = g ⊙ (W x - μ) / √(σ² + ε) + b.
 
     Over all rows μ = W m and σ²_j = w_j C w_jᵀ, where m and C are mean and covariance of the rows of x. So moments of
-    the N × 4H products need no products: C costs N·I² operations instead of several passes over N·4H numbers. Autograd
-    follows all of it; stored moments are told and recalled as the normalizer wants.
+    the N × 4H products need no products: C costs N·I² operations instead of several passes over N·4H numbers. It is
+    differentiable; the normalizer observes and recalls stored moments.
 
     Args:
         place: a place with `whole` statistics.

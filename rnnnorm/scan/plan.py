@@ -1,4 +1,4 @@
-"""Which layers a scan in one pass covers, and what it must compute at each place."""
+"""Plans: which layers a scan in one pass covers, and what it computes at each place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..equations import Cell, CellNorms, Layer, Noise
+from ..equations import CellNorms, Equations, Layer, Noise
 from ..norms import Normalizer
 from ..norms.column_steps import ColumnSteps
 from ..norms.fusible import ColumnStatistics, Fusible, RowStatistics
@@ -26,7 +26,7 @@ class Place(NamedTuple):
         statistics: over what μ and σ² are taken.
         gain: g (F,).
         bias: b (F,), or None.
-        columns: whom to ask for stored moments and to tell new ones, where statistics are over rows of a batch.
+        columns: the normalizer that stores the moments (`recall` reads, `observe` updates), if they are over rows.
     """
 
     statistics: Fusible
@@ -91,14 +91,14 @@ class Plan:
         return any(place.by_column for place in self.places.values())
 
     def own_steps(self, batch_sizes: Sequence[int]) -> int:
-        """How many steps, from the first one, use moments of their own rows; the places `agree` on it."""
+        """Number of steps, from the first one, that use moments of their own rows; all places agree on it."""
         for place in self.places.values():
             if place.by_column and place.columns is not None:
                 return place.columns.own_steps(batch_sizes)
         return len(batch_sizes)
 
 
-def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
+def supports(cell: Equations, norms: CellNorms, noise: Noise) -> bool:
     """Whether a layer can be run in one pass: an LSTM without anything random whose normalizers are known to it."""
     found = {name: norm for name, norm in norms._modules.items() if norm is not None}
     if cell.name != "LSTM" or cell.peepholes or noise.any() or not found.keys() <= _SCANNED:
@@ -116,7 +116,7 @@ def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
 
 
 def watched(norms: CellNorms) -> bool:
-    """Whether somebody has hooked into a normalizer or replaced its `forward`: then it must really be called."""
+    """Whether a normalizer has hooks or a replaced `forward`, so that it must be called."""
     for module in norms._modules.values():
         if module is not None and (
             module._forward_hooks
@@ -163,7 +163,7 @@ def place_of(norm: Normalizer | None) -> Place | None:
 
 
 def _fusible(norm: Any) -> Fusible | None:
-    """What the normalizer's own class says; a subclass that does not repeat it may compute something else."""
+    """Description by the normalizer's own class; a subclass that does not repeat it may compute something else."""
     found: Fusible | None = norm.fusible() if "fusible" in vars(type(norm)) else None
     return found
 

@@ -1,4 +1,4 @@
-"""Run the equations over packed rows, step by step, in plain autograd: the truth."""
+"""The reference backend: the equations over packed rows, step by step, in plain autograd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where nothing is normalized inside the recurrence, torch's own operators are the fastest correct path."""
+"""The torch backend: torch's own operators, for layers without normalizers inside the recurrence."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.transforms import plain, transformed
-from ..equations import Cell, CellNorms, Layer, Noise
+from ..equations import CellNorms, Equations, Layer, Noise
 from .checks import check_states, fits
 from .reference import scan_reference
 
 
-def supports(cell: Cell, norms: CellNorms, noise: Noise) -> bool:
-    """Only plain recurrences; weight normalization and weight dropout are composed before the scan."""
+def supports(cell: Equations, norms: CellNorms, noise: Noise) -> bool:
+    """Whether a recurrence is plain; weight normalization and weight dropout are composed before the scan."""
     return cell.torch_operator is not None and not norms.any() and not noise.any()
 
 
 def ready(layer: Layer, data: Tensor) -> bool:
-    """Anywhere but where somebody looks into operators, for which these have no rules.
+    """Whether no tracer or transform is active, for which these operators have no rules.
 
     On a CPU they read weights of any shape and type as if they were the right ones: others are for the reference.
     """

@@ -16,7 +16,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 import rnnnorm
-from rnnnorm.norms import Normalizer, StepStatistics, step_statistics
+from rnnnorm.norms import Normalizer, StoredStatistics, step_statistics
 
 Net = Any
 """A `rnnnorm.LSTM`, `rnnnorm.GRU` or `rnnnorm.RNN`."""
@@ -228,7 +228,7 @@ class NormalizerContract:
         self.run(net, x, lengths)
         moved = buffers(net)
         for name, module in net.named_modules():
-            if isinstance(module, StepStatistics):
+            if isinstance(module, StoredStatistics):
                 own = [key for key in moved if key.startswith(name + ".")]
                 changed = any(not torch.equal(moved[key], start[key]) for key in own)
                 frozen = getattr(net.get_submodule(name.rpartition(".")[0]), "frozen", False)

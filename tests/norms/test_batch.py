@@ -12,7 +12,7 @@ from support import HIDDEN, INPUT, LENGTHS, assert_same, buffers, packed, padded
 from torch import Tensor, nn
 
 import rnnnorm
-from rnnnorm.norms import BatchNorm, StepStatistics, Use
+from rnnnorm.norms import BatchNorm, StoredStatistics, Use
 from rnnnorm.norms.absolute import L1BatchNorm
 
 DOUBLE = torch.float64
@@ -93,10 +93,10 @@ class TestWindow:
             assert_same(norm.stats.running_var[s], their.running_var, f"variance {s}", 1e-12)
 
     def test_max_steps_counts_steps(self) -> None:
-        stats = StepStatistics(1, 25, window=10)
+        stats = StoredStatistics(1, 25, window=10)
         assert stats.running_mean.shape[0] == 3
         assert [stats.slot(t) for t in (0, 9, 10, 24, 25, 29)] == [0, 0, 1, 2, None, None]
-        pool = StepStatistics(1, 25, "pool", window=10)
+        pool = StoredStatistics(1, 25, "pool", window=10)
         assert pool.running_mean.shape[0] == 4
         assert [pool.slot(t) for t in (24, 25, 99)] == [2, 3, 3]
         assert make("bn-window").norms("_l0").cell.stats.running_mean.shape[0] == 10

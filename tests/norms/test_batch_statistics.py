@@ -104,7 +104,7 @@ def test_every_backward_pass_stays_inside_its_own_iteration(name: str, scope: st
     for module in norm.modules():
         held = [v for v in vars(module).values() if isinstance(v, Tensor)]
         assert not any(b.requires_grad for b in [*held, *module.buffers()])
-    assert not any(v.requires_grad for values in norm._remembered.values() for v in values)
+    assert not any(v.requires_grad for values in norm.first_pass._read.values() for v in values)
 
 
 @cases()

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from norms.contract import NormalizerContract
+from torch.autograd import gradcheck, gradgradcheck
 
 import rnnnorm
-from rnnnorm.norms import NORMALIZERS, Normalizer, WeightNormalizer, options_of
+from rnnnorm.norms import NORMALIZERS, Normalizer, Use, WeightNormalizer, options_of
 
 
 class TestPresets(NormalizerContract):
@@ -83,6 +84,24 @@ def test_two_processes_agree() -> None:
         assert first[name]["buffers"] == second[name]["buffers"], name
         if first[name]["moved"]:
             assert first[name]["local"] != second[name]["local"], f"{name}: ranks saw different rows"
+
+
+@pytest.mark.parametrize("text", ["ln", "gn:groups=2", "rms", "lrn:size=3:alpha=0.5", "dyt"])
+def test_derivatives_of_normalizers_of_single_rows(text: str) -> None:
+    """By rows, gain, bias and whatever else is learned."""
+    use = Use.parse(text)
+    assert use is not None
+    norm = use.build(6, bias=True, dtype=torch.float64)
+    names = [name for name, _ in norm.named_parameters()]
+    values = tuple(torch.empty_like(p).uniform_(0.5, 1.5).requires_grad_() for p in norm.parameters())
+
+    def function(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = torch.func.functional_call(norm, dict(zip(names, values, strict=True)), (x,))
+        return result
+
+    x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(function, (x, *values))
+    assert gradgradcheck(function, (x, *values))
 
 
 SAYS = {

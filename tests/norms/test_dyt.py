@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from support import INPUT, assert_same
-from torch.autograd import gradcheck, gradgradcheck
 
 import rnnnorm
 from rnnnorm.norms.dyt import DynamicTanh
@@ -44,27 +43,8 @@ def test_bounded_whatever_comes_in() -> None:
     assert y.abs().max().item() == pytest.approx(0.3)
 
 
-def test_derivatives() -> None:
-    norm = DynamicTanh(F, bias=True, dtype=DOUBLE)
-    x = torch.randn(3, F, dtype=DOUBLE, requires_grad=True)
-
-    def function(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(norm, dict(zip(names, values, strict=True)), (x,))
-
-    names = [n for n, _ in norm.named_parameters()]
-    values = tuple(p.detach().clone().requires_grad_() for p in norm.parameters())
-    assert names == ["gain", "bias", "alpha"]
-    assert gradcheck(function, (x, *values))
-    assert gradgradcheck(function, (x, *values))
-
-
 def test_preset_and_overrides() -> None:
     norms = rnnnorm.LSTM(INPUT, F, norm="dyt:alpha=0.25:cell.gain=2.0").norms("_l0")
     assert [getattr(norms, p).alpha.item() for p in ("input", "hidden", "cell")] == [0.25] * 3
     assert [getattr(norms, p).bias is None for p in ("input", "hidden", "cell")] == [True, True, False]
     assert norms.cell.gain.unique().item() == 2.0
-
-
-def test_errors() -> None:
-    with pytest.raises(ValueError, match="alpha must be a positive number, got 0"):
-        DynamicTanh(F, alpha=0)

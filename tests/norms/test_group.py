@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as nnf
 from support import INPUT, assert_same
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
 
 import rnnnorm
 from rnnnorm.norms import LayerNorm
@@ -84,13 +83,6 @@ def test_presets_written_out(norm: str) -> None:
     assert (norms.cell is None) == (norm == "ln-per-gate")
 
 
-def test_derivatives() -> None:
-    norm = made(8, groups=2, bias=True)
-    x = torch.randn(3, 8, dtype=DOUBLE, requires_grad=True)
-    assert gradcheck(norm, (x,))
-    assert gradgradcheck(norm, (x,))
-
-
 def test_half_precision_moments_are_float32() -> None:
     x = 100 + torch.randn(2, 4 * 64)
     norm = GroupNorm(4 * 64)
@@ -113,8 +105,3 @@ def test_errors() -> None:
         GroupNorm(10)
     with pytest.raises(ValueError, match="18 features cannot be divided into groups=4"):
         rnnnorm.LSTM(INPUT, 18, norm=rnnnorm.Norm(cell="gn:groups=4"))
-    for wrong in (0, 2.0, True):
-        with pytest.raises(ValueError, match="groups must be an integer of at least 1"):
-            GroupNorm(8, groups=wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="eps must be a positive number"):
-        GroupNorm(8, eps=0)

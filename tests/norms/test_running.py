@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import rnnnorm
-from rnnnorm.norms import BatchNorm, StepStatistics, Use
+from rnnnorm.norms import BatchNorm, StoredStatistics, Use
 
 DOUBLE = torch.float64
 F, M = 3, 0.3
@@ -250,7 +250,7 @@ class TestBuffers:
         assert {b.dtype for b in lstm.buffers()} == {torch.float32, torch.int64}
 
     def test_resetting_forgets(self) -> None:
-        stats = StepStatistics(F, 4, debias=True, still=1e-5)
+        stats = StoredStatistics(F, 4, debias=True, still=1e-5)
         before = buffers(stats)
         stats.move_steps([0, 1], [3, 3], torch.ones(2, F), torch.zeros(2, F), 0.1)
         assert not any(torch.equal(value, before[name]) for name, value in buffers(stats).items())

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import rnnnorm
-from rnnnorm.norms import BatchNorm, StepStatistics, evaluates_by, step_statistics
+from rnnnorm.norms import BatchNorm, evaluates_by, step_statistics
 
 F, B = 3, 6
 STATEFUL = {*BATCH, "brn", "cmbn", "cmbn-accumulated", "cbn", "wn-mobn", "online", "streaming", "power"}
@@ -309,19 +309,6 @@ class TestPrecision:
             assert_same(output.float(), expected, "output", 0.1)
         assert all(b.dtype in (torch.float32, torch.int64) for b in lstm.buffers())
         assert all(p.grad is not None and p.grad.isfinite().all() for p in lstm.parameters())
-
-
-def test_arguments_are_checked() -> None:
-    for wrong, words in (
-        ({"statistics": "step"}, "sequence, shared, timestep, got 'step'"),
-        ({"min_rows": 1}, "min_rows must be an integer of at least 2"),
-        ({"momentum": 1.5}, r"momentum must be a number in \(0, 1\] or None, got 1.5"),
-        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            BatchNorm(F, **wrong)
-    with pytest.raises(ValueError, match="max_steps must be an integer of at least 1 or None, got 0"):
-        StepStatistics(F, 0)
 
 
 def test_recalibrating_twice_forgets_the_first_time() -> None:

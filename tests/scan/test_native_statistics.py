@@ -21,7 +21,7 @@ from scan.native_cases import (
 from torch import Tensor
 
 import rnnnorm
-from rnnnorm.norms import StepStatistics, step_statistics
+from rnnnorm.norms import StoredStatistics, step_statistics
 from rnnnorm.norms.accumulator import Accumulator
 
 BATCHES: tuple[tuple[int, ...], ...] = (  # lengths; the last steps of the first two have one row, or fewer than four
@@ -114,12 +114,12 @@ def test_no_population_statistics() -> None:
         lstm(data((3, 3)))
 
 
-SLOTS: dict[str, Callable[[], StepStatistics]] = {
-    "shared": lambda: StepStatistics(3, None, dtype=torch.float64),
-    "timestep": lambda: StepStatistics(3, 8, dtype=torch.float64),
-    "last": lambda: StepStatistics(3, 4, dtype=torch.float64),
-    "pool": lambda: StepStatistics(3, 4, "pool", dtype=torch.float64),
-    "window": lambda: StepStatistics(3, 8, window=3, dtype=torch.float64),
+SLOTS: dict[str, Callable[[], StoredStatistics]] = {
+    "shared": lambda: StoredStatistics(3, None, dtype=torch.float64),
+    "timestep": lambda: StoredStatistics(3, 8, dtype=torch.float64),
+    "last": lambda: StoredStatistics(3, 4, dtype=torch.float64),
+    "pool": lambda: StoredStatistics(3, 4, "pool", dtype=torch.float64),
+    "window": lambda: StoredStatistics(3, 8, window=3, dtype=torch.float64),
 }
 
 
@@ -191,7 +191,7 @@ def test_accumulating_many_steps_is_accumulating_all_rows(shift: float) -> None:
         accumulator.add_steps(slots, [len(b) for b in batch], mean, var)
         for slot, rows in zip(slots, batch, strict=True):
             seen.setdefault(slot, []).append(rows)
-    stats = StepStatistics(3, 4, dtype=torch.float64)
+    stats = StoredStatistics(3, 4, dtype=torch.float64)
     stats.store_population(accumulator)
     assert stats.population_rows is not None
     assert stats.population_rows.tolist() == [48, 33, 0, 3]

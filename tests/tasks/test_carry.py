@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tasks.tiny import SPECS, Batches, model_of, packed, stream_of, trainer_of
 
 from rnnnorm.data.base import Batch
+from rnnnorm.nn.recurrent import NETWORKS
 from rnnnorm.norms import statistics
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.carry import CarriedStates
-from rnnnorm.tasks.cells import CELLS
 
 SPEC = SPECS["language-modelling"]
 
@@ -47,7 +47,7 @@ class StatefulLoader:
     ("task", "norm", "cell"),
     [
         *((task, norm, "lstm") for task in ("language-modelling", "multi-label") for norm in ("none", "bn-vertical")),
-        *(("language-modelling", "ln", cell) for cell in CELLS),
+        *(("language-modelling", "ln", cell) for cell in NETWORKS),
     ],
 )
 def test_stream_in_pieces_equals_one_long_sequence(task: str, norm: str, cell: str) -> None:

@@ -7,12 +7,12 @@ import torch
 from tasks.tiny import batches_of, model_of, trainer_of
 
 import rnnnorm
-from rnnnorm.tasks.cells import CELLS
+from rnnnorm.nn.recurrent import NETWORKS
 
 KINDS = {"lstm": rnnnorm.LSTM, "gru": rnnnorm.GRU}
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NETWORKS)
 @pytest.mark.parametrize("task", ["classification", "tagging"])
 @pytest.mark.parametrize("norm", ["none", "ln", "bn-timestep", "wn"])
 def test_every_cell_trains(cell: str, task: str, norm: str) -> None:

@@ -1,4 +1,4 @@
-"""Memory that outlives a training step: fresh pages cost more than what is computed on them."""
+"""Buffers that are reused from step to step, since fresh pages of memory cost more than the computation on them."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ class Buffers:
 
     @property
     def lent(self) -> int:
-        """Bytes that somebody uses now."""
+        """Bytes in use."""
         with self._lock:
             self._take_back()
             return self._lent
 
     @property
     def idle(self) -> int:
-        """Bytes that nobody uses now."""
+        """Bytes that are free for reuse."""
         with self._lock:
             self._take_back()
             return sum(block.nbytes for block in self._idle)

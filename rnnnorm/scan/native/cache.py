@@ -1,4 +1,4 @@
-"""The folder where compiled code is kept: nothing in it is run that somebody else could have put there.
+"""Cache of compiled code; no file that another user could have written is run.
 
 The name of a file ends in the SHA-256 of its bytes, so that one that was damaged is known before it is loaded.
 """
@@ -19,7 +19,7 @@ class UnavailableError(RuntimeError):
 
 
 def cache_folder() -> Path:
-    """Where compiled scans are kept: `RNNNORM_CACHE`, or a folder of the user's cache."""
+    """Folder of compiled scans: `RNNNORM_CACHE`, or one in the user's cache."""
     chosen = os.environ.get("RNNNORM_CACHE")
     if chosen:
         return Path(chosen)
@@ -86,7 +86,7 @@ def digest(path: Path) -> str:
 
 
 def keep(file: Path, folder: Path, prefix: str) -> Path:
-    """Where a file is after it has been moved into the folder, under its prefix and digest, all of it at once.
+    """Path of a file after it has been moved atomically into the folder, under its prefix and digest.
 
     Raises:
         OSError: it cannot be written.

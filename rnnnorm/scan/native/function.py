@@ -25,7 +25,7 @@ from .run import DTYPES, Inputs, Run
 def ready(layer: Layer, data: Tensor) -> bool:
     """Whether this call can be made: on plain tensors on a CPU, in 32 or 64 bits of one type, with a compiler at hand.
 
-    Where somebody looks into operators, or a weight has another shape than the equations, the others must run.
+    Where operators are traced or transformed, or a weight has another shape than the equations, the others must run.
     """
     return (
         data.dtype in DTYPES

@@ -45,7 +45,7 @@ _lock = threading.Lock()
 
 
 class CompilerError(UnavailableError):
-    """What a compiler refuses, or what it made does not load; without OpenMP it may."""
+    """Error of a compiler, or of loading what it made; it may work without OpenMP."""
 
 
 class UnresolvedError(CompilerError):
@@ -137,7 +137,7 @@ def _build(command: list[str], openmp: tuple[str, ...], folder: Path, prefix: st
 
 
 def _run(command: list[str], patience: float) -> str:
-    """What a command prints; it and all that it has started end with an error after some seconds."""
+    """Output of a command; it and its children are ended with an error after some seconds."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:
         process = subprocess.Popen(command, text=True, errors="replace", start_new_session=True, **pipes)
@@ -159,7 +159,7 @@ def _run(command: list[str], patience: float) -> str:
 
 
 def _processor() -> str:
-    """What tells processors with different instructions apart, since a home folder may be shared by machines."""
+    """Identifier of the processor's instructions, since machines may share a home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

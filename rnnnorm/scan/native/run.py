@@ -24,7 +24,7 @@ _forked = False
 
 
 def _after_fork() -> None:
-    """In a forked child the threads of the OpenMP runtime are gone, and whoever waits for them waits for ever."""
+    """In a forked child the threads of the OpenMP runtime are gone, and waiting for them would never end."""
     global _forked
     _forked = True
 
@@ -35,7 +35,7 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass
 class Inputs:
-    """What the outputs depend on; all contiguous.
+    """Tensors that the outputs depend on; all contiguous.
 
     Args:
         x: packed rows (N, I).
@@ -154,7 +154,7 @@ class Run:
         return gradients
 
     def give_kept(self) -> Tensor:
-        """What `backward` needs, as one tensor that somebody else now holds, of numbers as the inputs are."""
+        """Saved values for `backward`, as one tensor of the inputs' type, which the caller then owns."""
         assert self.kept is not None
         kept, self.kept = torch.frombuffer(self.kept, dtype=self.dtype), None
         return kept

@@ -24,8 +24,8 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def ready(layer: Layer, data: Tensor) -> bool:
     """Whether a layer that is supported can run on these rows: Triton is there, and a GPU that it compiles for.
 
-    False, too, where `rnnnorm.scan.plan.applies` says so, where somebody looks into operators, and where a weight has
-    another shape than the equations.
+    False, too, where `rnnnorm.scan.plan.applies` says so, where operators are traced or transformed, and where a weight
+    has another shape than the equations.
     """
     device = data.device.type
     if data.dtype not in DTYPES or transformed() or device not in ("cpu", "cuda"):

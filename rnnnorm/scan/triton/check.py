@@ -1,4 +1,4 @@
-"""Before the kernels are trusted on a device, they must agree there with the reference, once."""
+"""Self-check: the kernels are used on a device after they have agreed there with the reference once."""
 
 from __future__ import annotations
 

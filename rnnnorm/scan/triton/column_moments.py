@@ -1,4 +1,4 @@
-"""Moments per step and feature: what normalizers are told and asked, once per run."""
+"""Moments per step and feature, exchanged with the normalizers once per run."""
 
 from __future__ import annotations
 

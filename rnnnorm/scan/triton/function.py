@@ -139,7 +139,7 @@ def last_rows(states: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def rows_before(states: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """What each row was computed from, (N, H): the same sequence one step earlier."""
+    """States that each row was computed from, (N, H): the same sequence one step earlier."""
     if sizes[-1] == sizes[0]:
         return states[: sum(sizes)]
     return states.index_select(0, _numbers_before(sizes, states.device))

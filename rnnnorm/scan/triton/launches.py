@@ -1,4 +1,4 @@
-"""How the steps of a scan are cut into tiles and launches."""
+"""Launches: the division of a scan's steps into tiles and kernel launches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_ROWS = 4096
 
 @dataclass(frozen=True)
 class Tiling:
-    """How one step is cut.
+    """Division of one step into tiles.
 
     Args:
         rows: R, rows of a tile; a power of two.
@@ -82,7 +82,7 @@ def fits(rows: int, hidden: int, by_row: bool, by_column: bool) -> bool:
 
 
 def launch_mode() -> str:
-    """How steps that depend on each other across programs are launched, from the environment.
+    """Mode of launching steps that depend on each other across programs, from the environment.
 
     "steps": one kernel after the other, the default. "graph": the launches of a batch's shape are recorded in a CUDA
     graph when it is seen for the second time, and replayed from then on. "persistent": one launch for all steps, whose
@@ -111,7 +111,7 @@ def can_multiply(weight: Tensor) -> bool:
 
 
 def precision() -> str:
-    """How float32 products are taken inside kernels: as the user lets torch's own matrix products be taken."""
+    """Precision of float32 products inside kernels: the one set for torch's own matrix products."""
     matmul = torch.backends.cuda.matmul
     setting = getattr(matmul, "fp32_precision", None)  # unknown to torch before 2.9
     return "tf32" if (matmul.allow_tf32 if setting is None else setting == "tf32") else "ieee"

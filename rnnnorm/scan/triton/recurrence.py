@@ -52,7 +52,7 @@ class Recurrence:
 
     @property
     def norm(self) -> str:
-        """What it normalizes: the term W_hh h, "hidden", the whole sum, "joint", or "none"."""
+        """Normalized term: W_hh h, "hidden", the whole sum, "joint", or "none"."""
         return "joint" if self.plan.joint else "hidden" if self.plan.hidden else "none"
 
     @property
@@ -67,14 +67,14 @@ class Recurrence:
 
     @property
     def offsets(self) -> list[int]:
-        """Where rows of states begin, by step + 1."""
+        """First row of the states, by step + 1."""
         offsets = [0, self.sizes[0]]
         for size in self.sizes:
             offsets.append(offsets[-1] + size)
         return [*offsets, offsets[-1]]
 
     def constants(self) -> dict[str, Any]:
-        """What kernels are compiled for."""
+        """Compile-time constants of the kernels."""
         gates, cell, tiling = self.gates, self.plan.cell, self.tiling
         return {
             "R": tiling.rows,
@@ -100,7 +100,7 @@ class Recurrence:
         self._run(self._forward, first, last, reads, writes)
 
     def backward(self, first: int, last: int, reads: Tensors, writes: Tensors) -> None:
-        """The same for their backward steps, from the last one."""
+        """Backward steps, from the last one."""
         self._run(self._backward, first, last, reads, writes)
 
     def _run(self, loop: Any, first: int, last: int, reads: Tensors, writes: Tensors) -> None:

@@ -71,7 +71,7 @@ def _gates_x(layer: Layer, plan: Plan, data: Tensor, sizes: Sequence[int], own: 
 
 
 def _inner_bias(layer: Layer, plan: Plan) -> Tensor | None:
-    """What is added behind the normalizer inside the loop: its own bias, and b where it normalizes the sum."""
+    """Bias behind the normalizer inside the loop: its own, and b where it normalizes the sum."""
     place = plan.hidden if plan.joint is None else plan.joint
     own = None if place is None else place.bias
     b = None if plan.joint is None else layer.split[0]

@@ -1,4 +1,4 @@
-"""What the kernels of the scan are made of: operations on one tile of gates or cells, (rows, gates, units).
+"""Building blocks of the kernels: operations on one tile of gates or cells, (rows, gates, units).
 
 A program holds a tile of R rows, all four gates and U hidden units. With moments over rows the tile has all active rows
 of a step; with moments over features it has all units of a row. Either way no reduction leaves the program. Lanes of

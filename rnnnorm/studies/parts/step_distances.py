@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from rnnnorm.norms.statistics import StepStatistics
+from rnnnorm.norms.statistics import StoredStatistics
 
 SETTLED = 0.1
 
@@ -23,7 +23,7 @@ def distances(module: nn.Module) -> dict[str, list[float]]:
     """
     found = {}
     for path, stats in module.named_modules():
-        if isinstance(stats, StepStatistics) and stats.max_steps is not None and stats.window == 1:
+        if isinstance(stats, StoredStatistics) and stats.max_steps is not None and stats.window == 1:
             mean, var = stats.population_mean, stats.population_var
             if mean is not None and var is not None:
                 found[path.split(".")[-2]] = distance(mean[: stats.max_steps], var[: stats.max_steps]).tolist()

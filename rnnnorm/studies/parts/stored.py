@@ -12,7 +12,7 @@ from rnnnorm.data.base import Batch
 from rnnnorm.norms import recalibrate, statistics
 from rnnnorm.norms.batch import BatchNorm
 from rnnnorm.norms.batch_statistics import BatchNormalizer
-from rnnnorm.norms.statistics import StepStatistics
+from rnnnorm.norms.statistics import StoredStatistics
 from rnnnorm.tasks import SequenceTask
 
 
@@ -23,7 +23,7 @@ def per_step(model: SequenceTask) -> list[BatchNormalizer]:
 
 def moments_by_step(
     model: SequenceTask, batches: Iterable[Batch], steps: int, way: str = "pooled"
-) -> list[StepStatistics]:
+) -> list[StoredStatistics]:
     """Mean and unbiased variance of what enters each normalizer at each step, over all rows of all batches.
 
     The model is left as it is.
@@ -41,13 +41,13 @@ def moments_by_step(
     twin = deepcopy(model)
     for norm in per_step(twin):
         like = norm.stats.running_mean
-        norm.stats = StepStatistics(like.shape[1], steps, device=like.device, dtype=like.dtype)
+        norm.stats = StoredStatistics(like.shape[1], steps, device=like.device, dtype=like.dtype)
     recalibrate(twin, batches, forward=twin.encode, way=way, rows=None)
     return [norm.stats for norm in per_step(twin)]
 
 
 def off_by(
-    model: SequenceTask, target: list[StepStatistics], source: str, min_rows: int = 30
+    model: SequenceTask, target: list[StoredStatistics], source: str, min_rows: int = 30
 ) -> Iterator[tuple[int, float]]:
     """By how much normalized values are off because the stored statistics are, at each step.
 
@@ -82,7 +82,7 @@ def off_by(
             yield t, (square / count) ** 0.5
 
 
-def squared_error(mean: Tensor, var: Tensor, right: StepStatistics, eps: float) -> Tensor:
+def squared_error(mean: Tensor, var: Tensor, right: StoredStatistics, eps: float) -> Tensor:
     """((μ̂ - μ) / σ̂)² + (σ / σ̂ - 1)² of (T, F) stored moments."""
     assert right.population_mean is not None
     assert right.population_var is not None
