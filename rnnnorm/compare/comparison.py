@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
-from rnnnorm.compare.plan import Run, parse_norms, parse_seeds
+from rnnnorm.compare.plan import parse_norms, parse_seeds
+from rnnnorm.engine.run import Run
 
 OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite")
 """Keys of the comparison itself; everything else is a key of each run."""
@@ -144,6 +145,11 @@ class Comparison(TaskCLI):
                 where = where.get(group, {})
             where.pop(leaf, None)
         return described
+
+    @property
+    def model_options(self) -> Mapping[str, Any]:
+        """Constructor arguments of the model, by name."""
+        return self.config.model.init_args  # type: ignore[no-any-return]
 
     def build_data(self) -> LightningDataModule:
         """The data module by itself."""

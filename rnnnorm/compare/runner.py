@@ -20,13 +20,14 @@ from rich.console import Console
 from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.configuration import cause
 from rnnnorm.compare.foreign import look_at
-from rnnnorm.compare.plan import Run, plan
-from rnnnorm.compare.run import describe, execute
+from rnnnorm.compare.plan import plan
 from rnnnorm.engine.control import Interrupt, InterruptedRunError
 from rnnnorm.engine.evaluation import length_summary
 from rnnnorm.engine.progress import Display, count, make_console
 from rnnnorm.engine.records import is_result, leads, write, write_json
+from rnnnorm.engine.run import Run
 from rnnnorm.engine.threads import threads
+from rnnnorm.engine.trial import describe, execute
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes: all runs ended; a run failed; the user pressed Ctrl-C."""

@@ -17,11 +17,11 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from rnnnorm.compare.comparison import Comparison
-from rnnnorm.compare.run import execute
 from rnnnorm.compare.runner import quiet
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.progress import Display
 from rnnnorm.engine.records import is_result, write
+from rnnnorm.engine.trial import execute
 from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial

@@ -1,24 +1,45 @@
-"""One run: train a norm with a seed, evaluate its best checkpoint, write down what came out."""
+"""Trial: train a norm with a seed, evaluate its best checkpoint, record the result."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from rnnnorm.compare.comparison import Comparison
-from rnnnorm.compare.plan import Run
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError
 from rnnnorm.engine.evaluation import MODES, Collector, evaluate, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
 from rnnnorm.engine.records import write, write_json
+from rnnnorm.engine.run import Run
 from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
+
+
+class Experiment(Protocol):
+    """Experiment: what several runs share, and how the objects of one run are built from it."""
+
+    @property
+    def datamodule(self) -> LightningDataModule:
+        """Data of the run that was built last."""
+
+    @property
+    def model_options(self) -> Mapping[str, Any]:
+        """Constructor arguments of the model, by name."""
+
+    def build(self, run: Run, logger: TensorBoardLogger, callbacks: list[Callback]) -> tuple[Trainer, LightningModule]:
+        """Trainer and model of a run."""
+
+    def tester(self, callback: Callback) -> Trainer:
+        """A trainer that only tests, on the same devices and with the same precision."""
+
+    def run_config(self) -> str:
+        """Configuration of the run that was built last, as YAML."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +76,12 @@ def diverged_at(trainer: Trainer) -> int | None:
 
 
 def execute(
-    comparison: Comparison, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
+    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
 ) -> dict[str, Any]:
     """Train, evaluate and record one run, going on from `last.ckpt` if there is one.
 
     Args:
-        comparison: what all runs share.
+        experiment: what all runs share.
         run: which one.
         interrupt: whether the user wants to stop.
         display: where progress is shown.
@@ -83,7 +104,7 @@ def execute(
     )
     control = Control(run.last, interrupt, seconds)
     run.last.parent.mkdir(parents=True, exist_ok=True)
-    trainer, model = comparison.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
+    trainer, model = experiment.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
     task = Task.of(model)
     best = Best(
         run.best.parent,
@@ -98,17 +119,17 @@ def execute(
     # Before `control`: the checkpoint to resume from has to know the best one.
     trainer.callbacks.insert(trainer.callbacks.index(control), best)  # type: ignore[attr-defined]
     if resume is None:
-        write(run.folder / "config.yaml", comparison.run_config())
-        logger.log_hyperparams(hyperparameters(comparison, run), dict.fromkeys(final_tags(task), math.nan), step=0)
+        write(run.folder / "config.yaml", experiment.run_config())
+        logger.log_hyperparams(hyperparameters(experiment, run), dict.fromkeys(final_tags(task), math.nan), step=0)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
     try:
         last = run.last if resume is not None else None
-        trainer.fit(model, datamodule=comparison.datamodule, ckpt_path=last, weights_only=True)
+        trainer.fit(model, datamodule=experiment.datamodule, ckpt_path=last, weights_only=True)
     except SystemExit as error:  # Lightning's answer to a second Ctrl-C
         raise InterruptedRunError from error
     result = _facts(run, task, trainer, model, control) | _best(run, best)
     interrupt.check()
-    result |= _evaluate(comparison, run, model, interrupt, trainer, result["status"] == "diverged")
+    result |= _evaluate(experiment, run, model, interrupt, trainer, result["status"] == "diverged")
     _log_final(logger, task, result)
     logger.finalize("success")
     write_json(run.result, result)
@@ -145,7 +166,7 @@ def _best(run: Run, best: ModelCheckpoint) -> dict[str, Any]:
 
 
 def _evaluate(
-    comparison: Comparison, run: Run, model: LightningModule, interrupt: Interrupt, trained: Trainer, diverged: bool
+    experiment: Experiment, run: Run, model: LightningModule, interrupt: Interrupt, trained: Trainer, diverged: bool
 ) -> dict[str, Any]:
     """The best checkpoint on the test split; the last weights where nothing was validated, unless they diverged."""
     if run.best.is_file():
@@ -155,21 +176,21 @@ def _evaluate(
     collector = Collector(interrupt)
     limit, limited = trained.num_training_batches, trained.limit_train_batches != 1.0
     test, buckets = evaluate(
-        comparison.tester(collector),
+        experiment.tester(collector),
         model,
-        comparison.datamodule,
+        experiment.datamodule,
         collector,
         int(limit) if limited and not math.isinf(limit) else None,
     )
     return {"test": test, "buckets": buckets}
 
 
-def hyperparameters(comparison: Comparison, run: Run) -> dict[str, Any]:
+def hyperparameters(experiment: Experiment, run: Run) -> dict[str, Any]:
     """What TensorBoard's HParams tab shows of a run: few columns, since the tab opens with the first five.
 
     All else is the same in all runs of a comparison and stands in `compare.yaml`.
     """
-    own = comparison.config.model.init_args
+    own = experiment.model_options
     sizes = {key: own[key] for key in ("hidden_size", "num_layers", "learning_rate") if key in own}
     return {"norm": run.norm, "seed": run.seed, **sizes}
 
