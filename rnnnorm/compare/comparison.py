@@ -219,7 +219,7 @@ def _experiment(args: list[str]) -> tuple[str, list[str]]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Where two configurations differ, one line per key: `model.hidden_size: 64 there, 32 now`."""
     lines: list[str] = []
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new}, key=str):  # of a broken file, not all are texts
         name = f"{prefix}{key}"
         there, now = old.get(key), new.get(key)
         if isinstance(there, Mapping) and isinstance(now, Mapping):

@@ -129,10 +129,7 @@ class Control(Checkpoint):
         self._resumed = time.monotonic()
 
     def _save(self, trainer: Trainer) -> None:
-        unfinished = self.path.with_suffix(".part")
-        trainer.save_checkpoint(unfinished)
-        if trainer.is_global_zero:
-            unfinished.replace(self.path)
+        trainer.save_checkpoint(self.path)
         for logger in trainer.loggers:
             logger.save()  # curves up to here, should the process be killed
 

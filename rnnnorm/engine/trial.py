@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from rnnnorm.common.atomic import naming
+from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError
 from rnnnorm.engine.evaluation import MODES, Collector, evaluate, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
@@ -57,28 +59,10 @@ class Task:
         return Task(kind, str(getattr(model, "metric", "loss")), str(getattr(model, "metric_mode", "min")))
 
 
-class Best(ModelCheckpoint):
-    """The checkpoint with the best validation metric, never one of a model that has diverged.
-
-    A model whose loss is not a number still predicts something, and its accuracy can be the best so far.
-    """
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is the best."""
-        if diverged_at(trainer) is None:
-            super().on_validation_end(trainer, pl_module)
-
-
-def diverged_at(trainer: Trainer) -> int | None:
-    """The step at which a run diverged; None while all is well."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c.diverged_at for c in callbacks if isinstance(c, StopOnDivergence)), None)
-
-
 def execute(
     experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
 ) -> dict[str, Any]:
-    """Train, evaluate and record one run, going on from `last.ckpt` if there is one.
+    """Train, evaluate and record one run, going on from its last checkpoint if it has one (`resume_from`).
 
     Args:
         experiment: what all runs share.
@@ -92,30 +76,34 @@ def execute(
 
     Raises:
         InterruptedRunError: the user stopped the run; it can be resumed.
+        OSError: something cannot be written; the error names it, or the run's folder.
     """
-    resume = torch.load(run.last, map_location="cpu", weights_only=True) if run.last.is_file() else None
+    with naming(run.folder):  # TensorBoard's errors name nothing
+        return _execute(experiment, run, interrupt, display, seconds)
+
+
+def _execute(
+    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None
+) -> dict[str, Any]:
+    resume = resume_from(run, display.say)
+    again: dict[str, Any] = {}
+    if any(run.folder.glob("*tfevents*")):
+        # Steps after the checkpoint are about to be taken again: TensorBoard shall forget the first time.
+        again["purge_step"] = 0 if resume is None else resume["global_step"]
     logger = TensorBoardLogger(
         run.out,
         name=run.folder.parent.name,
         version=run.folder.name,
         default_hp_metric=False,
-        # Steps after the checkpoint are about to be taken again: TensorBoard shall forget the first time.
-        **({} if resume is None else {"purge_step": resume["global_step"]}),
+        **again,
     )
     control = Control(run.last, interrupt, seconds)
     run.last.parent.mkdir(parents=True, exist_ok=True)
     trainer, model = experiment.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's own
+        trainer.strategy.checkpoint_io = CheckpointFiles(run)
     task = Task.of(model)
-    best = Best(
-        run.best.parent,
-        filename=run.best.stem,
-        monitor=f"val/{task.metric}",
-        mode=task.mode,
-        save_on_train_epoch_end=False,  # but when validation ends
-        save_weights_only=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
+    best = Best(run.best, task.metric, task.mode)
     # Before `control`: the checkpoint to resume from has to know the best one.
     trainer.callbacks.insert(trainer.callbacks.index(control), best)  # type: ignore[attr-defined]
     if resume is None:
@@ -157,7 +145,7 @@ def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, contr
     }
 
 
-def _best(run: Run, best: ModelCheckpoint) -> dict[str, Any]:
+def _best(run: Run, best: Best) -> dict[str, Any]:
     score = best.best_model_score
     if score is None or not run.best.is_file():
         return {"best_val": None, "best_step": None}
