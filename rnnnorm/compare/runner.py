@@ -38,7 +38,9 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 class Outcome:
     """What became of the runs."""
 
+    total: int
     failed: list[Run] = field(default_factory=list)
+    cut: list[Run] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
     interrupted: bool = False
     disk_full: bool = False
@@ -134,8 +136,9 @@ def _delete(comparison: Comparison) -> None:
 
 
 def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outcome:
-    outcome = Outcome()
-    done = [run for run in runs if read_result(run.result) is not None]
+    outcome = Outcome(len(runs))
+    ended = {run: read_result(run.result) for run in runs}
+    done = [run for run, result in ended.items() if result is not None and result["status"] != "cut"]
     todo = [run for run in runs if run not in done]
     if done:
         console.print(f"{len(done)} of {len(runs)} runs have been finished before: skipped", highlight=False)
@@ -150,7 +153,6 @@ def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outco
                 outcome.waiting = todo[position:]
                 break
             display.begin(run.name)
-            began = time.monotonic()
             try:
                 result = execute(comparison, run, interrupt, display, seconds)
             except (InterruptedRunError, KeyboardInterrupt):
@@ -168,7 +170,8 @@ def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outco
             else:
                 run.error.unlink(missing_ok=True)
                 display.end(f"{run.name}: {describe(result)}")
-                budget.spent(time.monotonic() - began - result["seconds"])
+                if result["status"] == "cut":
+                    outcome.cut.append(run)
     return outcome
 
 
@@ -192,18 +195,10 @@ class Budget:
 
     def __init__(self, minutes: float | None) -> None:
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
-        self._overheads: list[float] = []
 
     def share(self, runs: int) -> float | None:
-        """Seconds of training for the next of `runs` runs, what evaluation takes being put aside."""
-        if self._end is None:
-            return None
-        overhead = max(self._overheads, default=0.0)
-        return (self._end - time.monotonic()) / runs - overhead
-
-    def spent(self, overhead: float) -> None:
-        """Note the time that a run took beside training."""
-        self._overheads.append(overhead)
+        """Seconds for the next of `runs` runs, its evaluation included."""
+        return None if self._end is None else (self._end - time.monotonic()) / runs
 
 
 def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console: Console) -> int:
@@ -225,10 +220,12 @@ def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console
         say(f"curves:      tensorboard --logdir {out}")
     for run in outcome.failed:
         say(f"failed:      {run.name}" + (f", see {run.error}" if run.error.is_file() else ""))
-    if outcome.waiting:
+    if outcome.waiting or outcome.cut:
         reason = "interrupted" if outcome.interrupted else "disk full" if outcome.disk_full else "out of time"
+        left = [f"{len(outcome.cut)} of {count(outcome.total, 'run')} cut"] if outcome.cut else []
+        left += [f"{count(len(outcome.waiting), 'run')} left"] if outcome.waiting else []
         command = shlex.join(["rnnnorm", "compare", *args])
-        say(f"{reason}: {count(len(outcome.waiting), 'run')} left; to go on: {command}")
+        say(f"{reason}: {', '.join(left)}; to go on: {command}")
     if outcome.interrupted:
         return INTERRUPTED
     return FAILED if outcome.failed or outcome.report_failed else OK

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
@@ -18,6 +19,7 @@ from rnnnorm.engine.control import Interrupt
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
+from rnnnorm.tasks.scores import Scores
 
 MODES = ("running", "population", "batch")
 NUM_BUCKETS = 6
@@ -29,14 +31,16 @@ Values = dict[str, float]
 
 
 class Collector(Callback):
-    """Gathers `model.scores(batch)` of every test batch.
+    """Scores of every test batch: the `Scores` that the test step returns, or else `model.scores(batch)`.
 
     Args:
         interrupt: whether the user wants to stop.
+        show: told of the progress: batches done, of how many, and what is being done.
     """
 
-    def __init__(self, interrupt: Interrupt) -> None:
-        self.interrupt = interrupt
+    def __init__(self, interrupt: Interrupt, show: Callable[[int, float, str], None] = lambda *_: None) -> None:
+        self.interrupt, self.show = interrupt, show
+        self.doing = "test"
         self._parts: list[tuple[Array, ...]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,10 +52,13 @@ class Collector(Callback):
     ) -> None:
         """Score one batch, prediction by prediction; models without `scores` have no tables by length."""
         self.interrupt.check()
+        self.show(batch_idx + 1, sum(trainer.num_test_batches), self.doing)
+        found = outputs.get("scores") if isinstance(outputs, Mapping) else None
         scores = getattr(pl_module, "scores", None)
-        if scores is not None:
+        if not isinstance(found, Scores) and scores is not None:  # by a second forward pass
             with trainer.precision_plugin.forward_context():
                 found = scores(batch)
+        if found is not None:
             self._parts.append(tuple(part.detach().double().cpu().numpy() for part in found))
 
     def collected(self) -> tuple[Array, Array, Array] | None:
@@ -94,7 +101,9 @@ def evaluate(
     collected: dict[str, tuple[Array, Array, Array]] = {}
     for mode in modes:
         if mode == "population":
+            collector.show(0, math.inf, "population statistics")
             _recalibrate(trainer, model, data, collector.interrupt, train_batches)
+        collector.doing = f"test, {mode}" if len(modes) > 1 else "test"
         with statistics(model, mode):
             (logged,) = trainer.test(model, datamodule=data, verbose=False) or [{}]
         values[mode] = {key.removeprefix("test/"): float(value) for key, value in logged.items()}
@@ -104,6 +113,17 @@ def evaluate(
     for mode in MODES:
         values.setdefault(mode, dict(values["running"]))
     return values, _buckets(collected)
+
+
+def evaluated_rows(model: LightningModule, data: LightningDataModule) -> int:
+    """Packed rows that `evaluate` runs over, about; 0 for data that do not tell their `lengths`."""
+    lengths = getattr(data, "lengths", None)
+    if lengths is None:
+        return 0
+    test, train = sum(lengths("test")), lengths("train")
+    if not has_batch_statistics(model):
+        return int(test)
+    return int(len(MODES) * test + sum(train) * min(1.0, ROWS / len(train)))
 
 
 def _recalibrate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,8 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.common.atomic import naming
 from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
-from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError
-from rnnnorm.engine.evaluation import MODES, Collector, evaluate, stored_statistics
+from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError
+from rnnnorm.engine.evaluation import MODES, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
 from rnnnorm.engine.records import write, write_json
 from rnnnorm.engine.run import Run
@@ -69,7 +70,7 @@ def execute(
         run: which one.
         interrupt: whether the user wants to stop.
         display: where progress is shown.
-        seconds: when to stop training.
+        seconds: time for training and evaluation; a training that takes longer is cut, and can be resumed.
 
     Returns:
         what stands in `result.json`.
@@ -85,6 +86,7 @@ def execute(
 def _execute(
     experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None
 ) -> dict[str, Any]:
+    began = time.monotonic()
     resume = resume_from(run, display.say)
     again: dict[str, Any] = {}
     if any(run.folder.glob("*tfevents*")):
@@ -97,7 +99,7 @@ def _execute(
         default_hp_metric=False,
         **again,
     )
-    control = Control(run.last, interrupt, seconds)
+    control = Control(run.last, interrupt, None if seconds is None else began + seconds)
     run.last.parent.mkdir(parents=True, exist_ok=True)
     trainer, model = experiment.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's own
@@ -110,34 +112,39 @@ def _execute(
         write(run.folder / "config.yaml", experiment.run_config())
         logger.log_hyperparams(hyperparameters(experiment, run), dict.fromkeys(final_tags(task), math.nan), step=0)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
+    if seconds is not None:
+        control.evaluated_rows = evaluated_rows(model, experiment.datamodule)
+    cut = False
     try:
         last = run.last if resume is not None else None
         trainer.fit(model, datamodule=experiment.datamodule, ckpt_path=last, weights_only=True)
     except SystemExit as error:  # Lightning's answer to a second Ctrl-C
         raise InterruptedRunError from error
-    result = _facts(run, task, trainer, model, control) | _best(run, best)
+    except OutOfTimeError:
+        cut = True
+    result = _facts(run, task, trainer, model, control.trained, cut) | _best(run, best)
     interrupt.check()
-    result |= _evaluate(experiment, run, model, interrupt, trainer, result["status"] == "diverged")
-    _log_final(logger, task, result)
+    result |= _evaluate(experiment, run, model, trainer, result["status"] == "diverged", interrupt, display)
+    if result["status"] != "cut":  # the curves of one that was cut go on
+        _log_final(logger, task, result)
     logger.finalize("success")
     write_json(run.result, result)
     return result
 
 
-def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, control: Control) -> dict[str, Any]:
+def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, seconds: float, cut: bool) -> dict[str, Any]:
     stopped = diverged_at(trainer)
     return {
         "norm": run.norm,
         "seed": run.seed,
-        "status": "finished" if stopped is None else "diverged",
+        "status": "diverged" if stopped is not None else "cut" if cut else "finished",
         "diverged_at": stopped,
-        "out_of_time": control.out_of_time,
         "task": task.name,
         "metric": task.metric,
         "metric_mode": task.mode,
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
-        "seconds": round(control.trained, 3),
+        "seconds": round(seconds, 3),
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "statistics": stored_statistics(model),
@@ -154,14 +161,20 @@ def _best(run: Run, best: Best) -> dict[str, Any]:
 
 
 def _evaluate(
-    experiment: Experiment, run: Run, model: LightningModule, interrupt: Interrupt, trained: Trainer, diverged: bool
+    experiment: Experiment,
+    run: Run,
+    model: LightningModule,
+    trained: Trainer,
+    diverged: bool,
+    interrupt: Interrupt,
+    display: Display,
 ) -> dict[str, Any]:
     """The best checkpoint on the test split; the last weights where nothing was validated, unless they diverged."""
     if run.best.is_file():
         model.load_state_dict(torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"])
     elif diverged:
         return {"test": {}, "buckets": {"length": [], "step": []}}
-    collector = Collector(interrupt)
+    collector = Collector(interrupt, display.step)
     limit, limited = trained.num_training_batches, trained.limit_train_batches != 1.0
     test, buckets = evaluate(
         experiment.tester(collector),
@@ -207,7 +220,7 @@ def describe(result: dict[str, Any]) -> str:
         ending = f"diverged at step {result['diverged_at']}"
     else:
         ending = f"{count(result['steps'], 'step')} in {duration(result['seconds'])}"
-        ending += " (out of time)" if result["out_of_time"] else ""
+        ending += " (out of time)" if result["status"] == "cut" else ""
     values = [
         f"{mode} {values[result['metric']]:.4g}"
         for mode, values in result["test"].items()

@@ -34,7 +34,7 @@ def build(out: Path | str) -> Path:
     out = Path(out)
     summary = summarize(find_runs(out))
     curves: dict[str, list[dict[str, Curve]]] = {
-        row.norm: [read_curves(run.folder) for run in row.runs] for row in summary.rows
+        row.norm: [read_curves(run.folder) for run in row.uncut or row.runs] for row in summary.rows
     }
     figures = Figures(summary, curves)
     write_text(out / "results.csv", results_csv(summary))

@@ -142,7 +142,8 @@ body:has([data-n="{{ k }}"]:hover) svg [class^="n"]:not(.n{{ k }}) { opacity: .1
         {% if score is sameas r.headline %}<td><b>{{ score }}</b></td>
         {% else %}<td{% if not r.row.batch_statistics %} class="same"{% endif %}>{{ score }}</td>{% endif %}
         {% endfor %}
-        <td>{{ r.n }}{% if r.open %} <span class="same">+ {{ r.open }} open</span>{% endif %}</td>
+        <td>{{ r.n }}{% if r.cut %} <span class="same">+ {{ r.cut }} cut</span>{% endif %}
+        {% if r.open %} <span class="same">+ {{ r.open }} open</span>{% endif %}</td>
         <td>{% if r.diverged %}{{ r.diverged }} of {{ r.row.runs|length }}<br>
         <span class="same">step {{ r.diverged_at or "unknown" }}</span>
         {%- else %}<span class="same">0</span>{% endif %}</td>
