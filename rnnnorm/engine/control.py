@@ -133,11 +133,11 @@ class Control(Checkpoint):
 
     def _at_resumable_step(self, trainer: Trainer) -> None:
         now = time.monotonic()
-        if _anywhere(trainer, self.interrupt.requested):
+        if anywhere(trainer, self.interrupt.requested):
             self._stopping = InterruptedRunError
-        elif _anywhere(trainer, self._is_over(now)):
+        elif anywhere(trainer, self._is_over(now)):
             self._stopping = OutOfTimeError
-        if self._stopping is not None or _anywhere(trainer, now - self._saved > self.every):
+        if self._stopping is not None or anywhere(trainer, now - self._saved > self.every):
             self._save(trainer)
             self._saved = now
 
@@ -168,7 +168,7 @@ class Control(Checkpoint):
         self._streams, self.trained = state_dict["streams"], state_dict["trained"]
 
 
-def _anywhere(trainer: Trainer, decision: bool) -> bool:
+def anywhere(trainer: Trainer, decision: bool) -> bool:
     """Whether some process has decided so: one that stopped or saved alone would leave the others waiting."""
     return bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
 

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rnnnorm.common.atomic import naming
 from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError
-from rnnnorm.engine.evaluation import MODES, Collector, evaluate, evaluated_rows, stored_statistics
+from rnnnorm.engine.evaluation import MODES, ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
 from rnnnorm.engine.records import write, write_json
 from rnnnorm.engine.run import Run
@@ -70,7 +70,8 @@ def execute(
         run: which one.
         interrupt: whether the user wants to stop.
         display: where progress is shown.
-        seconds: time for training and evaluation; a training that takes longer is cut, and can be resumed.
+        seconds: time for training and evaluation. A training that would take longer is cut, and can be resumed; then
+            the evaluation ends in time, too, and may be incomplete. That of a training which has ended is always whole.
 
     Returns:
         what stands in `result.json`.
@@ -99,7 +100,8 @@ def _execute(
         default_hp_metric=False,
         **again,
     )
-    control = Control(run.last, interrupt, None if seconds is None else began + seconds)
+    deadline = None if seconds is None else began + seconds
+    control = Control(run.last, interrupt, deadline)
     run.last.parent.mkdir(parents=True, exist_ok=True)
     trainer, model = experiment.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's own
@@ -111,9 +113,9 @@ def _execute(
     if resume is None:
         write(run.folder / "config.yaml", experiment.run_config())
         logger.log_hyperparams(hyperparameters(experiment, run), dict.fromkeys(final_tags(task), math.nan), step=0)
-    seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
-    if seconds is not None:
+    if deadline is not None:
         control.evaluated_rows = evaluated_rows(model, experiment.datamodule)
+    seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
     cut = False
     try:
         last = run.last if resume is not None else None
@@ -124,7 +126,8 @@ def _execute(
         cut = True
     result = _facts(run, task, trainer, model, control.trained, cut) | _best(run, best)
     interrupt.check()
-    result |= _evaluate(experiment, run, model, trainer, result["status"] == "diverged", interrupt, display)
+    collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
+    result |= _evaluate(experiment, run, model, trainer, result["status"], collector)
     if result["status"] != "cut":  # the curves of one that was cut go on
         _log_final(logger, task, result)
     logger.finalize("success")
@@ -161,20 +164,13 @@ def _best(run: Run, best: Best) -> dict[str, Any]:
 
 
 def _evaluate(
-    experiment: Experiment,
-    run: Run,
-    model: LightningModule,
-    trained: Trainer,
-    diverged: bool,
-    interrupt: Interrupt,
-    display: Display,
+    experiment: Experiment, run: Run, model: LightningModule, trained: Trainer, status: str, collector: Collector
 ) -> dict[str, Any]:
     """The best checkpoint on the test split; the last weights where nothing was validated, unless they diverged."""
     if run.best.is_file():
         model.load_state_dict(torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"])
-    elif diverged:
+    elif status == "diverged":
         return {"test": {}, "buckets": {"length": [], "step": []}}
-    collector = Collector(interrupt, display.step)
     limit, limited = trained.num_training_batches, trained.limit_train_batches != 1.0
     test, buckets = evaluate(
         experiment.tester(collector),
@@ -182,6 +178,7 @@ def _evaluate(
         experiment.datamodule,
         collector,
         int(limit) if limited and not math.isinf(limit) else None,
+        ROWS_OF_CUT if status == "cut" else ROWS,
     )
     return {"test": test, "buckets": buckets}
 

@@ -14,6 +14,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rnnnorm.engine.control import Control, Interrupt
+from rnnnorm.engine.evaluation import MODES
+from rnnnorm.engine.progress import Display
 
 if TYPE_CHECKING:
     from tests.compare.conftest import AtStep, Small
@@ -76,7 +78,6 @@ def test_time_is_shared_among_the_runs_and_those_that_need_more_are_cut(small: S
         found = small.result(norm)
         assert found["status"] == "cut"
         assert 0 < found["steps"] < 6000
-        assert "accuracy" in found["test"]["running"]
 
 
 def cut_at(step: int, at_step: AtStep, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +104,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_result(
         assert small(*norms, "--max-minutes", "10") == 0
     found = small.result("bn-timestep")
     assert (found["status"], found["steps"], found["best_step"]) == ("cut", step, 6 if step >= 6 else None)
+    assert set(found["test"]) == set(MODES)
     assert "out of time: 1 of 1 run cut" in small.printed
     assert not points(small.out / "bn-timestep" / "seed=0", "test/accuracy_running"), "they would not be the last ones"
     time.sleep(1 - time.time() % 1)  # TensorBoard orders files of one second by their number as text, 10 before 9
@@ -113,6 +115,26 @@ def test_a_run_that_was_cut_goes_on_to_the_same_result(
     for tag in ("train/loss", "val/loss", "val/accuracy"):
         resumed, in_one = (points(folder, tag) for folder in folders)
         assert resumed == in_one, tag
+
+
+def test_the_evaluation_of_a_run_that_was_cut_ends_in_time_and_that_of_another_one_is_whole(
+    small: Small, at_step: AtStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms, shown = ("--norms", "bn-timestep"), list[str]()
+    monkeypatch.setattr(Display, "step", lambda self, done, total, note: shown.append(note))
+    with monkeypatch.context() as patch:
+        cut_at(8, at_step, patch)
+        assert small(*norms, "--max-minutes", "0.0001") == 0
+    found = small.result("bn-timestep")
+    assert (found["status"], found["test"]) == ("cut", {})
+    assert "1 of 1 runs cut by the time limit, neither ranked nor averaged: bn-timestep/seed=0 at" in small.printed
+    shown.clear()
+    assert small(*norms, "--max-minutes", "0.0001") == 0
+    assert small.result("bn-timestep")["status"] == "cut", "one step further"
+    assert small(*norms) == 0
+    assert set(small.result("bn-timestep")["test"]) == set(MODES)
+    notes = [note for note in dict.fromkeys(shown) if "loss" not in note]
+    assert notes == ["test, running", "population statistics", "test, population", "test, batch"]
 
 
 def test_a_run_whose_time_is_up_when_it_ends_has_ended(
