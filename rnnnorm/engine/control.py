@@ -142,12 +142,13 @@ class Control(Checkpoint):
             self._saved = now
 
     def _is_over(self, now: float) -> bool:
-        """Whether there is just time left to evaluate, or half of all the time has been spent where that is later."""
+        """Whether there is just time left to evaluate; if that takes more than half of it, all is for training."""
         if self.deadline is None:
             return False
         trained = self.trained - self._trained_before + now - self._resumed
         wanted = FORWARD * self.evaluated_rows * trained / self._rows if self._rows else 0.0
-        return now + min(wanted, (self.deadline - self._began) / 2) > self.deadline
+        kept = wanted if wanted < (self.deadline - self._began) / 2 else 0.0
+        return now + kept > self.deadline
 
     def _pause(self) -> None:
         self.trained += time.monotonic() - self._resumed
