@@ -95,7 +95,12 @@ class Comparison(TaskCLI):
         add("--seeds", type=int | list[int] | str, default=1, help="how many seeds (0, 1, …), or a list of them (3,7)")
         add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")
-        add("--max-minutes", type=PositiveFloat | None, default=None, help="time for all runs together")
+        add(
+            "--max-minutes",
+            type=PositiveFloat | None,
+            default=None,
+            help="time for all runs, evaluation included",
+        )
         add(
             "--threads",
             type=PositiveInt | None,

@@ -147,3 +147,22 @@ def test_the_configuration_of_a_run_can_be_fitted_by_itself(small: Small) -> Non
     assert config["model"]["class_path"] == "rnnnorm.tasks.classification.Classification"
     assert config["model"]["init_args"]["norm"] == "ln"
     assert "norms" not in config
+
+
+def test_the_head_runs_once_for_each_test_batch_and_mode_and_not_for_population_statistics(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    evaluate = trial_module.evaluate
+
+    def counted(trainer: L.Trainer, model: Any, *args: Any) -> Any:
+        with (
+            model.head.register_forward_hook(lambda *_: calls.append("head")),
+            model.recurrent.register_forward_hook(lambda *_: calls.append("recurrent")),
+        ):
+            return evaluate(trainer, model, *args)
+
+    monkeypatch.setattr(trial_module, "evaluate", counted)
+    assert small("--norms", "bn-timestep") == 0
+    assert calls.count("head") == 3 * 4, "40 test sequences in batches of 10, in three modes"
+    assert calls.count("recurrent") == 3 * 4 + 1
