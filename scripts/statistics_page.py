@@ -21,10 +21,10 @@ from torch import Tensor
 
 import rnnnorm
 from rnnnorm.compare.comparison import Comparison
-from rnnnorm.compare.plan import Run
 from rnnnorm.compare.runner import compare
 from rnnnorm.data import SequenceDataModule
 from rnnnorm.data.collate import collate
+from rnnnorm.engine.run import Run
 from rnnnorm.norms import BatchNorm, step_statistics
 from rnnnorm.report.canvas import LIGHT, dress, name_axes
 from rnnnorm.tasks import SequenceTask

@@ -1,5 +1,5 @@
 """`rnnnorm compare`: the same network, the same weights, the same batches, several normalizers.
 
-From the ground up: `experiments` (YAML files by name), `plan` (which runs), `configuration` and `comparison` (from
-command line to objects), `control` (Ctrl-C, time, checkpoints), `evaluation`, `run` (one), `runner` (all).
+From the ground up: `experiments` (YAML files by name), `plan` (norms and seeds), `configuration` and `comparison` (from
+command line to objects), `runner` (all runs, each by `rnnnorm.engine.trial`).
 """

@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
-from rnnnorm.compare.plan import Run, parse_norms, parse_seeds
+from rnnnorm.compare.plan import parse_norms, parse_seeds
+from rnnnorm.engine.run import Run
 
 OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite")
 """Keys of the comparison itself; everything else is a key of each run."""
@@ -94,7 +95,12 @@ class Comparison(TaskCLI):
         add("--seeds", type=int | list[int] | str, default=1, help="how many seeds (0, 1, …), or a list of them (3,7)")
         add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")
-        add("--max-minutes", type=PositiveFloat | None, default=None, help="time for all runs together")
+        add(
+            "--max-minutes",
+            type=PositiveFloat | None,
+            default=None,
+            help="time for all runs, evaluation included",
+        )
         add(
             "--threads",
             type=PositiveInt | None,
@@ -144,6 +150,11 @@ class Comparison(TaskCLI):
                 where = where.get(group, {})
             where.pop(leaf, None)
         return described
+
+    @property
+    def model_options(self) -> Mapping[str, Any]:
+        """Constructor arguments of the model, by name."""
+        return self.config.model.init_args  # type: ignore[no-any-return]
 
     def build_data(self) -> LightningDataModule:
         """The data module by itself."""
@@ -213,7 +224,7 @@ def _experiment(args: list[str]) -> tuple[str, list[str]]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Where two configurations differ, one line per key: `model.hidden_size: 64 there, 32 now`."""
     lines: list[str] = []
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new}, key=str):  # of a broken file, not all are texts
         name = f"{prefix}{key}"
         there, now = old.get(key), new.get(key)
         if isinstance(there, Mapping) and isinstance(now, Mapping):

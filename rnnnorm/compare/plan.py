@@ -1,62 +1,12 @@
-"""Which runs a comparison consists of, and in which folders they live."""
+"""Plan: the norms and seeds of a comparison, and the order of its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from rnnnorm.engine.run import Run
 from rnnnorm.norms.presets import CORE, parse_norm, presets
-
-
-@dataclass(frozen=True)
-class Run:
-    """One norm trained with one seed.
-
-    Args:
-        norm: a preset with optional overrides, as typed.
-        seed: of the initial weights and of dropout.
-        out: the folder of the comparison.
-    """
-
-    norm: str
-    seed: int
-    out: Path
-
-    @property
-    def folder(self) -> Path:
-        """`<out>/<norm>/seed=<k>`; ":" becomes "," because not every file system takes it."""
-        return self.out / norm_folder(self.norm) / f"seed={self.seed}"
-
-    @property
-    def name(self) -> str:
-        """What TensorBoard calls it: `<norm>/seed=<k>`."""
-        return f"{norm_folder(self.norm)}/seed={self.seed}"
-
-    @property
-    def result(self) -> Path:
-        """Where the result is written once the run has ended."""
-        return self.folder / "result.json"
-
-    @property
-    def error(self) -> Path:
-        """Where the traceback is written if the run failed."""
-        return self.folder / "error.txt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the best validation metric."""
-        return self.folder / "checkpoints" / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint to go on from."""
-        return self.folder / "checkpoints" / "last.ckpt"
-
-
-def norm_folder(norm: str) -> str:
-    """A norm's name as a folder's name."""
-    return norm.replace(":", ",")
 
 
 def parse_norms(given: str | Sequence[str] | None) -> list[str]:

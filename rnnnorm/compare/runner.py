@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,16 +17,18 @@ import torch.distributed as dist
 import yaml
 from rich.console import Console
 
+from rnnnorm.common.atomic import disk_is_full
 from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.configuration import cause
 from rnnnorm.compare.foreign import look_at
-from rnnnorm.compare.plan import Run, plan
-from rnnnorm.compare.run import describe, execute
+from rnnnorm.compare.plan import plan
 from rnnnorm.engine.control import Interrupt, InterruptedRunError
 from rnnnorm.engine.evaluation import length_summary
 from rnnnorm.engine.progress import Display, count, make_console
-from rnnnorm.engine.records import is_result, leads, write, write_json
+from rnnnorm.engine.records import leads, read_result, write, write_json
+from rnnnorm.engine.run import Run
 from rnnnorm.engine.threads import threads
+from rnnnorm.engine.trial import describe, execute
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes: all runs ended; a run failed; the user pressed Ctrl-C."""
@@ -36,9 +38,13 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 class Outcome:
     """What became of the runs."""
 
+    total: int
     failed: list[Run] = field(default_factory=list)
+    cut: list[Run] = field(default_factory=list)
     waiting: list[Run] = field(default_factory=list)
     interrupted: bool = False
+    disk_full: bool = False
+    report_failed: bool = False
 
 
 def compare(args: list[str], console: Console | None = None) -> int:
@@ -94,11 +100,11 @@ def _stored(comparison: Comparison) -> Stored:
         ValueError: it holds something else than a configuration, and nobody has said that it may be overwritten.
     """
     path = comparison.out / "compare.yaml"
-    if not path.is_file():
+    if not path.exists():
         return Stored(None, None)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError, IsADirectoryError):
         content = None
     if not isinstance(content, dict):
         if comparison.overwrite:
@@ -130,8 +136,9 @@ def _delete(comparison: Comparison) -> None:
 
 
 def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outcome:
-    outcome = Outcome()
-    done = [run for run in runs if is_result(run.result)]
+    outcome = Outcome(len(runs))
+    ended = {run: read_result(run.result) for run in runs}
+    done = [run for run, result in ended.items() if result is not None and result["status"] != "cut"]
     todo = [run for run in runs if run not in done]
     if done:
         console.print(f"{len(done)} of {len(runs)} runs have been finished before: skipped", highlight=False)
@@ -146,21 +153,25 @@ def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outco
                 outcome.waiting = todo[position:]
                 break
             display.begin(run.name)
-            began = time.monotonic()
             try:
                 result = execute(comparison, run, interrupt, display, seconds)
             except (InterruptedRunError, KeyboardInterrupt):
                 outcome.interrupted, outcome.waiting = True, todo[position:]
                 break
             except Exception as error:  # one run that fails must not take the others with it
-                write(run.error, traceback.format_exc())
                 outcome.failed.append(run)
                 reason = cause(error)
                 display.end(f"{run.name}: failed, {type(reason).__name__}: {_first_line(reason)}")
+                with suppress(OSError):  # where there is no room for a result, there may be none for this either
+                    write(run.error, traceback.format_exc())
+                if disk_is_full(error) is not None:
+                    outcome.disk_full, outcome.waiting = True, todo[position + 1 :]
+                    break
             else:
                 run.error.unlink(missing_ok=True)
                 display.end(f"{run.name}: {describe(result)}")
-                budget.spent(time.monotonic() - began - result["seconds"])
+                if result["status"] == "cut":
+                    outcome.cut.append(run)
     return outcome
 
 
@@ -184,18 +195,10 @@ class Budget:
 
     def __init__(self, minutes: float | None) -> None:
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
-        self._overheads: list[float] = []
 
     def share(self, runs: int) -> float | None:
-        """Seconds of training for the next of `runs` runs, what evaluation takes being put aside."""
-        if self._end is None:
-            return None
-        overhead = max(self._overheads, default=0.0)
-        return (self._end - time.monotonic()) / runs - overhead
-
-    def spent(self, overhead: float) -> None:
-        """Note the time that a run took beside training."""
-        self._overheads.append(overhead)
+        """Seconds for the next of `runs` runs, its evaluation included."""
+        return None if self._end is None else (self._end - time.monotonic()) / runs
 
 
 def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console: Console) -> int:
@@ -207,19 +210,25 @@ def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    if leads() and any(is_result(path) for path in out.glob("*/seed=*/result.json")):
+    if leads() and any(read_result(path) for path in out.glob("*/seed=*/result.json")):
         console.print(summary_table(out))
-        say(f"report:      {build(out)}")
+        try:
+            say(f"report:      {build(out)}")
+        except OSError as error:
+            outcome.report_failed = True
+            say(f"report:      not written, {error}")
         say(f"curves:      tensorboard --logdir {out}")
     for run in outcome.failed:
-        say(f"failed:      {run.name}, see {run.error}")
-    if outcome.waiting:
-        reason = "interrupted" if outcome.interrupted else "out of time"
+        say(f"failed:      {run.name}" + (f", see {run.error}" if run.error.is_file() else ""))
+    if outcome.waiting or outcome.cut:
+        reason = "interrupted" if outcome.interrupted else "disk full" if outcome.disk_full else "out of time"
+        left = [f"{len(outcome.cut)} of {count(outcome.total, 'run')} cut"] if outcome.cut else []
+        left += [f"{count(len(outcome.waiting), 'run')} left"] if outcome.waiting else []
         command = shlex.join(["rnnnorm", "compare", *args])
-        say(f"{reason}: {count(len(outcome.waiting), 'run')} left; to go on: {command}")
+        say(f"{reason}: {', '.join(left)}; to go on: {command}")
     if outcome.interrupted:
         return INTERRUPTED
-    return FAILED if outcome.failed else OK
+    return FAILED if outcome.failed or outcome.report_failed else OK
 
 
 def _first_line(error: BaseException) -> str:

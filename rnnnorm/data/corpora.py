@@ -33,24 +33,26 @@ class Corpus:
     separator: str
     parts: Sequence[int] = ()
 
-    def read(self, data_dir: str | None = None, download: bool = True) -> dict[str, str]:
-        """The text of each split; see `rnnnorm.data.files.locate` for the arguments and errors."""
-        texts = [_text(path) for path in locate(self.files, self.folder, data_dir, download)]
+    def read(self, data_dir: str | None = None, download: bool = True, longest: int | None = None) -> dict[str, str]:
+        """The text of each split; see `locate` and `read_text` of `rnnnorm.data.files` for the arguments and errors."""
+        texts = [_text(path, longest) for path in locate(self.files, self.folder, data_dir, download)]
         if self.parts:
             ends = [len(texts[0]) * percent // 100 for percent in self.parts]
             texts = [texts[0][start:end] for start, end in zip([0, *ends], ends, strict=False)]
         return dict(zip(SPLITS, texts, strict=True))
 
 
-def read_folder(folder: str, data_dir: str | None = None) -> dict[str, str]:
+def read_folder(folder: str, data_dir: str | None = None, longest: int | None = None) -> dict[str, str]:
     """The text of each split of a folder with files named as one of `FILES`.
 
     Args:
         folder: relative to `data_root(data_dir)` if it is not absolute.
         data_dir: see `rnnnorm.data.files.data_root`.
+        longest: see `rnnnorm.data.files.read_text`.
 
     Raises:
         FileNotFoundError: a split has no file; it says which names were looked for.
+        ValueError: a file is no text; it names the file and the line.
     """
     place = data_root(data_dir) / Path(folder).expanduser()
     texts = {}
@@ -59,12 +61,12 @@ def read_folder(folder: str, data_dir: str | None = None) -> dict[str, str]:
         path = find(place, "", names)
         if path is None:
             raise FileNotFoundError(f"no text of the {split} split in {place}: none of {', '.join(names)} (or .gz)")
-        texts[split] = _text(path)
+        texts[split] = _text(path, longest)
     return texts
 
 
-def _text(path: Path) -> str:
-    return read_text(path).replace("\r\n", "\n")
+def _text(path: Path, longest: int | None) -> str:
+    return read_text(path, longest).replace("\r\n", "\n")
 
 
 def _wikitext2(split: str, sha256: str) -> Remote:

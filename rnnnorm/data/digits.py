@@ -25,9 +25,9 @@ Permutation = Literal["none", "true", "published"]
 Step = Literal["pixel", "row"]
 
 
-def _equinox(name: str, sha256: str) -> Remote:
+def _equinox(name: str, sha256: str, size: int) -> Remote:
     commit, folder = "9336d820b2ef66b360fc6cb3611b3da5cefbb14d", "docs/examples/MNIST/MNIST/raw"
-    return Remote(name, github("patrick-kidger/equinox", commit, f"{folder}/{name}.gz"), sha256)
+    return Remote(name, github("patrick-kidger/equinox", commit, f"{folder}/{name}.gz"), sha256, size=size)
 
 
 FILES = (
@@ -35,10 +35,15 @@ FILES = (
         "train-images-idx3-ubyte",
         "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        size=16 + 60_000 * PIXELS,
     ),
-    _equinox("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-    _equinox("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-    _equinox("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    _equinox("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 8 + 60_000),
+    _equinox(
+        "t10k-images-idx3-ubyte",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        16 + 10_000 * PIXELS,
+    ),
+    _equinox("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 8 + 10_000),
 )
 
 
@@ -58,11 +63,22 @@ def read_idx(path: Path) -> NDArray[Any]:
             "00 00, a type from 08 to 0e and the number of dimensions were expected"
         )
     header = 4 + 4 * data[3]
+    if len(data) < header:
+        raise ValueError(f"{path} has {len(data)} bytes, which is not even the {header} of its header")
     shape = [int(size) for size in np.frombuffer(data[4:header], ">u4")]
     kind = np.dtype(IDX_TYPES[data[2]])
-    if len(shape) != data[3] or len(data) - header != math.prod(shape) * kind.itemsize:
+    if len(data) - header != math.prod(shape) * kind.itemsize:
         raise ValueError(f"{path} has {len(data)} bytes, which is not {header} and {kind.itemsize} for each of {shape}")
     return np.frombuffer(data, kind, offset=header).reshape(shape)
+
+
+def _read_pair(images: Path, labels: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images (N, 28, 28) and their labels (N,)."""
+    pictures, digits = read_idx(images), read_idx(labels)
+    for path, array, shape in ((images, pictures, (SIDE, SIDE)), (labels, digits, ())):
+        if array.shape != (expected := (len(pictures) if pictures.ndim else 0, *shape)):
+            raise ValueError(f"{path} has values of shape {array.shape}: {expected} was expected")
+    return pictures, digits
 
 
 class SequentialMNIST(FileDataModule):
@@ -140,9 +156,9 @@ class SequentialMNIST(FileDataModule):
 
     def load(self) -> dict[str, list[Example]]:
         """Read the four IDX files."""
-        train_images, train_labels, test_images, test_labels = (
-            read_idx(path) for path in locate(FILES, "mnist", self.data_dir, self.download)
-        )
+        paths = locate(FILES, "mnist", self.data_dir, self.download)
+        train_images, train_labels = _read_pair(*paths[:2])
+        test_images, test_labels = _read_pair(*paths[2:])
         kept = len(train_images) - self.num_val
         if kept < (self.num_train or 1):
             raise ValueError(

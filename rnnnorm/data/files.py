@@ -1,7 +1,8 @@
-"""Where the files of a data set lie, and how they get there."""
+"""Files of a data set: where they lie, how they get there, and how they are read."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import os
@@ -17,6 +18,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 VARIABLE = "RNNNORM_DATA"
 TIMEOUT = 10.0  # seconds without an answer before a server counts as dead
+LIMIT = 1 << 30
+"""Bytes that a file may have once it is unpacked: 1 GiB, twenty times as many as the largest data set here has."""
+LONGEST_LINE = 1_000_000
+"""Characters that a line may have where it is a sentence, a word or a name."""
 
 Unpack = Callable[[Path, Path], None]
 
@@ -31,6 +36,7 @@ class Remote:
         sha256: of its uncompressed bytes: the same file is gzipped differently by everyone.
         member: its path within the zip archive at `url`; "" if `url` is the file itself, gzipped or not.
         also: other names under which an existing file is accepted.
+        size: uncompressed bytes; no more are unpacked. `LIMIT` where that is not known.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Remote:
     sha256: str
     member: str = ""
     also: tuple[str, ...] = ()
+    size: int = LIMIT
 
 
 def github(repository: str, commit: str, path: str) -> str:
@@ -120,6 +127,8 @@ def fetch(path: Path, url: str, download: bool, unpack: Unpack) -> None:
             loaded, wanted = Path(scratch) / "loaded", Path(scratch) / "wanted"
             # Not pooch.retrieve: its checksum would be that of the gzip or zip around the file, which differs.
             pooch.HTTPDownloader(timeout=TIMEOUT)(url, str(loaded), None)
+            if loaded.stat().st_size > LIMIT:
+                raise ValueError(f"{url} has {loaded.stat().st_size:,} bytes: at most {LIMIT:,} were expected")
             unpack(loaded, wanted)
             if not path.exists():
                 wanted.replace(path)
@@ -137,31 +146,55 @@ def check(digest: str, expected: str, url: str) -> None:
         raise ValueError(f"{url} is not the expected file: its sha256 is {digest}, {expected} was expected")
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, limit: int | None = None) -> bytes:
     """The bytes of a file, decompressed if they are gzipped.
 
+    Args:
+        path: the file.
+        limit: how many bytes it may be decompressed to; None: `LIMIT`. A file that is not compressed may be larger.
+
     Raises:
-        ValueError: a gzip file that is broken.
+        ValueError: a gzip file that is broken, or larger than `limit`.
     """
-    data = path.read_bytes()
-    if data[:2] != b"\x1f\x8b":
-        return data
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            file.seek(0)
+            return file.read()
+    limit = LIMIT if limit is None else limit
     try:
-        return gzip.decompress(data)
+        with gzip.open(path) as packed:
+            data = packed.read(limit + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is a broken gzip file: {error}") from error
+    if len(data) > limit:
+        raise ValueError(f"{path} has more than {limit:,} bytes when it is decompressed")
+    return data
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, decompressed if it is gzipped.
+def read_text(path: Path, longest: int | None = None) -> str:
+    """The text of a file in UTF-8, decompressed if it is gzipped; a byte order mark is left out.
+
+    Args:
+        path: the file.
+        longest: how many characters a line may have, such as `LONGEST_LINE`; None: any.
 
     Raises:
-        ValueError: a gzip file that is broken, or bytes that are no UTF-8.
+        ValueError: a gzip file that is broken, bytes that are no UTF-8, nothing but white space, or a line that is too
+            long. The message names the file and the line.
     """
+    data = read(path).removeprefix(codecs.BOM_UTF8)
     try:
-        return read(path).decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path} is no text in UTF-8: line {line}, {error.reason} {data[error.start]:#04x}") from error
+    if not text.strip():
+        raise ValueError(f"{path} is blank: a text was expected")
+    if longest is not None and len(text) > longest:
+        for line, content in enumerate(text.split("\n"), start=1):
+            if len(content) > longest:
+                raise ValueError(f"{path}, line {line}: {len(content):,} characters, at most {longest:,} were expected")
+    return text
 
 
 def _unpacker(file: Remote) -> Unpack:
@@ -170,15 +203,17 @@ def _unpacker(file: Remote) -> Unpack:
     def unpack(loaded: Path, wanted: Path) -> None:
         if file.member:
             try:
-                with zipfile.ZipFile(loaded) as archive:
-                    data = archive.read(file.member)
-            except (zipfile.BadZipFile, KeyError) as error:
+                with zipfile.ZipFile(loaded) as archive, archive.open(file.member) as member:
+                    data = member.read(file.size + 1)
+            except (zipfile.BadZipFile, KeyError, zlib.error, EOFError) as error:
                 raise ValueError(f"{file.url} is no zip archive with a member {file.member}: {error}") from error
         else:
             try:
-                data = read(loaded)
+                data = read(loaded, file.size)
             except ValueError as error:
                 raise ValueError(f"{file.url} is broken: {error}") from error
+        if len(data) > file.size:
+            raise ValueError(f"{file.url} is not the expected file: it has more than {file.size:,} bytes")
         check(hashlib.sha256(data).hexdigest(), file.sha256, file.url)
         wanted.write_bytes(data)
 

@@ -18,6 +18,7 @@ from rnnnorm.data import corpus
 from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.data.collate import Example
 from rnnnorm.data.corpora import CORPORA, FOLDER, read_folder
+from rnnnorm.data.files import LONGEST_LINE
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.sampler import InOrder
 from rnnnorm.data.stream import Stream
@@ -90,9 +91,10 @@ class LanguageModel(TokenDataModule):
     @cached_property
     def texts(self) -> dict[str, str]:
         """The raw text of each split."""
+        longest = LONGEST_LINE if self.mode == "sentences" else None  # a stream may be a single line
         if self.dataset == FOLDER:
-            return read_folder(self.folder, self.data_dir)
-        return CORPORA[self.dataset].read(self.data_dir, self.download)
+            return read_folder(self.folder, self.data_dir, longest)
+        return CORPORA[self.dataset].read(self.data_dir, self.download, longest)
 
     @cached_property
     def field(self) -> Field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
-from rnnnorm.data.files import Remote, github, locate, read
+from rnnnorm.data.files import LIMIT, Remote, github, locate, read
 from rnnnorm.data.module import FileDataModule
 
 KEYS = 88
@@ -48,6 +49,10 @@ def read_pieces(path: Path) -> dict[str, Pieces]:
     data = io.BytesIO(read(path))
     try:
         if ".npz" in path.suffixes:
+            with zipfile.ZipFile(data) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > LIMIT:
+                raise ValueError(f"{size:,} bytes when it is unpacked, at most {LIMIT:,} were expected")
             with np.load(data) as arrays:
                 pieces = {
                     split: np.split(

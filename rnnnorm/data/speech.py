@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import re
 import tarfile
 import zlib
@@ -17,7 +19,7 @@ from python_speech_features import mfcc
 
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
-from rnnnorm.data.files import check, data_root, fetch, find
+from rnnnorm.data.files import LIMIT, check, data_root, fetch, find
 from rnnnorm.data.module import FileDataModule
 
 COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
@@ -25,6 +27,7 @@ URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}
 RECORDINGS_SHA256 = "a2e8a660492f28d9eed6270b290d26cbc5c81d6077ce87d3c0ad5adf4d4ee696"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<index>\d+)\.wav")
 SPLITS = {"test": range(5), "val": range(5, 10), "train": range(10, 50)}
+MOST_RECORDINGS = 10_000  # an archive has 3,000
 
 NUM_COEFFICIENTS = 13
 WINDOW = 0.025  # seconds
@@ -124,20 +127,44 @@ class SpokenDigits(FileDataModule):
         return folder
 
 
+class _Decompressed(io.RawIOBase):
+    """Decompressed bytes of a gzip file, up to a limit: the tar archive in it cannot be larger, whatever it says.
+
+    Raises:
+        ValueError: on reading more than `LIMIT` bytes.
+    """
+
+    def __init__(self, packed: gzip.GzipFile) -> None:
+        self._packed, self._left = packed, LIMIT
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        found = self._packed.read(size if 0 <= size <= self._left else self._left + 1)
+        self._left -= len(found)
+        if self._left < 0:
+            raise ValueError(f"more than {LIMIT:,} bytes when it is decompressed")
+        return found
+
+
 def _unpack(archive: Path, folder: Path) -> None:
-    """Take the recordings out of an archive of the repository.
+    """Take the recordings out of an archive of the repository, by their names alone: no links, and into this folder.
 
     GitHub packs the archive anew at its pleasure, so its own checksum says nothing: that of the recordings does.
     """
     folder.mkdir()
+    taken = 0
     try:
-        with tarfile.open(archive) as packed:
-            for member in packed:
+        with gzip.open(archive) as packed, tarfile.open(fileobj=_Decompressed(packed), mode="r|") as members:
+            for member in members:
                 path = Path(member.name)
-                if path.parent.name == "recordings" and path.suffix == ".wav" and member.isfile():
-                    content = packed.extractfile(member)
-                    assert content is not None  # a regular file
-                    (folder / path.name).write_bytes(content.read())
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+                if path.parent.name != "recordings" or not NAME.fullmatch(path.name) or not member.isfile():
+                    continue
+                taken += 1
+                if taken > MOST_RECORDINGS:
+                    raise ValueError(f"more than {MOST_RECORDINGS:,} recordings")
+                content = members.extractfile(member)
+                assert content is not None  # a regular file
+                (folder / path.name).write_bytes(content.read())
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
         raise ValueError(f"{URL} is broken: {error}") from error
     check(digest(folder), RECORDINGS_SHA256, URL)

@@ -15,7 +15,7 @@ from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data.base import Spec, Task
 from rnnnorm.data.collate import Example
 from rnnnorm.data.conllu import EMPTY, Sentence, read_conllu
-from rnnnorm.data.files import Remote, github, locate, read_text
+from rnnnorm.data.files import LONGEST_LINE, Remote, github, locate, read_text
 from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.treebanks import EWT, find_treebank
 from rnnnorm.data.vocabulary import UNK, encode, token_field
@@ -117,7 +117,7 @@ class PartOfSpeech(TokenDataModule):
 
     def _sentences(self) -> dict[str, list[Sentence]]:
         sentences = {
-            split: list(read_conllu(read_text(path).split("\n"), path.name))
+            split: list(read_conllu(read_text(path, LONGEST_LINE).split("\n"), path.name))
             for split, path in find_treebank(self.treebank, self.data_dir, self.download).items()
         }
         if self.max_train_length is not None:
@@ -195,7 +195,7 @@ class Names(TokenDataModule):
         names = [
             (line, label)
             for label, path in enumerate(locate(files, "names", self.data_dir, self.download))
-            for line in read_text(path).replace("\r\n", "\n").split("\n")
+            for line in read_text(path, LONGEST_LINE).replace("\r\n", "\n").split("\n")
             if line.strip()
         ]
         order = np.random.RandomState(0).permutation(len(names))

@@ -40,7 +40,8 @@ def read_ts(path: Path) -> list[tuple[NDArray[np.float32], str]]:
         ((steps, channels) values, class) of each series, in the order of the file.
 
     Raises:
-        ValueError: there is no "@data", or a line has channels of different lengths or values that are no numbers.
+        ValueError: there is no "@data", or a line has no channels, channels of different lengths or values that are no
+            numbers.
     """
     text = read_text(path)
     header, found, body = text.partition("@data")
@@ -52,6 +53,8 @@ def read_ts(path: Path) -> list[tuple[NDArray[np.float32], str]]:
         if not line.strip():
             continue
         *channels, label = line.strip().split(":")
+        if not channels:
+            raise ValueError(f"{path}, line {number}: no channels before the class {label[:60]!r}")
         try:
             values = np.array([channel.split(",") for channel in channels], dtype=np.float32)
         except ValueError as error:

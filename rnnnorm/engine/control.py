@@ -16,9 +16,16 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+FORWARD = 0.4
+"""Time of a forward pass as a part of that of a training step, in the planning of the time that evaluation takes."""
+
 
 class InterruptedRunError(Exception):
     """The user pressed Ctrl-C; the run can be resumed."""
+
+
+class OutOfTimeError(Exception):
+    """The time for the run is up; it can be resumed."""
 
 
 class Interrupt:
@@ -66,28 +73,32 @@ class Control(Checkpoint):
     Args:
         path: the checkpoint to go on from.
         interrupt: whether to stop.
-        seconds: time that may be spent in this call of `fit`; None: any.
+        deadline: of the run, its evaluation included, by `time.monotonic()`; None: none.
         every: seconds between two checkpoints.
     """
 
-    def __init__(self, path: Path, interrupt: Interrupt, seconds: float | None = None, every: float = 60.0) -> None:
-        self.path, self.interrupt, self.seconds, self.every = path, interrupt, seconds, every
-        self.out_of_time = False
+    def __init__(self, path: Path, interrupt: Interrupt, deadline: float | None = None, every: float = 60.0) -> None:
+        self.path, self.interrupt, self.deadline, self.every = path, interrupt, deadline, every
+        self.evaluated_rows = 0
+        """Packed rows that the evaluation will run over; time is kept for them."""
         self.trained = 0.0
-        self._stopping = False
+        """Seconds of training so far, validation not counted."""
+        self._rows, self._trained_before = 0, 0.0
+        self._stopping: type[Exception] | None = None
         self._streams: dict[str, Any] | None = None
         self._began = self._saved = self._resumed = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the random streams of the checkpoint back."""
         self._began = self._saved = self._resumed = time.monotonic()
+        self._trained_before = self.trained
         if self._streams is not None:
             set_random_streams(self._streams)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Stop here: Lightning logs a step after the hooks that end it."""
-        if self._stopping:
-            raise InterruptedRunError
+        if self._stopping is not None:
+            raise self._stopping
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is not training time."""
@@ -101,9 +112,9 @@ class Control(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, stop or go on."""
-        if _anywhere(trainer, self.seconds is not None and time.monotonic() - self._began > self.seconds):
-            self.out_of_time = trainer.should_stop = True
-        elif not validates_next(trainer, batch_idx):
+        data = getattr(getattr(batch, "input", None), "data", ())  # other batches than ours: it is not known
+        self._rows += len(data)
+        if not validates_next(trainer, batch_idx):
             # Resumed from here, Lightning would leave that validation out.
             self._at_resumable_step(trainer)
 
@@ -116,37 +127,49 @@ class Control(Checkpoint):
         self._pause()
         self._save(trainer)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Training ends here."""
+        self._pause()
+
     def _at_resumable_step(self, trainer: Trainer) -> None:
         now = time.monotonic()
-        requested = _anywhere(trainer, self.interrupt.requested)
-        if requested or _anywhere(trainer, now - self._saved > self.every):
+        if anywhere(trainer, self.interrupt.requested):
+            self._stopping = InterruptedRunError
+        elif anywhere(trainer, self._is_over(now)):
+            self._stopping = OutOfTimeError
+        if self._stopping is not None or anywhere(trainer, now - self._saved > self.every):
             self._save(trainer)
             self._saved = now
-            self._stopping = requested
+
+    def _is_over(self, now: float) -> bool:
+        """Whether there is just time left to evaluate; if that takes more than half of it, all is for training."""
+        if self.deadline is None:
+            return False
+        trained = self.trained - self._trained_before + now - self._resumed
+        wanted = FORWARD * self.evaluated_rows * trained / self._rows if self._rows else 0.0
+        kept = wanted if wanted < (self.deadline - self._began) / 2 else 0.0
+        return now + kept > self.deadline
 
     def _pause(self) -> None:
         self.trained += time.monotonic() - self._resumed
         self._resumed = time.monotonic()
 
     def _save(self, trainer: Trainer) -> None:
-        unfinished = self.path.with_suffix(".part")
-        trainer.save_checkpoint(unfinished)
-        if trainer.is_global_zero:
-            unfinished.replace(self.path)
+        trainer.save_checkpoint(self.path)
         for logger in trainer.loggers:
             logger.save()  # curves up to here, should the process be killed
 
     def state_dict(self) -> dict[str, Any]:
         """The random streams and the time spent."""
         trained = self.trained + time.monotonic() - self._resumed
-        return {"streams": random_streams(), "trained": trained, "out_of_time": self.out_of_time}
+        return {"streams": random_streams(), "trained": trained}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._streams, self.trained = state_dict["streams"], state_dict["trained"]
 
 
-def _anywhere(trainer: Trainer, decision: bool) -> bool:
+def anywhere(trainer: Trainer, decision: bool) -> bool:
     """Whether some process has decided so: one that stopped or saved alone would leave the others waiting."""
     return bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
 

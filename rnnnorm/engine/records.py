@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside curves and checkpoints, written so that no file is ever half there.
+"""Records: what a run leaves in its folder beside curves and checkpoints, written so that no file is ever half there.
 
 Of several processes that train together the first one writes and prints.
 """
@@ -12,6 +12,18 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from rnnnorm.common.atomic import write_text
+from rnnnorm.engine.run import norm_folder
+
+KEYS = frozenset(
+    {"norm", "seed", "status", "diverged_at", "task", "metric", "metric_mode", "steps", "epochs", "seconds"}
+    | {"parameters", "statistics", "best_val", "best_step", "test", "buckets"}
+)
+"""What every `result.json` has."""
+
+STATUSES = ("finished", "cut", "diverged")
+"""How a run ends: as configured, by `--max-minutes` before that, or because its loss is no longer finite."""
+
 
 def leads() -> bool:
     """Whether this process prints and writes: the first of those that train together, or the only one."""
@@ -19,13 +31,15 @@ def leads() -> bool:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file at once: a reader, or a crash, sees the old one or the new one. Only the first process writes."""
-    if not leads():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    """Write a file at once: a reader, or a crash, sees the old one or the new one. Only the first process writes.
+
+    A file that says the same already is left alone: a comparison that is done can be shown although the disk is full.
+
+    Raises:
+        OSError: it cannot be written; the error names it.
+    """
+    if leads() and not (path.is_file() and path.read_bytes() == text.encode("utf-8")):
+        write_text(path, text)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -42,9 +56,26 @@ def finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def is_result(path: Path) -> bool:
-    """Whether a run has ended: its `result.json` is there and can be read."""
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Result of a run that has ended, as of `rnnnorm.engine.trial.execute`; None if there is none to be believed.
+
+    It is believed if it is complete and of the run in whose folder, `<norm>/seed=<k>/`, it lies. Earlier versions
+    called a run that was cut "finished" and `out_of_time`: that is read as "cut".
+
+    Args:
+        path: a `result.json`.
+    """
     try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError):
-        return False
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(result, dict) or not result.keys() >= KEYS or result["status"] not in STATUSES:
+        return None
+    if not isinstance(result["test"], dict) or not isinstance(result["buckets"], dict):
+        return None
+    folder = path.absolute().parent
+    if (norm_folder(str(result["norm"])), f"seed={result['seed']}") != (folder.parent.name, folder.name):
+        return None
+    if result["status"] == "finished" and result.pop("out_of_time", False):
+        result["status"] = "cut"
+    return result

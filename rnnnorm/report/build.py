@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 from rich.table import Table
 
+from rnnnorm.common.atomic import replacing, write_text
 from rnnnorm.report.canvas import LIGHT, settings
 from rnnnorm.report.curves import Curve, read_curves
 from rnnnorm.report.figures import Figures
@@ -33,19 +34,20 @@ def build(out: Path | str) -> Path:
     out = Path(out)
     summary = summarize(find_runs(out))
     curves: dict[str, list[dict[str, Curve]]] = {
-        row.norm: [read_curves(run.folder) for run in row.runs] for row in summary.rows
+        row.norm: [read_curves(run.folder) for run in row.uncut or row.runs] for row in summary.rows
     }
     figures = Figures(summary, curves)
-    (out / "results.csv").write_text(results_csv(summary), encoding="utf-8")
-    (out / "summary.md").write_text(summary_markdown(summary), encoding="utf-8")
+    write_text(out / "results.csv", results_csv(summary))
+    write_text(out / "summary.md", summary_markdown(summary))
     with settings():
         picture = figures.summary_figure(LIGHT)
-        picture.savefig(out / "figure.png", dpi=144, facecolor=LIGHT.paper, metadata={"Software": None})
+        with replacing(out / "figure.png") as png:
+            picture.savefig(png, format="png", dpi=144, facecolor=LIGHT.paper, metadata={"Software": None})
         # Outlines instead of text: an image has no fonts of the page around it.
-        with matplotlib.rc_context({"svg.fonttype": "path"}):
-            picture.savefig(out / "figure.svg", facecolor=LIGHT.paper, metadata={"Date": None})
+        with matplotlib.rc_context({"svg.fonttype": "path"}), replacing(out / "figure.svg") as svg:
+            picture.savefig(svg, format="svg", facecolor=LIGHT.paper, metadata={"Date": None})
     page = out / "report.html"
-    page.write_text(render(out, figures), encoding="utf-8")
+    write_text(page, render(out, figures))
     return page
 
 

@@ -89,6 +89,7 @@ def _row(summary: Summary, row: Row) -> dict[str, Any]:
         "n": len(row.headline.values),
         "diverged": row.counts["diverged"],
         "diverged_at": diverged_at(row.runs),
+        "cut": row.counts["cut"],
         "open": row.counts["unfinished"] + row.counts["unreadable"],
         "parameters": f"{row.mean('parameters'):,.0f}" if math.isfinite(row.mean("parameters")) else "–",
     }
@@ -118,7 +119,8 @@ def _facts(summary: Summary, data: dict[str, Any]) -> list[tuple[str, str]]:
             low, median, p95, high = (f"{lengths[key]:g}" for key in ("min", "median", "p95", "max"))
             facts.append((f"{split} lengths", f"{low}–{high} steps, median {median}, 95 % up to {p95}"))
     ended = sum(run.status in ("finished", "diverged") for run in summary.runs)
-    facts.append(("runs", f"{ended} of {len(summary.runs)} ended"))
+    cut = sum(run.status == "cut" for run in summary.runs)
+    facts.append(("runs", f"{ended} of {len(summary.runs)} ended" + (f", {cut} cut" if cut else "")))
     seconds = sum(s for run in summary.runs if math.isfinite(s := run.number("seconds")))
     if seconds:
         facts.append(("training time", f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"))

@@ -45,7 +45,8 @@ class RunResult:
         folder: where its TensorBoard events lie.
         norm: the normalizer's name, overrides included.
         seed: its seed.
-        status: `finished`, `diverged`, `unfinished` (no `result.json`) or `unreadable` (a broken one).
+        status: `finished`, `cut` (by `--max-minutes`), `diverged`, `unfinished` (no `result.json`) or `unreadable` (a
+            broken one).
         problem: what is wrong with `result.json`, if anything.
         facts: the scalar entries of `result.json` (`steps`, `seconds`, `best_val`, …); missing ones are None.
         test: evaluation mode → metric → value on the test split; empty if there is none.
@@ -115,14 +116,18 @@ def _parse(folder: Path, norm: str, seed: int, result: dict[str, Any]) -> RunRes
     if not isinstance(result, dict):
         raise ValueError(f"expected an object, got {type(result).__name__}")
     status = result["status"]
-    if status not in ("finished", "diverged"):
-        raise ValueError(f"status is {status!r}, expected 'finished' or 'diverged'")
+    if status not in ("finished", "cut", "diverged"):
+        raise ValueError(f"status is {status!r}, expected 'finished', 'cut' or 'diverged'")
+    if status == "finished" and result.get("out_of_time"):  # as earlier versions said it
+        status = "cut"
+    its = str(result.get("norm", norm)), int(result.get("seed", seed))
+    if (its[0].replace(":", ","), its[1]) != (folder.parent.name, seed):
+        raise ValueError(f"it is of another run, norm {its[0]} and seed {its[1]}")
     if result["metric_mode"] not in ("max", "min"):
         raise ValueError(f"metric_mode is {result['metric_mode']!r}, expected 'max' or 'min'")
     return RunResult(
         folder,
-        str(result.get("norm", norm)),
-        int(result.get("seed", seed)),
+        *its,
         status,
         facts={key: value for key, value in result.items() if not isinstance(value, dict | list)},
         test={

@@ -27,6 +27,7 @@ def findings(figures: Figures) -> list[str]:
         _loss_gap(figures),
         *_diverged(summary),
         _cost(summary),
+        _cut(summary),
         _open(summary),
     ]
     return [sentence for sentence in found if sentence]
@@ -135,6 +136,14 @@ def _cost(summary: Summary) -> str:
 
 def _relative(row: Row) -> float:
     return row.relative_seconds
+
+
+def _cut(summary: Summary) -> str:
+    cut = sum(run.status == "cut" for run in summary.runs)
+    if not cut:
+        return ""
+    verb = "was" if cut == 1 else "were"
+    return f"{cut} of {len(summary.runs)} runs {verb} cut by the time limit and {verb} not ranked."
 
 
 def _open(summary: Summary) -> str:

@@ -36,7 +36,7 @@ class Row:
         norm: its name.
         runs: its runs, by seed.
         scores: evaluation mode → test metric, over the runs that have one. A run that diverged after its first
-            checkpoint counts with its best checkpoint.
+            checkpoint counts with its best checkpoint; one that was cut by the time limit does not count.
         seconds: mean training time of its finished runs; NaN without one.
         relative_seconds: the same as a multiple of that of `none`; NaN without either.
     """
@@ -63,6 +63,11 @@ class Row:
         return next((mode for mode in modes if self.scores[mode].values), modes[0])
 
     @property
+    def uncut(self) -> list[RunResult]:
+        """Its runs without those that the time limit has cut."""
+        return [run for run in self.runs if run.status != "cut"]
+
+    @property
     def counts(self) -> Counter[str]:
         """Numbers of its runs by status."""
         return Counter(run.status for run in self.runs)
@@ -75,7 +80,7 @@ class Row:
     @property
     def outcome(self) -> str:
         """Outcome of its runs, in words: `3 finished`, `1 finished, 2 diverged`."""
-        order = ("finished", "diverged", "unfinished", "unreadable")
+        order = ("finished", "cut", "diverged", "unfinished", "unreadable")
         return ", ".join(f"{self.counts[status]} {status}" for status in order if self.counts[status])
 
     def mean(self, key: str) -> float:
@@ -166,7 +171,7 @@ def _places(value: float) -> int:
 
 
 def _score(runs: Sequence[RunResult], mode: str, metric: str) -> Score:
-    values = [run.test.get(mode, {}).get(metric, math.nan) for run in runs]
+    values = [run.test.get(mode, {}).get(metric, math.nan) for run in runs if run.status != "cut"]
     values = [value for value in values if math.isfinite(value)]
     return Score(_mean(values), statistics.stdev(values) if len(values) > 1 else math.nan, tuple(values))
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rnnnorm.report.colours import colour
-from rnnnorm.report.runs import MODES, RunResult
+from rnnnorm.report.runs import HEADLINE, MODES, RunResult
 from rnnnorm.report.summary import Row, Summary, number
 
 _COLUMNS = ("best_val", "best_step", "diverged_at", "steps", "epochs", "seconds", "parameters", "statistics")
@@ -68,12 +68,30 @@ def notes(summary: Summary) -> list[str]:
             said.append(f"Ranked by running averages, which their training reads, too: {', '.join(own)}.")
     if any(row.counts["diverged"] for row in summary.rows):
         said.append("A diverged run counts with its best checkpoint from before, if it had one.")
+    cut = [_cut(run, summary) for row in summary.rows for run in row.runs if run.status == "cut"]
+    if cut:
+        said.append(
+            f"{len(cut)} of {len(summary.runs)} runs cut by the time limit, neither ranked nor averaged: "
+            f"{_some(cut, '; ')}."
+        )
     said += [run.problem for run in summary.runs if run.problem]
     unfinished = [run.name for run in summary.runs if run.status == "unfinished"]
     if unfinished:
-        more = f" and {len(unfinished) - 6} more" if len(unfinished) > 6 else ""
-        said.append(f"Unfinished: {', '.join(unfinished[:6])}{more}.")
+        said.append(f"Unfinished: {_some(unfinished, ', ')}.")
     return said
+
+
+def _cut(run: RunResult, summary: Summary) -> str:
+    """How far a run got that was cut, and its score there."""
+    own = str(run.facts.get("evaluates_by"))
+    modes = [mode for mode in (own, *HEADLINE) if math.isfinite(run.test.get(mode, {}).get(summary.metric, math.nan))]
+    score = f", {summary.metric} {number(run.test[modes[0]][summary.metric])}" if modes else ""
+    return f"{run.name} at step {run.number('steps'):.0f}{score}"
+
+
+def _some(names: list[str], separator: str, most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def times(value: float) -> str:
@@ -100,7 +118,7 @@ def _cells(row: Row) -> list[str]:
     return [
         row.norm,
         *(str(row.scores[mode]) for mode in MODES),
-        str(len(row.headline.values)),
+        f"{len(row.headline.values)}" + (f" + {row.counts['cut']} cut" if row.counts["cut"] else ""),
         diverged,
         number(row.seconds),
         times(row.relative_seconds),

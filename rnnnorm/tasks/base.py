@@ -224,12 +224,19 @@ class SequenceTask(Checked, L.LightningModule, ABC):
             with statistics(self, "running"):
                 self._evaluate(batch, "val_running", self.val_running_metrics)
 
-    def test_step(self, batch: Batch, batch_idx: int = 0) -> None:
-        """Log loss and metrics."""
-        self._evaluate(batch, "test", self.test_metrics)
+    def test_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Scores]:
+        """Log loss and metrics; returns "scores", those of every prediction, for callbacks."""
+        logits, losses = self._predict(batch, "test")
+        self._log_evaluation(batch, "test", self.test_metrics, logits, losses)
+        return {"scores": self._scores(batch, logits, losses)}
 
     def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> tuple[Tensor, int]:
         logits, losses = self._predict(batch, stage)
+        return self._log_evaluation(batch, stage, metrics, logits, losses)
+
+    def _log_evaluation(
+        self, batch: Batch, stage: str, metrics: MetricCollection, logits: Tensor, losses: Tensor
+    ) -> tuple[Tensor, int]:
         loss, count = losses.mean(), len(losses)
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         for name, metric in metrics.items():
@@ -241,7 +248,9 @@ class SequenceTask(Checked, L.LightningModule, ABC):
     @torch.no_grad()
     def scores(self, batch: Batch) -> Scores:
         """Every prediction of a batch by itself, in the mode the model is in; a stream's state is carried here, too."""
-        logits, losses = self._predict(batch, "scores")
+        return self._scores(batch, *self._predict(batch, "scores"))
+
+    def _scores(self, batch: Batch, logits: Tensor, losses: Tensor) -> Scores:
         sizes = batch.input.batch_sizes
         length = sequence_lengths(sizes)
         step = row_steps(sizes) if self.per_row else length - 1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rnnnorm import presets
-from rnnnorm.compare.plan import Run, parse_norms, parse_seeds, plan
+from rnnnorm.compare.plan import parse_norms, parse_seeds, plan
+from rnnnorm.engine.run import Run
 from rnnnorm.norms.presets import CORE
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rnnnorm.compare import run as run_module
+from rnnnorm.engine import trial as trial_module
 from rnnnorm.engine.control import Control
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_a_run_interrupted_while_it_is_evaluated_is_not_trained_again(
         def stop(*_: Any, **__: Any) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(run_module, "evaluate", stop)
+        patch.setattr(trial_module, "evaluate", stop)
         assert small() == 130
     at_step(12, lambda trainer: pytest.fail("trained again"))
     assert small() == 0

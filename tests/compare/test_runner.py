@@ -11,7 +11,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rnnnorm.compare import run as run_module
+from rnnnorm.engine import trial as trial_module
 
 if TYPE_CHECKING:
     from tests.compare.conftest import Small
@@ -61,7 +61,7 @@ def test_all_norms_start_from_the_same_weights_and_see_the_same_batches(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, tuple[dict[str, Any], list[torch.Tensor]]] = {}
-    start, step = L.LightningModule.on_train_start, run_module.StepProgress.on_train_batch_end
+    start, step = L.LightningModule.on_train_start, trial_module.StepProgress.on_train_batch_end
 
     def note_start(self: Any) -> None:
         seen[self.hparams["norm"]] = ({k: v.clone() for k, v in self.state_dict().items()}, [])
@@ -72,7 +72,7 @@ def test_all_norms_start_from_the_same_weights_and_see_the_same_batches(
         step(self, trainer, module, outputs, batch, *args)
 
     monkeypatch.setattr(L.LightningModule, "on_train_start", note_start)
-    monkeypatch.setattr(run_module.StepProgress, "on_train_batch_end", note_batch)
+    monkeypatch.setattr(trial_module.StepProgress, "on_train_batch_end", note_batch)
     assert small("--norms", "none,ln,bn-timestep") == 0
     initial, batches = seen["none"]
     for norm in ("ln", "bn-timestep"):
@@ -85,13 +85,13 @@ def test_all_norms_start_from_the_same_weights_and_see_the_same_batches(
 
 def test_another_seed_is_another_order_of_the_same_data(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, list[torch.Tensor]] = {}
-    step = run_module.StepProgress.on_train_batch_end
+    step = trial_module.StepProgress.on_train_batch_end
 
     def note(self: Any, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, *args: Any) -> None:
         seen.setdefault(trainer.datamodule.shuffle_seed, []).append(batch.input.data)  # type: ignore[attr-defined]
         step(self, trainer, module, outputs, batch, *args)
 
-    monkeypatch.setattr(run_module.StepProgress, "on_train_batch_end", note)
+    monkeypatch.setattr(trial_module.StepProgress, "on_train_batch_end", note)
     assert small("--seeds", "2") == 0
     orders = [torch.cat(batches[:6]).flatten() for batches in (seen[0], seen[1])]
     assert not torch.equal(*orders)
@@ -147,3 +147,22 @@ def test_the_configuration_of_a_run_can_be_fitted_by_itself(small: Small) -> Non
     assert config["model"]["class_path"] == "rnnnorm.tasks.classification.Classification"
     assert config["model"]["init_args"]["norm"] == "ln"
     assert "norms" not in config
+
+
+def test_the_head_runs_once_for_each_test_batch_and_mode_and_not_for_population_statistics(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    evaluate = trial_module.evaluate
+
+    def counted(trainer: L.Trainer, model: Any, *args: Any) -> Any:
+        with (
+            model.head.register_forward_hook(lambda *_: calls.append("head")),
+            model.recurrent.register_forward_hook(lambda *_: calls.append("recurrent")),
+        ):
+            return evaluate(trainer, model, *args)
+
+    monkeypatch.setattr(trial_module, "evaluate", counted)
+    assert small("--norms", "bn-timestep") == 0
+    assert calls.count("head") == 3 * 4, "40 test sequences in batches of 10, in three modes"
+    assert calls.count("recurrent") == 3 * 4 + 1

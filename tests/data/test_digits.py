@@ -173,3 +173,25 @@ def test_real_files() -> None:
     assert [len(data.lengths(split)) for split in ("train", "val", "test")] == [50_000, 10_000, 10_000]
     assert [label.item() for _, label in data.examples("train")[:6]] == [5, 0, 4, 1, 9, 2]
     assert torch.stack([rows for rows, _ in data.examples("train")]).mean().item() == pytest.approx(0.1307, abs=1e-3)
+
+
+@pytest.mark.parametrize("length", range(4, 16))
+def test_half_a_header_is_named(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "images"
+    path.write_bytes((bytes([0, 0, 8, 3]) + bytes(12))[:length])
+    with pytest.raises(ValueError, match=rf"images has {length} bytes, which is not even the 16 of its header"):
+        read_idx(path)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_images_and_labels_that_do_not_belong_together_are_named(
+    number: int, data_dir: str, tmp_path: Path, images: np.ndarray[Any, np.dtype[np.uint8]]
+) -> None:
+    for path in (Path(data_dir) / "mnist").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    name = FILES[number].name
+    for path in tmp_path.glob(f"{name}*"):
+        path.unlink()
+    write_idx(tmp_path / name, images[:7] if number % 2 else images[:7, :, 0])
+    with pytest.raises(ValueError, match=rf"{name} has values of shape \(7, 28"):
+        mnist(str(tmp_path)).lengths("train")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import functools
 import gzip
 import hashlib
@@ -8,14 +9,16 @@ import io
 import socket
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rnnnorm.data import files
-from rnnnorm.data.files import Remote, data_root, github, locate, read, read_text
+from rnnnorm.data import LanguageModel, Names, PartOfSpeech, files
+from rnnnorm.data.files import LONGEST_LINE, Remote, data_root, github, locate, read, read_text
 
 CONTENT = b"one line\nand another\n"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -183,8 +186,97 @@ def test_a_broken_gzip_file_is_named(content: bytes, tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_text_in_another_encoding_is_named(tmp_path: Path) -> None:
+def test_a_text_in_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "some.txt"
-    path.write_bytes("Jürgen".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"some\.txt is no text in UTF-8"):
+    path.write_bytes(codecs.BOM_UTF8 + "Anna\nJürgen\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"some\.txt is no text in UTF-8: line 2, invalid start byte 0xfc"):
         read_text(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    path.write_bytes("Jürgen\ufeff".encode("utf-8-sig"))
+    assert read_text(path) == "Jürgen\ufeff"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n\t", codecs.BOM_UTF8, gzip.compress(b"")])
+def test_a_blank_text_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"some\.txt is blank"):
+        read_text(path)
+
+
+def test_a_line_that_is_no_sentence_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    path.write_text("a sentence\n" + "x" * 31 + "\n")
+    assert read_text(path, 31)
+    with pytest.raises(ValueError, match=r"some\.txt, line 2: 31 characters, at most 30 were expected"):
+        read_text(path, 30)
+
+
+@pytest.mark.parametrize("mode", ["sentences", "stream"])
+def test_the_lines_of_sentences_have_an_end_and_a_stream_may_be_one_line(mode: Any, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("a b\n" + "a " * (LONGEST_LINE // 2 + 1))
+    data = LanguageModel("folder", folder=str(tmp_path), mode=mode)
+    if mode == "stream":
+        assert len(data.texts["train"]) > LONGEST_LINE
+    else:
+        with pytest.raises(ValueError, match=r"train\.txt, line 2: 1,000,002 characters"):
+            _ = data.texts
+
+
+def test_absurd_names_and_words_are_named(tmp_path: Path) -> None:
+    (tmp_path / "names").mkdir()
+    for name in Names.class_names:
+        (tmp_path / "names" / f"{name}.txt").write_text("Anna\n" if name != "Dutch" else "x" * 1_000_001)
+    with pytest.raises(ValueError, match=r"Dutch\.txt, line 1: 1,000,001 characters"):
+        Names(data_dir=str(tmp_path), download=False).lengths("train")
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"own-{split}.conllu").write_text("\n\n1\t" + "x" * 1_000_001)
+    with pytest.raises(ValueError, match=r"own-train\.conllu, line 3: 1,000,003 characters"):
+        PartOfSpeech("own", data_dir=str(tmp_path)).lengths("train")
+
+
+def test_a_gzip_file_is_decompressed_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LIMIT", 1000)
+    path = tmp_path / "some.txt.gz"
+    path.write_bytes(gzip.compress(b"a" * 1000))
+    assert len(read(path)) == 1000
+    path.write_bytes(gzip.compress(b"a" * 10_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"some\.txt\.gz has more than 1,000 bytes when it is decompressed"):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    path.write_bytes(b"b" * 2000)
+    assert len(read(path)) == 2000, "what is not compressed is as large as it is"
+
+
+@pytest.mark.parametrize(
+    ("published", "member"),
+    [(gzip.compress(bytes(100_000)), ""), (bytes(100_000), ""), (zipped("a.txt", bytes(100_000)), "a.txt")],
+    ids=["gzip", "plain", "zip"],
+)
+def test_a_download_is_not_unpacked_beyond_its_size(
+    published: bytes, member: str, served: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, url = served
+    (folder / "published").write_bytes(published)
+    file = Remote("data.txt", f"{url}/published", SHA256, member, size=len(CONTENT))
+    with pytest.raises(ValueError, match=rf"more than {len(CONTENT)} bytes") as caught:
+        locate([file], "set", str(tmp_path))
+    assert url in str(caught.value)
+    assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_a_huge_download_is_not_even_looked_at(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = served
+    (folder / "published").write_bytes(CONTENT)
+    monkeypatch.setattr(files, "LIMIT", len(CONTENT) - 1)
+    monkeypatch.setattr(files, "read", lambda *_: pytest.fail("it was"))
+    with pytest.raises(ValueError, match=r"has 21 bytes: at most 20 were expected"):
+        locate([remote(f"{url}/published")], "set", str(tmp_path))

@@ -116,3 +116,12 @@ def test_real_files(dataset: Any, sizes: list[int], chords: int, longest: int) -
     assert [len(data.lengths(split)) for split in ("train", "val", "test")] == sizes
     assert sum(data.lengths("train")) == chords - sizes[0]
     assert data.spec.max_length == longest - 1
+
+
+def test_an_archive_that_is_too_large_when_unpacked_is_named(
+    rolls: Rolls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(music, "LIMIT", 300)
+    write_npz(tmp_path / "jsb_chorales.npz", rolls)
+    with pytest.raises(ValueError, match=r"jsb_chorales\.npz is no file of piano rolls .* at most 300 were expected"):
+        music.read_pieces(tmp_path / "jsb_chorales.npz")

@@ -131,6 +131,39 @@ def test_a_broken_archive_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
         SpokenDigits(data_dir=str(tmp_path)).lengths("train")
 
 
+def hostile(path: Path, limit: str) -> None:
+    """An archive with paths and links that lead elsewhere, and too much of something."""
+    with tarfile.open(path, "w:gz") as packed:
+        for name in ("/tmp/recordings/0_a_0.wav", "x/recordings/../recordings/0_a_1.wav", "../recordings/0_a_2.wav"):
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            packed.addfile(member, io.BytesIO(b"abc"))
+        link = tarfile.TarInfo("x/recordings/0_a_3.wav")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        packed.addfile(link)
+        if limit == "bytes":
+            member = tarfile.TarInfo("x/other.bin")
+            member.size = 2_000_000
+            packed.addfile(member, io.BytesIO(bytes(member.size)))
+
+
+@pytest.mark.parametrize("limit", ["nothing", "bytes", "recordings"])
+def test_an_archive_is_unpacked_into_its_folder_and_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(speech, "LIMIT", 100_000)
+    monkeypatch.setattr(speech, "MOST_RECORDINGS", 2 if limit == "recordings" else 3)
+    hostile(tmp_path / "a.tar.gz", limit)
+    message = {"nothing": "sha256 is", "bytes": "more than 100,000 bytes", "recordings": "more than 2 recordings"}
+    (tmp_path / "place").mkdir()
+    with pytest.raises(ValueError, match=message[limit]) as caught:
+        speech._unpack(tmp_path / "a.tar.gz", tmp_path / "place" / "recordings")
+    assert speech.URL in str(caught.value)
+    found = sorted(path for path in tmp_path.rglob("*") if path.suffix == ".wav")
+    assert all(path.parent == tmp_path / "place" / "recordings" and not path.is_symlink() for path in found)
+    assert len(found) == (2 if limit == "recordings" else 3)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -65,10 +65,11 @@ def test_rows_and_speakers_belong_together(data_dir: str) -> None:
     ("text", "message"),
     [
         ("1,2:3,4:1\n", "has no line @data"),
+        (HEADER + "1,2,3\n", "line 6: no channels before the class"),
         (HEADER + "1,2:3:1\n", "line 6: not channels of equal length"),
         (HEADER + "1,2:3,?:1\n", "line 6: not channels of equal length"),
     ],
-    ids=["no header", "unequal channels", "missing value"],
+    ids=["no header", "no channels", "unequal channels", "missing value"],
 )
 def test_another_file_is_an_error(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "series.ts"

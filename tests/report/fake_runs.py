@@ -42,7 +42,7 @@ def write_run(
     random = np.random.default_rng([seed, len(norm)])
     floor, speed, lossy, seconds, statistics = CHARACTERS.get(norm, CHARACTERS[norm.partition(":")[0]])
     floor *= 1.0 + 0.04 * random.normal() + (0.3 if ":" in norm else 0.0)
-    last = diverged_at if status == "diverged" else steps if status else steps // 2
+    last = diverged_at if status == "diverged" else steps if status == "finished" else steps // 2
 
     def error(step: float) -> float:
         return floor + (0.75 - floor) * math.exp(-speed * step / 150.0)
@@ -86,7 +86,7 @@ def write_run(
                           "population": score(error(last) * hard), "batch": score(error(last) * hard)})  # fmt: skip
         return found
 
-    scored = status == "finished" or checkpoint
+    scored = status in ("finished", "cut") or checkpoint
     result = {
         "norm": norm,
         "seed": seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -259,3 +260,35 @@ def test_a_norm_is_ranked_by_the_statistics_that_belong_to_it(tmp_path: Path) ->
         "Ranked by running averages, which their training reads, too: bn-shared."
         in (tmp_path / "summary.md").read_text()
     )
+
+
+def test_runs_that_were_cut_stand_apart(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "ln"], seeds=2)
+    whole = {row.norm: row for row in summarize(find_runs(tmp_path)).rows}
+    write_run(tmp_path, "ln", 2, status="cut")
+    write_run(tmp_path, "wn", 0, status="cut")
+    old = write_run(tmp_path, "wn", 1) / "result.json"
+    old.write_text(json.dumps(json.loads(old.read_text()) | {"out_of_time": True}))
+    build(tmp_path)
+    summary = summarize(find_runs(tmp_path))
+    assert [row.norm for row in summary.ranked] == ["ln", "none"]
+    for row in summary.ranked:
+        assert row.headline == whole[row.norm].headline
+        assert row.seconds == whole[row.norm].seconds
+    assert [line["norm"] for line in results(tmp_path) if line["status"] == "cut"] == ["ln", "wn", "wn"]
+    assert all(line["test_running_accuracy"] for line in results(tmp_path))
+    text = (tmp_path / "summary.md").read_text()
+    assert "3 of 7 runs cut by the time limit, neither ranked nor averaged: ln/seed=2 at step 300, accuracy 0." in text
+    page = (tmp_path / "report.html").read_text()
+    assert "3 of 7 runs were cut by the time limit and were not ranked." in page
+    assert "4 of 7 ended, 3 cut" in page
+    assert '2 <span class="same">+ 1 cut</span>' in page
+    assert "| 0 + 2 cut |" in text
+
+
+def test_a_result_of_another_run_is_not_counted_twice(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none"], seeds=2)
+    shutil.copy(tmp_path / "none" / "seed=0" / "result.json", tmp_path / "none" / "seed=1" / "result.json")
+    (row,) = summarize(find_runs(tmp_path)).rows
+    assert row.counts == {"finished": 1, "unreadable": 1}
+    assert row.runs[1].problem.startswith("none/seed=1/result.json cannot be read (it is of another run, norm none")

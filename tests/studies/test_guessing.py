@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from rnnnorm.compare.plan import Run
 from rnnnorm.data.base import Spec, Task
+from rnnnorm.engine.run import Run
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.parts.guessing import CLASSIFIERS, guess, score
 

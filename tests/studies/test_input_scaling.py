@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from studies.tables import keep, made, reread, verdicts
 
-from rnnnorm.compare.plan import Run
+from rnnnorm.engine.run import Run
 from rnnnorm.report.canvas import LIGHT
 from rnnnorm.report.curves import Curve
 from rnnnorm.studies.core.command import study

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnnnorm.compare.plan import Run
+from rnnnorm.engine.run import Run
 from rnnnorm.report.curves import Curve
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.parts.outcome import learned, outcome, training_curve, tuned

@@ -15,8 +15,8 @@ from lightning import LightningDataModule
 
 from rnnnorm.compare.comparison import Comparison
 from rnnnorm.compare.configuration import AutoTask
-from rnnnorm.compare.plan import Run
 from rnnnorm.engine.evaluation import MODES
+from rnnnorm.engine.run import Run
 from rnnnorm.report.curves import Curve, read_curves
 from rnnnorm.studies.core.trial import Row
 from rnnnorm.tasks import SequenceTask, for_spec

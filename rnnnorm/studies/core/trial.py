@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rnnnorm.compare.plan import Run
+from rnnnorm.engine.run import Run
 
 Condition = str | int | float | bool
 

@@ -17,11 +17,11 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from rnnnorm.compare.comparison import Comparison
-from rnnnorm.compare.run import execute
 from rnnnorm.compare.runner import quiet
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.progress import Display
-from rnnnorm.engine.records import is_result, write
+from rnnnorm.engine.records import read_result, write
+from rnnnorm.engine.trial import execute
 from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
@@ -46,9 +46,8 @@ def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:
     if trial.config is not None:
         with quiet():
             comparison = _comparison(trial, out)
-            if is_result(run.result):
-                result = json.loads(run.result.read_text(encoding="utf-8"))
-            else:
+            result = read_result(run.result)
+            if result is None:
                 with Path(os.devnull).open("w") as nowhere, Display(Console(file=nowhere), 1) as display:
                     result = execute(comparison, run, interrupt, display)
             trained = Trained(run, result, comparison)

@@ -1,24 +1,48 @@
-"""One run: train a norm with a seed, evaluate its best checkpoint, write down what came out."""
+"""Trial: train a norm with a seed, evaluate its best checkpoint, record the result."""
 
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from lightning import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from rnnnorm.compare.comparison import Comparison
-from rnnnorm.compare.plan import Run
-from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError
-from rnnnorm.engine.evaluation import MODES, Collector, evaluate, stored_statistics
+from rnnnorm.common.atomic import naming
+from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
+from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError
+from rnnnorm.engine.evaluation import MODES, ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
 from rnnnorm.engine.records import write, write_json
+from rnnnorm.engine.run import Run
 from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
+
+
+class Experiment(Protocol):
+    """Experiment: what several runs share, and how the objects of one run are built from it."""
+
+    @property
+    def datamodule(self) -> LightningDataModule:
+        """Data of the run that was built last."""
+
+    @property
+    def model_options(self) -> Mapping[str, Any]:
+        """Constructor arguments of the model, by name."""
+
+    def build(self, run: Run, logger: TensorBoardLogger, callbacks: list[Callback]) -> tuple[Trainer, LightningModule]:
+        """Trainer and model of a run."""
+
+    def tester(self, callback: Callback) -> Trainer:
+        """A trainer that only tests, on the same devices and with the same precision."""
+
+    def run_config(self) -> str:
+        """Configuration of the run that was built last, as YAML."""
 
 
 @dataclass(frozen=True)
@@ -36,99 +60,94 @@ class Task:
         return Task(kind, str(getattr(model, "metric", "loss")), str(getattr(model, "metric_mode", "min")))
 
 
-class Best(ModelCheckpoint):
-    """The checkpoint with the best validation metric, never one of a model that has diverged.
-
-    A model whose loss is not a number still predicts something, and its accuracy can be the best so far.
-    """
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is the best."""
-        if diverged_at(trainer) is None:
-            super().on_validation_end(trainer, pl_module)
-
-
-def diverged_at(trainer: Trainer) -> int | None:
-    """The step at which a run diverged; None while all is well."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c.diverged_at for c in callbacks if isinstance(c, StopOnDivergence)), None)
-
-
 def execute(
-    comparison: Comparison, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
+    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
 ) -> dict[str, Any]:
-    """Train, evaluate and record one run, going on from `last.ckpt` if there is one.
+    """Train, evaluate and record one run, going on from its last checkpoint if it has one (`resume_from`).
 
     Args:
-        comparison: what all runs share.
+        experiment: what all runs share.
         run: which one.
         interrupt: whether the user wants to stop.
         display: where progress is shown.
-        seconds: when to stop training.
+        seconds: time for training and evaluation. A training that would take longer is cut, and can be resumed; then
+            the evaluation ends in time, too, and may be incomplete. That of a training which has ended is always whole.
 
     Returns:
         what stands in `result.json`.
 
     Raises:
         InterruptedRunError: the user stopped the run; it can be resumed.
+        OSError: something cannot be written; the error names it, or the run's folder.
     """
-    resume = torch.load(run.last, map_location="cpu", weights_only=True) if run.last.is_file() else None
+    with naming(run.folder):  # TensorBoard's errors name nothing
+        return _execute(experiment, run, interrupt, display, seconds)
+
+
+def _execute(
+    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None
+) -> dict[str, Any]:
+    began = time.monotonic()
+    resume = resume_from(run, display.say)
+    again: dict[str, Any] = {}
+    if any(run.folder.glob("*tfevents*")):
+        # Steps after the checkpoint are about to be taken again: TensorBoard shall forget the first time.
+        again["purge_step"] = 0 if resume is None else resume["global_step"]
     logger = TensorBoardLogger(
         run.out,
         name=run.folder.parent.name,
         version=run.folder.name,
         default_hp_metric=False,
-        # Steps after the checkpoint are about to be taken again: TensorBoard shall forget the first time.
-        **({} if resume is None else {"purge_step": resume["global_step"]}),
+        **again,
     )
-    control = Control(run.last, interrupt, seconds)
+    deadline = None if seconds is None else began + seconds
+    control = Control(run.last, interrupt, deadline)
     run.last.parent.mkdir(parents=True, exist_ok=True)
-    trainer, model = comparison.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
+    trainer, model = experiment.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's own
+        trainer.strategy.checkpoint_io = CheckpointFiles(run)
     task = Task.of(model)
-    best = Best(
-        run.best.parent,
-        filename=run.best.stem,
-        monitor=f"val/{task.metric}",
-        mode=task.mode,
-        save_on_train_epoch_end=False,  # but when validation ends
-        save_weights_only=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
+    best = Best(run.best, task.metric, task.mode)
     # Before `control`: the checkpoint to resume from has to know the best one.
     trainer.callbacks.insert(trainer.callbacks.index(control), best)  # type: ignore[attr-defined]
     if resume is None:
-        write(run.folder / "config.yaml", comparison.run_config())
-        logger.log_hyperparams(hyperparameters(comparison, run), dict.fromkeys(final_tags(task), math.nan), step=0)
+        write(run.folder / "config.yaml", experiment.run_config())
+        logger.log_hyperparams(hyperparameters(experiment, run), dict.fromkeys(final_tags(task), math.nan), step=0)
+    if deadline is not None:
+        control.evaluated_rows = evaluated_rows(model, experiment.datamodule)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
+    cut = False
     try:
         last = run.last if resume is not None else None
-        trainer.fit(model, datamodule=comparison.datamodule, ckpt_path=last, weights_only=True)
+        trainer.fit(model, datamodule=experiment.datamodule, ckpt_path=last, weights_only=True)
     except SystemExit as error:  # Lightning's answer to a second Ctrl-C
         raise InterruptedRunError from error
-    result = _facts(run, task, trainer, model, control) | _best(run, best)
+    except OutOfTimeError:
+        cut = True
+    result = _facts(run, task, trainer, model, control.trained, cut) | _best(run, best)
     interrupt.check()
-    result |= _evaluate(comparison, run, model, interrupt, trainer, result["status"] == "diverged")
-    _log_final(logger, task, result)
+    collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
+    result |= _evaluate(experiment, run, model, trainer, result["status"], collector)
+    if result["status"] != "cut":  # the curves of one that was cut go on
+        _log_final(logger, task, result)
     logger.finalize("success")
     write_json(run.result, result)
     return result
 
 
-def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, control: Control) -> dict[str, Any]:
+def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, seconds: float, cut: bool) -> dict[str, Any]:
     stopped = diverged_at(trainer)
     return {
         "norm": run.norm,
         "seed": run.seed,
-        "status": "finished" if stopped is None else "diverged",
+        "status": "diverged" if stopped is not None else "cut" if cut else "finished",
         "diverged_at": stopped,
-        "out_of_time": control.out_of_time,
         "task": task.name,
         "metric": task.metric,
         "metric_mode": task.mode,
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
-        "seconds": round(control.trained, 3),
+        "seconds": round(seconds, 3),
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "statistics": stored_statistics(model),
@@ -136,7 +155,7 @@ def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, contr
     }
 
 
-def _best(run: Run, best: ModelCheckpoint) -> dict[str, Any]:
+def _best(run: Run, best: Best) -> dict[str, Any]:
     score = best.best_model_score
     if score is None or not run.best.is_file():
         return {"best_val": None, "best_step": None}
@@ -145,31 +164,31 @@ def _best(run: Run, best: ModelCheckpoint) -> dict[str, Any]:
 
 
 def _evaluate(
-    comparison: Comparison, run: Run, model: LightningModule, interrupt: Interrupt, trained: Trainer, diverged: bool
+    experiment: Experiment, run: Run, model: LightningModule, trained: Trainer, status: str, collector: Collector
 ) -> dict[str, Any]:
     """The best checkpoint on the test split; the last weights where nothing was validated, unless they diverged."""
     if run.best.is_file():
         model.load_state_dict(torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"])
-    elif diverged:
+    elif status == "diverged":
         return {"test": {}, "buckets": {"length": [], "step": []}}
-    collector = Collector(interrupt)
     limit, limited = trained.num_training_batches, trained.limit_train_batches != 1.0
     test, buckets = evaluate(
-        comparison.tester(collector),
+        experiment.tester(collector),
         model,
-        comparison.datamodule,
+        experiment.datamodule,
         collector,
         int(limit) if limited and not math.isinf(limit) else None,
+        ROWS_OF_CUT if status == "cut" else ROWS,
     )
     return {"test": test, "buckets": buckets}
 
 
-def hyperparameters(comparison: Comparison, run: Run) -> dict[str, Any]:
+def hyperparameters(experiment: Experiment, run: Run) -> dict[str, Any]:
     """What TensorBoard's HParams tab shows of a run: few columns, since the tab opens with the first five.
 
     All else is the same in all runs of a comparison and stands in `compare.yaml`.
     """
-    own = comparison.config.model.init_args
+    own = experiment.model_options
     sizes = {key: own[key] for key in ("hidden_size", "num_layers", "learning_rate") if key in own}
     return {"norm": run.norm, "seed": run.seed, **sizes}
 
@@ -198,7 +217,7 @@ def describe(result: dict[str, Any]) -> str:
         ending = f"diverged at step {result['diverged_at']}"
     else:
         ending = f"{count(result['steps'], 'step')} in {duration(result['seconds'])}"
-        ending += " (out of time)" if result["out_of_time"] else ""
+        ending += " (out of time)" if result["status"] == "cut" else ""
     values = [
         f"{mode} {values[result['metric']]:.4g}"
         for mode, values in result["test"].items()
