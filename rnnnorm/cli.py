@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        from rnnnorm.compare.configuration import cause
+        from rnnnorm.engine.work import cause
 
         print(f"rnnnorm {command}: error: {cause(error)}", file=sys.stderr)
         return 2
