@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 from rnnnorm.engine.executors.base import Executor, Terms
 from rnnnorm.engine.executors.local import Local
 from rnnnorm.engine.executors.processes import Processes
-from rnnnorm.engine.folder import Sign
+from rnnnorm.engine.folder import OWN, Sign
+from rnnnorm.engine.work import Work
 
 OPTIONS = ("jobs", "executor", "ray_address", "slurm")
 EXECUTORS = ("local", "processes", "ray", "slurm")
@@ -58,17 +59,27 @@ class Options:
         own = {"local": 1, "processes": self.jobs or jobs}
         return replace(self, executor=name, jobs=own.get(name, self.jobs))
 
-    def start(self, local: Local, sign: Sign, out: Path, trials: int) -> Executor:
+    def start(self, local: Local, sign: Sign, out: Path, works: Sequence[Work]) -> Executor:
         """The executor, to be entered.
 
         Args:
-            local: what does them in this process; it says how many threads each has.
+            local: what does trials in this process; it says how many threads each has.
             sign: by which workers know that the command goes on.
             out: the output folder.
-            trials: how many there are.
+            works: the trials.
         """
-        if self.executor == "processes" and min(self.jobs or 1, trials) > 1:
-            return Processes(min(self.jobs or 1, trials), Terms.of(local.threads, sign))
+        width = min(self.jobs or len(works), len(works))
+        if self.executor == "processes" and width > 1:
+            modules = {getattr(work.do, "func", work.do).__module__ for work in works} - {"__main__"}
+            return Processes(width, Terms.of(local.threads, sign), sorted(modules))
+        if self.executor == "ray":
+            from rnnnorm.engine.executors.ray_cluster import RayCluster
+
+            return RayCluster(self.ray_address, self.jobs, Terms.of(local.threads, sign))
+        if self.executor == "slurm":
+            from rnnnorm.engine.executors.slurm_jobs import SlurmJobs
+
+            return SlurmJobs(out / OWN / "slurm", self.jobs, self.slurm, Terms.of(local.threads, sign, patience=300.0))
         return local
 
 

@@ -93,7 +93,7 @@ def run(
             if not group:
                 continue
             local = Local(threads, interrupt, display)
-            with chosen.start(local, sign, out, len(group)) as executor, interrupt:
+            with chosen.start(local, sign, out, group) as executor, interrupt:
                 for work, end in _attempts(group, executor, interrupt, sign, budget, display):
                     _note(outcome, display, work, end)
                     ended(work, display)

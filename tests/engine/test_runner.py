@@ -81,7 +81,7 @@ def test_a_signal_stops_at_the_next_step_and_nothing_is_lost(tmp_path: Path, num
         return Report()
 
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    slow = [trials.work(tmp_path, seed, pause=0.1) for seed in range(3)]
+    slow = [trials.work(tmp_path, seed, pause=0.05) for seed in range(3)]
     first = [Work("press", tmp_path / "press", press)] if jobs == 1 else []
     if jobs == 2:
         pid, me = os.fork(), os.getppid()

@@ -7,9 +7,10 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Self
 
@@ -27,10 +28,12 @@ class Processes:
     Args:
         width: number of worker processes.
         terms: what each is told.
+        modules: what all trials need to have imported.
     """
 
-    def __init__(self, width: int, terms: Terms) -> None:
+    def __init__(self, width: int, terms: Terms, modules: Iterable[str] = ()) -> None:
         self.width = self.parallel = width
+        self._context = _context(modules)
         self._terms = terms
         self._pools: list[ProcessPoolExecutor | None] = [None] * width
         self._under_way: list[Future[Ended] | None] = [None] * width
@@ -52,8 +55,7 @@ class Processes:
     def _start(self, place: int, order: Order) -> Future[Ended]:
         pool = self._pools[place]
         if pool is None:  # made before signals are blocked: making one lets them through again
-            context = multiprocessing.get_context("spawn")
-            pool = self._pools[place] = ProcessPoolExecutor(1, context, _start_worker, (place,))
+            pool = self._pools[place] = ProcessPoolExecutor(1, self._context, _start_worker, (place,))
         with _deaf():
             return pool.submit(order)
 
@@ -75,6 +77,15 @@ class Processes:
         for pool in self._pools:
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
+
+
+def _context(modules: Iterable[str]) -> BaseContext:
+    """Workers are forked from a server that has imported everything once; where there is none, each begins anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *modules])
+    return context
 
 
 @contextmanager
