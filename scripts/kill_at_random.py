@@ -181,10 +181,10 @@ def weights(folder: Path) -> list[Any]:
     return found
 
 
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def curves(folder: Path) -> dict[str, list[tuple[int, str]]]:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if "seconds" not in tag and tag != "epoch"]
-    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
+    return {tag: [(point.step, repr(point.value)) for point in events.Scalars(tag)] for tag in tags}
 
 
 if __name__ == "__main__":
