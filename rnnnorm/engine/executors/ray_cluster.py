@@ -54,13 +54,13 @@ class RayCluster:
 
     def submit(self, works: Sequence[tuple[Work, float | None]]) -> list[Future[Ended]]:
         """Hand them to Ray."""
-        futures = []
+        # Not by callbacks of the futures: in Ray's thread, giving up a reference can wait for that thread itself.
+        self._refs = {future: ref for future, ref in self._refs.items() if not future.done()}
+        futures: list[Future[Ended]] = []
         for work, seconds in works:
             ref = self._call.remote(self._terms.order(work, seconds))
-            future: Future[Ended] = ref.future()
-            self._refs[future] = ref
-            future.add_done_callback(self._refs.pop)
-            futures.append(future)
+            futures.append(ref.future())
+            self._refs[futures[-1]] = ref
         return futures
 
     def stop(self) -> None:
