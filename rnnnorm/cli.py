@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from rnnnorm._version import __version__
@@ -55,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: what stands after `rnnnorm`; `sys.argv[1:]` if not given.
 
     Returns:
-        exit code: 0, or 1 if something failed, 2 if the request cannot be met, 130 if the user interrupted.
+        exit code: 0, or 1 if something failed, 2 if the request cannot be met, 130 or 143 if the user interrupted by
+        Ctrl-C or SIGTERM.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
@@ -63,16 +69,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser.parse_args(args[:1]).command
     if "" not in sys.path:
         sys.path.append("")  # the user's own classes (--data mine.MyData) lie where she is, as with `python -m`
+    _load(MODULES[command])
     try:
         return COMMANDS[command](args[1:])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + (error.args[0] if error.args and isinstance(error.args[0], int) else signal.SIGINT)
     except (ValueError, OSError) as error:
-        from rnnnorm.compare.configuration import cause
+        from rnnnorm.engine.work import cause
 
         print(f"rnnnorm {command}: error: {cause(error)}", file=sys.stderr)
         return 2
+
+
+def _load(module: str) -> None:
+    """Import what a command needs; Ctrl-C meanwhile ends the process, since half-imported libraries raise anything."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        import_module(module)
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        import_module(module)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,6 +217,17 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": _list,
 }
 
+MODULES = {
+    "compare": "rnnnorm.compare.runner",
+    "study": "rnnnorm.studies.core.command",
+    "fit": "rnnnorm.compare.configuration",
+    "validate": "rnnnorm.compare.configuration",
+    "test": "rnnnorm.compare.configuration",
+    "report": "rnnnorm.report",
+    "bench": "rnnnorm.bench.command",
+    "list": "rnnnorm.compare.listing",
+}
+"""What each command imports first."""
 
 if __name__ == "__main__":
     sys.exit(main())

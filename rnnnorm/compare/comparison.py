@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser
@@ -16,9 +19,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
 from rnnnorm.compare.plan import parse_norms, parse_seeds
+from rnnnorm.engine.options import OPTIONS, Options, add_options
 from rnnnorm.engine.run import Run
 
-OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite")
+OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite", *OPTIONS)
 """Keys of the comparison itself; everything else is a key of each run."""
 
 MACHINE = (
@@ -44,16 +48,21 @@ The same command again skips finished runs and goes on with an interrupted one.
 class Comparison(TaskCLI):
     """What `rnnnorm compare` was asked for.
 
+    It can be pickled, for worker processes: these get what was read here, not files that may have changed since.
+
     Args:
-        args: what stands after `rnnnorm compare`.
+        args: what stands after `rnnnorm compare`, or the keys and values of another comparison.
+        experiment: the name of those.
 
     Raises:
         ValueError: an unknown norm, experiment or seed, or keys that contradict the comparison.
         SystemExit: a key or value that the parser refuses; the message is on stderr.
     """
 
-    def __init__(self, args: list[str]) -> None:
-        self.experiment, args = _experiment(args)
+    def __init__(self, args: list[str] | Namespace, experiment: str = "") -> None:
+        self.experiment = experiment
+        if isinstance(args, list):
+            self.experiment, args = _experiment(args)
         self._ready = False
         self._logger: TensorBoardLogger | None = None
         self._callbacks: list[Callback] = []
@@ -70,6 +79,7 @@ class Comparison(TaskCLI):
                 "epilog": EXAMPLES,
             },
         )
+        self._given = self.config.clone()
         own = {key: self.config.pop(key) for key in OWN}
         self.norms = parse_norms(own["norms"])
         self.seeds = parse_seeds(own["seeds"])
@@ -77,11 +87,15 @@ class Comparison(TaskCLI):
         self.max_minutes: float | None = own["max_minutes"]
         self.threads: int | None = own["threads"] and int(own["threads"])  # a plain one, for YAML
         self.overwrite: bool = own["overwrite"]
+        self.options = Options(**{key: own[key] for key in OPTIONS}).resolved(jobs=1)
         self._check(own["data_dir"])
         self.config.seed_everything = False
         self.config.model.init_args.norm = "none"
         self._ready = True
         self._common = self.config.clone()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (pickle.dumps(self._given), self.experiment)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of the comparison itself."""
@@ -108,6 +122,7 @@ class Comparison(TaskCLI):
             help="CPU threads; those of the folder's runs, or torch's own choice",
         )
         add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
+        add_options(add)
 
     def _set_seed(self) -> None:
         """Not at start-up: each run sets its own seed."""
@@ -132,6 +147,13 @@ class Comparison(TaskCLI):
         if isinstance(strategy, str) and any(word in strategy for word in ("spawn", "fork", "notebook")):
             raise ValueError(
                 f"--trainer.strategy {strategy}: its processes do not hand back what a comparison writes down; use ddp"
+            )
+        if self.options.executor != "local" and (
+            config.trainer.devices not in ("auto", 1, "1") or config.trainer.num_nodes != 1
+        ):
+            raise ValueError(
+                f"--trainer.devices {config.trainer.devices} --trainer.num_nodes {config.trainer.num_nodes}: "
+                f"with --executor {self.options.executor} each run has one device"
             )
         if data_dir is not None:
             if "data_dir" not in data.init_args:
@@ -196,7 +218,12 @@ class Comparison(TaskCLI):
             "enable_model_summary": False,
             "enable_checkpointing": True,
         }
-        return self._instantiate_trainer(config, list(self._callbacks))
+        if self.options.executor != "local" and config["devices"] == "auto":
+            config["devices"] = 1
+        trainer = self._instantiate_trainer(config, list(self._callbacks))
+        # Lightning's own answer to SIGTERM would end a run between two steps that it can be resumed from.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        return trainer
 
     def tester(self, callback: Callback) -> Trainer:
         """A trainer that only tests, on the same devices and with the same precision."""
@@ -209,6 +236,12 @@ class Comparison(TaskCLI):
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         config["trainer"].pop("logger")  # `fit` has one of its own
         return yaml.safe_dump(config, sort_keys=False)
+
+
+@lru_cache(maxsize=4)
+def _again(given: bytes, experiment: str) -> Comparison:
+    """The comparison of a pickle; one for all runs of a worker process."""
+    return Comparison(pickle.loads(given), experiment)
 
 
 def _experiment(args: list[str]) -> tuple[str, list[str]]:

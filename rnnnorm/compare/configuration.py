@@ -169,13 +169,6 @@ class TaskCLI(LightningCLI):
         return note(class_type, applied_instantiation_links=applied_instantiation_links, **kwargs)
 
 
-def cause(error: BaseException) -> BaseException:
-    """The error of a constructor, which jsonargparse wraps into pages about union types."""
-    while "Union subtypes" in str(error) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
 def with_experiments(args: list[str]) -> list[str]:
     """Replace the name of an experiment after -c or --config by its file.
 

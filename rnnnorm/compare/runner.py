@@ -1,50 +1,30 @@
-"""All runs of a comparison, one after the other: skip what is done, resume what was interrupted, survive what fails."""
+"""`rnnnorm compare`: the front door to the engine for a grid of norms and seeds."""
 
 from __future__ import annotations
 
-import logging
 import shlex
 import shutil
-import time
-import traceback
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
-import torch.distributed as dist
+import torch
 import yaml
 from rich.console import Console
 
-from rnnnorm.common.atomic import disk_is_full
 from rnnnorm.compare.comparison import Comparison, differences
-from rnnnorm.compare.configuration import cause
 from rnnnorm.compare.foreign import look_at
 from rnnnorm.compare.plan import plan
-from rnnnorm.engine.control import Interrupt, InterruptedRunError
+from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.evaluation import length_summary
+from rnnnorm.engine.folder import locked
 from rnnnorm.engine.progress import Display, count, make_console
+from rnnnorm.engine.quiet import quiet
 from rnnnorm.engine.records import leads, read_result, write, write_json
 from rnnnorm.engine.run import Run
-from rnnnorm.engine.threads import threads
+from rnnnorm.engine.runner import Outcome, run
+from rnnnorm.engine.threads import choose_threads, pinned
 from rnnnorm.engine.trial import describe, execute
-
-OK, FAILED, INTERRUPTED = 0, 1, 130
-"""Exit codes: all runs ended; a run failed; the user pressed Ctrl-C."""
-
-
-@dataclass
-class Outcome:
-    """What became of the runs."""
-
-    total: int
-    failed: list[Run] = field(default_factory=list)
-    cut: list[Run] = field(default_factory=list)
-    waiting: list[Run] = field(default_factory=list)
-    interrupted: bool = False
-    disk_full: bool = False
-    report_failed: bool = False
+from rnnnorm.engine.work import Report, Work
 
 
 def compare(args: list[str], console: Console | None = None) -> int:
@@ -56,7 +36,7 @@ def compare(args: list[str], console: Console | None = None) -> int:
             first one prints and writes; Lightning starts the others with the same command when training begins.
 
     Returns:
-        the exit code: 0, or 1 if a run failed, 130 if the user interrupted.
+        the exit code: 0, or 1 if a run failed, 130 or 143 if the user interrupted by Ctrl-C or SIGTERM.
 
     Raises:
         ValueError: the request cannot be met; nothing was run.
@@ -64,21 +44,40 @@ def compare(args: list[str], console: Console | None = None) -> int:
     console = (console or make_console()) if leads() else Console(quiet=True)
     with quiet():
         comparison = Comparison(args)
-        described, before = comparison.describe(), _stored(comparison)
-        different = differences(before.configuration, described) if before.configuration is not None else []
-        if different and not comparison.overwrite:
-            raise ValueError(
-                f"{comparison.out} holds runs of another configuration:\n  " + "\n  ".join(different) + "\n"
-                "choose another folder with --out, or --overwrite to delete those runs"
-            )
-        with threads(comparison.threads, None if different else before.threads, console) as count:
-            if leads():
-                if different:
-                    _delete(comparison)
-                _prepare(comparison, {**described, "threads": count})
-            runs = plan(comparison.norms, comparison.seeds, comparison.out)
-            outcome = _run_all(comparison, runs, console)
-            return _conclude(comparison, outcome, args, console)
+        with locked(comparison.out):
+            return _compare(comparison, args, console)
+
+
+def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
+    described, before = comparison.describe(), _stored(comparison)
+    different = differences(before.configuration, described) if before.configuration is not None else []
+    if different and not comparison.overwrite:
+        raise ValueError(
+            f"{comparison.out} holds runs of another configuration:\n  " + "\n  ".join(different) + "\n"
+            "choose another folder with --out, or --overwrite to delete those runs"
+        )
+    own = torch.get_num_threads() if comparison.options.executor == "local" else 1
+    threads = choose_threads(comparison.threads, None if different else before.threads, own, console)
+    with pinned(threads):
+        if leads():
+            if different:
+                _delete(comparison)
+            _prepare(comparison, {**described, "threads": threads})
+        runs = plan(comparison.norms, comparison.seeds, comparison.out)
+        ended = {one: read_result(one.result) for one in runs}
+        todo = [one for one, result in ended.items() if result is None or result["status"] == "cut"]
+        if len(todo) < len(runs):
+            text = f"{len(runs) - len(todo)} of {len(runs)} runs have been finished before: skipped"
+            console.print(text, highlight=False)
+        works = [Work(one.name, one.folder, partial(train, comparison, one)) for one in todo]
+        outcome = run(works, comparison.out, comparison.options, threads, console, minutes=comparison.max_minutes)
+        return _conclude(comparison, outcome, len(runs), args, console)
+
+
+def train(comparison: Comparison, one: Run, interrupt: Interrupt, display: Display, seconds: float | None) -> Report:
+    """One run, for the engine."""
+    result = execute(comparison, one, interrupt, display, seconds)
+    return Report(describe(result), cut=result["status"] == "cut")
 
 
 class Stored(NamedTuple):
@@ -135,77 +134,11 @@ def _delete(comparison: Comparison) -> None:
         shutil.rmtree(folder)
 
 
-def _run_all(comparison: Comparison, runs: list[Run], console: Console) -> Outcome:
-    outcome = Outcome(len(runs))
-    ended = {run: read_result(run.result) for run in runs}
-    done = [run for run, result in ended.items() if result is not None and result["status"] != "cut"]
-    todo = [run for run in runs if run not in done]
-    if done:
-        console.print(f"{len(done)} of {len(runs)} runs have been finished before: skipped", highlight=False)
-    budget = Budget(comparison.max_minutes)
-    with Display(console, len(todo)) as display, Interrupt(lambda: display.say(STOPPING)) as interrupt:
-        for position, run in enumerate(todo):
-            requested, seconds = _of_the_first((interrupt.requested, budget.share(len(todo) - position)))
-            if requested:
-                outcome.interrupted, outcome.waiting = True, todo[position:]
-                break
-            if seconds is not None and seconds <= 0:
-                outcome.waiting = todo[position:]
-                break
-            display.begin(run.name)
-            try:
-                result = execute(comparison, run, interrupt, display, seconds)
-            except (InterruptedRunError, KeyboardInterrupt):
-                outcome.interrupted, outcome.waiting = True, todo[position:]
-                break
-            except Exception as error:  # one run that fails must not take the others with it
-                outcome.failed.append(run)
-                reason = cause(error)
-                display.end(f"{run.name}: failed, {type(reason).__name__}: {_first_line(reason)}")
-                with suppress(OSError):  # where there is no room for a result, there may be none for this either
-                    write(run.error, traceback.format_exc())
-                if disk_is_full(error) is not None:
-                    outcome.disk_full, outcome.waiting = True, todo[position + 1 :]
-                    break
-            else:
-                run.error.unlink(missing_ok=True)
-                display.end(f"{run.name}: {describe(result)}")
-                if result["status"] == "cut":
-                    outcome.cut.append(run)
-    return outcome
-
-
-def _of_the_first(decision: tuple[bool, float | None]) -> tuple[bool, float | None]:
-    """The decision of the first process, whose clock and keyboard count for all that train together."""
-    shared = [decision]
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast_object_list(shared)
-    return shared[0]
-
-
-STOPPING = "stopping after this step (Ctrl-C again: at once) …"
-
-
-class Budget:
-    """Shares the time that is left among the runs that are left.
-
-    Args:
-        minutes: for everything; None: no limit.
-    """
-
-    def __init__(self, minutes: float | None) -> None:
-        self._end = None if minutes is None else time.monotonic() + 60 * minutes
-
-    def share(self, runs: int) -> float | None:
-        """Seconds for the next of `runs` runs, its evaluation included."""
-        return None if self._end is None else (self._end - time.monotonic()) / runs
-
-
-def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console: Console) -> int:
+def _conclude(comparison: Comparison, outcome: Outcome, total: int, args: list[str], console: Console) -> int:
     """Tables, report and advice; what exists is shown, however it ended."""
     from rnnnorm.report import build, summary_table
 
-    out = comparison.out
+    out, report_failed = comparison.out, False
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -215,37 +148,15 @@ def _conclude(comparison: Comparison, outcome: Outcome, args: list[str], console
         try:
             say(f"report:      {build(out)}")
         except OSError as error:
-            outcome.report_failed = True
+            report_failed = True
             say(f"report:      not written, {error}")
         say(f"curves:      tensorboard --logdir {out}")
-    for run in outcome.failed:
-        say(f"failed:      {run.name}" + (f", see {run.error}" if run.error.is_file() else ""))
+    for work in outcome.failed:
+        say(f"failed:      {work.name}" + (f", see {work.error}" if work.error.is_file() else ""))
     if outcome.waiting or outcome.cut:
-        reason = "interrupted" if outcome.interrupted else "disk full" if outcome.disk_full else "out of time"
-        left = [f"{len(outcome.cut)} of {count(outcome.total, 'run')} cut"] if outcome.cut else []
+        reason = "interrupted" if outcome.signal is not None else "disk full" if outcome.disk_full else "out of time"
+        left = [f"{len(outcome.cut)} of {count(total, 'run')} cut"] if outcome.cut else []
         left += [f"{count(len(outcome.waiting), 'run')} left"] if outcome.waiting else []
         command = shlex.join(["rnnnorm", "compare", *args])
         say(f"{reason}: {', '.join(left)}; to go on: {command}")
-    if outcome.interrupted:
-        return INTERRUPTED
-    return FAILED if outcome.failed or outcome.report_failed else OK
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Lightning from talking: many runs would repeat the same lines many times."""
-    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\.")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    return outcome.code or int(report_failed)

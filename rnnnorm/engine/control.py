@@ -29,33 +29,36 @@ class OutOfTimeError(Exception):
 
 
 class Interrupt:
-    """Turns Ctrl-C into a request that the run honours at the next step it can be resumed from.
+    """Turns Ctrl-C or SIGTERM into a request that the run honours at the next step it can be resumed from.
 
-    A second Ctrl-C is an ordinary KeyboardInterrupt. Outside the main thread, where Python delivers no signals, it
-    changes nothing.
+    The second signal is a KeyboardInterrupt with its number. Outside the main thread, where Python delivers no signals,
+    nothing is changed.
 
     Args:
-        notify: called once, at the first Ctrl-C.
+        notify: called once, at the first signal.
+        at_once: called at the second one, before the KeyboardInterrupt.
     """
 
-    def __init__(self, notify: Callable[[], None]) -> None:
+    def __init__(self, notify: Callable[[], None], at_once: Callable[[], None] = lambda: None) -> None:
         self.requested = False
-        self._notify = notify
-        self._before: Any = None
+        self.signal: int | None = None
+        self._notify, self._at_once = notify, at_once
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            self._at_once()
+            raise KeyboardInterrupt(number)
+        self.requested, self.signal = True, number
         self._notify()
 
     def check(self) -> None:

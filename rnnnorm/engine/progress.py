@@ -1,16 +1,26 @@
-"""What the terminal shows while runs are running: two bars, or one line per run where there is no terminal."""
+"""Progress in the terminal: bars, or one line per trial where there is no terminal."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as EtaColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 
 def make_console() -> Console:
@@ -19,28 +29,37 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
+class LeftColumn(TimeRemainingColumn):
+    """The time left: the display's own estimate where it has one, else that of the bar."""
+
+    def render(self, task: Task) -> Text:
+        """The text of one bar."""
+        return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
+
+
 class Display:
-    """Progress over runs and within a run.
+    """Progress over trials, with the time left, and within the trial that runs in this process.
 
     Args:
         console: where to.
-        total: runs there are to do.
+        weights: about how long each trial takes, in the same unit.
+        noun: what the trials are called, in the plural.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
-        self.console, self.total = console, total
-        self._done, self._began = 0, time.monotonic()
+    def __init__(self, console: Console, weights: Sequence[float] = (), noun: str = "runs") -> None:
+        self.console, self.total, self.done = console, len(weights), 0
+        self._weight, self._spent, self._began = sum(weights), 0.0, time.monotonic()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            EtaColumn(),
+            LeftColumn(),
         )
         self._bars = Progress(
             *columns, TextColumn("{task.fields[note]}"), console=console, disable=not console.is_terminal
         )
-        self._runs = self._bars.add_task("runs", total=total, note="")
+        self._all = self._bars.add_task(noun, total=self.total, note="", left="")
         self._steps: TaskID | None = None
 
     def __enter__(self) -> Display:
@@ -52,27 +71,34 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def begin(self, name: str) -> None:
-        """A run starts."""
+        """A trial starts in this process."""
         if self._steps is not None:
             self._bars.remove_task(self._steps)
         self._steps = self._bars.add_task(name, total=None, note="")
 
     def step(self, done: int, total: float, note: str) -> None:
-        """A run has gone on by a step."""
+        """A trial has gone on by a step."""
         if self._steps is not None:
             known = int(total) if math.isfinite(total) else None
             self._bars.update(self._steps, completed=done, total=known, note=note)
 
-    def end(self, text: str) -> None:
-        """A run has ended in some way; without a terminal the time left is part of the line."""
-        self._done += 1
-        self._bars.update(self._runs, completed=self._done)
-        left = (time.monotonic() - self._began) / self._done * (self.total - self._done)
-        eta = "" if self.console.is_terminal or self._done == self.total else f", about {duration(left)} left"
-        self.say(f"[{self._done}/{self.total}] {text}{eta}".replace("[", r"\["))
+    def left(self) -> float:
+        """Seconds that the rest will take, if it goes on as before."""
+        elapsed = time.monotonic() - self._began
+        return elapsed / self._spent * max(self._weight - self._spent, 0.0) if self._spent else 0.0
+
+    def end(self, text: str, weight: float = 1.0, loud: bool = True) -> None:
+        """A trial has ended; without a terminal every one is a line, in it only what the user must know."""
+        self.done += 1
+        self._spent += weight
+        left = "" if self.done == self.total else f"about {duration(self.left())} left"
+        self._bars.update(self._all, completed=self.done, left=left)
+        if loud or not self.console.is_terminal:
+            shown = f", {left}" if left and not self.console.is_terminal else ""
+            self.say(f"[{self.done}/{self.total}] {text}{shown}")
 
 
 class StepProgress(Callback):

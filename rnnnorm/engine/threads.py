@@ -1,4 +1,4 @@
-"""How many CPU threads compute: the last digits of a run depend on it, so a comparison keeps to one number."""
+"""CPU threads: the last digits of a run depend on their number, so all runs of a comparison have the same one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from rich.console import Console
 from rnnnorm.engine.progress import count
 
 
-@contextmanager
-def threads(asked: int | None, before: int | None, console: Console) -> Iterator[int]:
-    """A block that computes with the threads asked for, or else those of the runs before, or else torch's own choice.
+def choose_threads(asked: int | None, before: int | None, own: int, console: Console) -> int:
+    """The number of threads asked for, or else that of the runs before, or else an own choice.
 
     Sums that are cut into parts are rounded otherwise when the parts are others, in torch's operators as in ours; see
     "Same bits" in `docs/performance.md`. So a comparison that goes on, on another machine perhaps, takes the number it
@@ -22,19 +21,27 @@ def threads(asked: int | None, before: int | None, console: Console) -> Iterator
     Args:
         asked: by the user.
         before: of the runs that are there already; None where there are none.
+        own: where nobody says anything.
         console: where to say what is not as expected.
     """
-    own = torch.get_num_threads()
-    chosen = asked or before or own
     if asked is not None and before is not None and asked != before:
         console.print(
             f"the runs before had {count(before, 'CPU thread')}: those left have {asked}, and other last digits",
             highlight=False,
         )
-    elif asked is None and chosen != own:
-        console.print(f"{count(chosen, 'CPU thread')}, as the runs before; --threads says otherwise", highlight=False)
-    torch.set_num_threads(chosen)
+    elif asked is None and (before or own) != own:
+        console.print(
+            f"{count(before or own, 'CPU thread')}, as the runs before; --threads says otherwise", highlight=False
+        )
+    return asked or before or own
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """A block that computes with so many CPU threads."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        yield chosen
+        yield
     finally:
         torch.set_num_threads(own)

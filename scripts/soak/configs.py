@@ -26,7 +26,7 @@ class _Stopped(BaseException):
     """A comparison that is about to train."""
 
 
-def _stop(*_: Any) -> None:
+def _stop(*_: Any, **__: Any) -> None:
     raise _Stopped
 
 
@@ -51,7 +51,7 @@ class ConfigCase:
             args = ["compare", "-c", "mine.yaml", "--out", "runs", *self.flags]
             try:
                 with (
-                    mock.patch.object(runner, "_run_all", _stop),
+                    mock.patch.object(runner, "run", _stop),
                     contextlib.redirect_stderr(errors),
                     contextlib.redirect_stdout(io.StringIO()),
                     warnings.catch_warnings(),

@@ -12,6 +12,7 @@ import lightning as L
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from rnnnorm.engine import trial as trial_module
 from rnnnorm.engine.control import Control
@@ -39,15 +40,19 @@ def curves(folder: Path) -> list[tuple[str, int, float]]:
     return [(tag, p.step, p.value) for tag in ("train/loss", "val/loss") for p in events.Scalars(tag)]
 
 
-@pytest.mark.parametrize("step", [2, 6, 8, 11], ids=["mid epoch", "end of epoch", "second epoch", "last but one"])
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [(2, signal.SIGINT), (6, signal.SIGINT), (8, signal.SIGTERM), (11, signal.SIGINT)],
+    ids=["mid epoch", "end of epoch", "second epoch", "last but one"],
+)
 def test_an_interrupted_run_resumes_to_the_same_result(
-    small: Small, tmp_path: Path, at_step: AtStep, step: int
+    small: Small, tmp_path: Path, at_step: AtStep, step: int, number: int
 ) -> None:
     norms, whole = ("--norms", "bn-timestep,none"), tmp_path / "whole"
     assert small(*norms, out=whole) == 0
-    pending = [signal.SIGINT]
+    pending = [number]
     at_step(step, lambda trainer: os.kill(os.getpid(), pending.pop()) if pending else None)
-    assert small(*norms) == 130
+    assert small(*norms) == 128 + number
     assert "interrupted: 2 runs left; to go on: rnnnorm compare" in small.printed
     folder = small.out / "bn-timestep" / "seed=0"
     assert not (folder / "result.json").exists()
@@ -81,6 +86,33 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
     for name in ("last", "best"):
         assert_same_weights(small.out / "none" / "seed=0", whole / "none" / "seed=0", name)
     assert curves(small.out / "none" / "seed=0") == curves(whole / "none" / "seed=0")
+
+
+def test_a_run_killed_before_its_first_checkpoint_logs_no_step_twice(small: Small, at_step: AtStep) -> None:
+    pending = [1]
+
+    def kill(trainer: L.Trainer) -> None:
+        if pending and pending.pop():
+            raise KeyboardInterrupt
+
+    at_step(9, kill)
+    assert small() == 130
+    folder = small.out / "none" / "seed=0"
+    assert list(folder.glob("events*"))
+    assert not (folder / "checkpoints" / "last.ckpt").exists()
+    assert small() == 0
+    steps = [step for tag, step in raw(folder) if tag == "train/loss"]
+    assert steps == sorted(set(steps))
+    assert len(steps) == 6
+
+
+def raw(folder: Path) -> list[tuple[str, int]]:
+    """Every scalar in every event file, in the order of the files."""
+    found = []
+    for path in sorted(folder.glob("events*")):
+        for event in EventFileLoader(str(path)).Load():
+            found += [(value.tag, event.step) for value in event.summary.value]
+    return found
 
 
 def test_a_run_interrupted_while_it_is_evaluated_is_not_trained_again(

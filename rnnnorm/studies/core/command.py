@@ -7,24 +7,27 @@ import math
 import shlex
 import time
 import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
 from rich.console import Console
 
-from rnnnorm.compare.runner import quiet
-from rnnnorm.engine.progress import count, duration, make_console
+from rnnnorm.engine.folder import locked
+from rnnnorm.engine.options import OPTIONS, Options, add_options, default_jobs
+from rnnnorm.engine.progress import Display, count, duration, make_console
+from rnnnorm.engine.quiet import quiet
 from rnnnorm.engine.records import write
+from rnnnorm.engine.runner import Outcome, run
+from rnnnorm.engine.work import Work
 from rnnnorm.studies.core.conclude import check_settings, conclude, note_settings
-from rnnnorm.studies.core.pool import DONE, FAILED, Ended, Pool, Task, default_jobs
-from rnnnorm.studies.core.progress import StudyDisplay
 from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.study import STUDIES, Study
-from rnnnorm.studies.core.work import parse
-
-OK, FAILURE, STOPPED = 0, 1, 130
+from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.core.work import parse, work
 
 EXAMPLES = """\
 examples:
@@ -45,7 +48,8 @@ def study(args: list[str], console: Console | None = None) -> int:
         console: where to print; standard output if not given.
 
     Returns:
-        the exit code: 0, or 1 if a trial failed, 130 if the user interrupted.
+        the exit code: 0, or 1 if a trial failed, 130 or 143 if the user interrupted
+        by Ctrl-C or SIGTERM.
 
     Raises:
         ValueError: the request cannot be met; nothing was run.
@@ -58,6 +62,7 @@ def study(args: list[str], console: Console | None = None) -> int:
         raise ValueError(f"unknown study {', '.join(unknown) or given.name}; there are: {', '.join(STUDIES)}, or all")
     if given.config is not None and len(names) > 1:
         raise ValueError("-c belongs to one study; name it instead of all")
+    options = Options(*(getattr(given, key) for key in OPTIONS)).resolved(default_jobs())
     out = Path(given.out or "runs/studies")
     chosen = [
         STUDIES[name](load(name, given.quick, given.config, given.norms, given.seeds, given.data_dir)) for name in names
@@ -66,9 +71,10 @@ def study(args: list[str], console: Console | None = None) -> int:
         check_settings(one, out / one.name, given.overwrite)
         if given.config is not None:
             _check_configuration(one)
-    for one in chosen:
-        note_settings(one, out / one.name)
-    return _run(chosen, out, given.jobs or default_jobs(), args, console)
+    with locked(out):
+        for one in chosen:
+            note_settings(one, out / one.name)
+        return _run(chosen, out, options, args, console)
 
 
 def _parse(args: Sequence[str]) -> argparse.Namespace:
@@ -91,12 +97,8 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
         metavar="DIR",
         help="where real data lie; without it, or RNNNORM_DATA, only generated data are used",
     )
-    add(
-        "--jobs",
-        type=_positive,
-        help="trials at the same time, each on one core; as many as there are cores if not given",
-    )
     add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
+    add_options(add)
     return parser.parse_args(list(args))
 
 
@@ -115,53 +117,42 @@ def _check_configuration(one: Study) -> None:
         parse(str(path), trial.norm, folder)
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
-    return int(text)
-
-
-def _run(studies: Sequence[Study], out: Path, jobs: int, args: list[str], console: Console) -> int:
-    # Those that measure time come last, when nothing runs beside them.
-    ordered = sorted(studies, key=lambda one: one.alone)
-    tasks = [Task(one, trial, out / one.name) for one in ordered for trial in one.trials()]
-    todo = [task for task in tasks if task.trial.read(task.out) is None]
+def _run(studies: Sequence[Study], out: Path, options: Options, args: list[str], console: Console) -> int:
+    ordered = sorted(studies, key=lambda one: one.alone)  # as the engine runs them
+    trials = [(one, trial) for one in ordered for trial in one.trials()]
+    todo = [(one, trial) for one, trial in trials if trial.read(out / one.name) is None]
+    works = [_work(one, trial, out / one.name) for one, trial in todo]
     command = shlex.join(["rnnnorm", "study", *args])
-    if len(todo) < len(tasks):
-        console.print(f"{len(tasks) - len(todo)} of {count(len(tasks), 'trial')} done before: skipped", highlight=False)
-    failed: list[Ended] = []
+    if len(todo) < len(trials):
+        text = f"{len(trials) - len(todo)} of {count(len(trials), 'trial')} done before: skipped"
+        console.print(text, highlight=False)
     broken: list[str] = []
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     began = time.monotonic()
-    open_trials = {one.name: sum(task.study is one for task in todo) for one in ordered}
-    with (
-        StudyDisplay(console, [task.trial.weight for task in todo]) as display,
-        Pool(jobs, lambda: display.say(STOPPING)) as pool,
-    ):
-        for one in ordered:
-            if open_trials[one.name] == 0:
-                broken += _conclude_one(display, one, out, command)
-        for alone in (False, True):
-            for ended in pool.run([task for task in todo if task.study.alone is alone], alone):
-                task = ended.task
-                if ended.status == FAILED:
-                    failed.append(ended)
-                if ended.status in (DONE, FAILED):
-                    name = f"{task.study.name}: {task.trial.name()}"
-                    note = f": failed, {ended.message}" if ended.status == FAILED else ""
-                    display.end(name + note, task.trial.weight, loud=bool(note))
-                open_trials[task.study.name] -= 1
-                if open_trials[task.study.name] == 0:
-                    broken += _conclude_one(display, task.study, out, command)
-        interrupted = pool.interrupted
-    if display.done:
-        console.print(f"{count(display.done, 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
-    return _conclude(out, failed, broken, interrupted, command, console)
+    study_of = {work.folder: one for work, (one, _) in zip(works, todo, strict=True)}
+    left = Counter(one.name for one, _ in todo)
+
+    def ended(work: Work, display: Display) -> None:
+        one = study_of[work.folder]
+        left[one.name] -= 1
+        if left[one.name] == 0:
+            broken.extend(_conclude_one(display.say, one, out, command))
+
+    for one in ordered:
+        if left[one.name] == 0:
+            broken += _conclude_one(say, one, out, command)
+    outcome = run(works, out, options, 1, console, noun="trials", ended=ended)
+    if done := outcome.done + len(outcome.failed):
+        console.print(f"{count(done, 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
+    return _conclude(out, outcome, broken, command, console)
 
 
-STOPPING = "stopping after this step (Ctrl-C again: at once) …"
+def _work(one: Study, trial: Trial, out: Path) -> Work:
+    name = f"{one.name}: {trial.name()}"
+    return Work(name, trial.run(out).folder, partial(work, one, trial, out), trial.weight, one.alone)
 
 
-def _conclude_one(display: StudyDisplay, one: Study, out: Path, command: str) -> list[str]:
+def _conclude_one(say: Callable[[str], None], one: Study, out: Path, command: str) -> list[str]:
     """Table, figure and verdicts of one study; what is wrong with it, if anything, so that the others go on."""
     try:
         verdicts = conclude(one, out / one.name, command)
@@ -175,15 +166,11 @@ def _conclude_one(display: StudyDisplay, one: Study, out: Path, command: str) ->
         head = verdict.headline
         ends = "" if math.isnan(head.effect.low) else f"[{head.effect.low:.3g}, {head.effect.high:.3g}] "
         effect = f"{head.effect.mean:.3g} {ends}{verdict.unit}"
-        display.say(
-            f"{one.name}: {verdict.verdict}: {verdict.claim.text} ({effect}, n = {head.effect.n}, {head.condition})"
-        )
+        say(f"{one.name}: {verdict.verdict}: {verdict.claim.text} ({effect}, n = {head.effect.n}, {head.condition})")
     return []
 
 
-def _conclude(
-    out: Path, failed: Sequence[Ended], broken: Sequence[str], interrupted: bool, command: str, console: Console
-) -> int:
+def _conclude(out: Path, outcome: Outcome, broken: Sequence[str], command: str, console: Console) -> int:
     from rnnnorm.studies.core.page import build
 
     def say(text: str) -> None:
@@ -191,11 +178,10 @@ def _conclude(
 
     say(f"report:      {build(out)}")
     say(f"curves:      tensorboard --logdir {out}")
-    for ended in failed:
-        say(f"failed:      {ended.task.study.name}: {ended.task.trial.name()}, see {ended.task.error}")
+    for failed in outcome.failed:
+        say(f"failed:      {failed.name}, see {failed.error}")
     for text in broken:
         say(f"failed:      {text}")
-    if interrupted:
+    if outcome.signal is not None:
         say(f"interrupted; to go on: {command}")
-        return STOPPED
-    return FAILURE if failed or broken else OK
+    return outcome.code or int(bool(broken))

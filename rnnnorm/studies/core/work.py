@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -17,17 +16,25 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from rnnnorm.compare.comparison import Comparison
-from rnnnorm.compare.runner import quiet
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.progress import Display
+from rnnnorm.engine.quiet import quiet
 from rnnnorm.engine.records import read_result, write
 from rnnnorm.engine.trial import execute
+from rnnnorm.engine.work import Report
 from rnnnorm.studies.core.study import Study
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
 
 
-def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:
+def work(
+    study: Study,
+    trial: Trial,
+    out: Path,
+    interrupt: Interrupt,
+    display: Display | None = None,
+    seconds: float | None = None,
+) -> Report:
     """Train and measure one trial; what has been done before is not done again.
 
     Args:
@@ -35,12 +42,14 @@ def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:
         trial: which.
         out: the folder of the study.
         interrupt: whether the user wants to stop.
+        display: where the steps of its training are shown; nowhere if not given.
+        seconds: when to stop training.
 
     Raises:
         InterruptedRunError: the user stopped it; training goes on from there the next time.
     """
     if trial.read(out) is not None:
-        return
+        return Report()
     trained = None
     run = trial.run(out)
     if trial.config is not None:
@@ -48,8 +57,7 @@ def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:
             comparison = _comparison(trial, out)
             result = read_result(run.result)
             if result is None:
-                with Path(os.devnull).open("w") as nowhere, Display(Console(file=nowhere), 1) as display:
-                    result = execute(comparison, run, interrupt, display)
+                result = execute(comparison, run, interrupt, display or Display(Console(quiet=True)), seconds)
             trained = Trained(run, result, comparison)
             interrupt.check()
             rows = _measured(study, trial, trained)
@@ -57,6 +65,7 @@ def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:
         rows = _measured(study, trial, None)
     _log(rows, run.folder)
     write(trial.measured(out), json.dumps(rows, allow_nan=False) + "\n")
+    return Report()
 
 
 def _measured(study: Study, trial: Trial, trained: Trained | None) -> list[dict[str, Any]]:
@@ -110,11 +119,16 @@ def parse(path: str, norm: str, out: str) -> Comparison:
 
 
 def _log(rows: Sequence[Row], folder: Path) -> None:
-    """What was measured, to TensorBoard: against its `t` where it has one, else a single point."""
+    """What was measured, to TensorBoard: against its `t` where it has one, else a single point.
+
+    The file takes the place of that of a process which was killed before it could keep the measurements.
+    """
+    for events in folder.glob("events.out.tfevents.*.measured"):
+        events.unlink()
     rows = [row for row in rows if isinstance(row["value"], int | float) and math.isfinite(row["value"])]
     if not rows:
         return
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(str(folder), filename_suffix=".measured") as writer:
         for row in rows:
             where = [str(v) for k, v in row.items() if k not in ("quantity", "value", "t") and v is not None]
             writer.add_scalar(

@@ -7,8 +7,6 @@ import math
 import os
 import signal
 from collections.abc import Iterable
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +15,7 @@ import pytest
 import torch
 from studies.core.tiny import YAML, Tiny
 
-from rnnnorm.studies.core import pool as pool_module
 from rnnnorm.studies.core.measurements import where
-from rnnnorm.studies.core.pool import Ended, Pool, Task
 from rnnnorm.studies.core.settings import load
 from rnnnorm.studies.core.trained import Trained
 from rnnnorm.studies.core.trial import Row, Trial
@@ -214,72 +210,6 @@ def test_a_diverged_network_is_a_result(tiny: Runner, at_step: AtStep) -> None:
     assert where(trained, norm="none", quantity="diverged")["value"].tolist() == [0.0, 0.0]
     assert len(where(trained, norm="none", quantity="accuracy")) == 6
     assert "12 of 12 trials" in (tiny.out / "report.html").read_text()
-
-
-@pytest.mark.timeout(30)
-def test_a_handler_of_ctrl_c_does_not_wait_for_what_it_has_interrupted() -> None:
-    """Signals arrive between any two instructions, also while this thread asks whether to stop."""
-    pool = Pool(1, lambda: None)
-    handled = 0
-
-    def handle(*_: Any) -> None:
-        nonlocal handled
-        pool._interrupt.requested = False
-        pool._handle(signal.SIGINT, None)
-        handled += 1
-
-    before = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
-    try:
-        while handled < 1000:
-            assert pool.interrupted in (True, False)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert pool.interrupted
-
-
-class Mortal:
-    """In place of worker processes: does tasks at once, and breaks like them at those it dies of."""
-
-    deadly: tuple[Trial, ...] = ()
-    made = 0
-
-    def __init__(self, *_: Any) -> None:
-        type(self).made += 1
-        self.broken = False
-        self._processes: dict[int, Any] = {}
-
-    def submit(self, work: Any, task: Task) -> Future[Ended]:
-        if self.broken:
-            raise BrokenProcessPool("a child process terminated abruptly")
-        future: Future[Ended] = Future()
-        if task.trial in self.deadly:
-            self.broken = True
-            future.set_exception(BrokenProcessPool("a child process terminated abruptly"))
-        else:
-            future.set_result(Ended(task, "done"))
-        return future
-
-    def shutdown(self, *_: Any, **__: Any) -> None:
-        pass
-
-
-def test_a_worker_that_is_killed_costs_its_own_trial(tiny: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = Tiny(load("tiny"))
-    tasks = [Task(study, trial, tiny.folder) for trial in study.trials()]
-    monkeypatch.setattr(pool_module, "ProcessPoolExecutor", Mortal)
-    monkeypatch.setattr(Mortal, "deadly", (LN1,))
-    with Pool(2, lambda: None) as pool:
-        ended = list(pool.run(tasks))
-    assert {(one.task.trial.arm, one.task.trial.norm, one.task.trial.seed) for one in ended} == {
-        (task.trial.arm, task.trial.norm, task.trial.seed) for task in tasks
-    }
-    assert len(ended) == len(tasks)
-    failed = [one for one in ended if one.status != "done"]
-    assert LN1 in [one.task.trial for one in failed]
-    assert len(failed) <= 2  # with two workers, one other may have been under way
-    assert all(one.task.error.is_file() for one in failed)
 
 
 def test_two_workers_measure_what_one_process_measures(

@@ -1,0 +1,126 @@
+"""Output folder: one command at a time, and a sign by which its workers, wherever they are, know that it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rnnnorm.engine.control import Interrupt
+from rnnnorm.engine.records import leads, write_json
+
+OWN = ".engine"
+"""Folder, in an output folder, of what the engine needs for itself."""
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """A block that has an output folder to itself; the lock of a process that died is none.
+
+    Of several processes that train together only the first one takes the lock.
+
+    Raises:
+        ValueError: another command runs in the folder; the message names its process and host.
+    """
+    if not leads():
+        yield
+        return
+    own = out / OWN
+    own.mkdir(parents=True, exist_ok=True)
+    holder = own / "driver.json"
+    lock = FileLock(own / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{out} is in use by {_describe(holder)}; wait for it, or choose another folder with --out"
+        ) from None
+    try:
+        for sign in own.glob("running-*"):  # of a command that was killed: its workers, if any are left, stop
+            sign.unlink(missing_ok=True)
+        with suppress(OSError):  # on a full disk the lock holds, too, and what there is can still be shown
+            write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
+        yield
+        holder.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        content = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {content['pid']} on {content['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+class Sign:
+    """A file that is there as long as workers shall go on.
+
+    Args:
+        out: the output folder, which all workers see.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.path = (out / OWN).absolute() / f"running-{uuid.uuid4().hex}"
+        self._renewed = 0.0
+
+    def __enter__(self) -> Sign:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Ask all workers to stop; may be called by a signal handler."""
+        self.path.unlink(missing_ok=True)
+
+    def renew(self) -> None:
+        """Show that the command still lives, every 15 seconds."""
+        if time.monotonic() - self._renewed > 15 and self.path.exists():
+            self._renewed = time.monotonic()
+            os.utime(self.path)
+
+
+class Watch(Interrupt):
+    """A worker's request to stop: the sign is gone, or nobody renews it.
+
+    Args:
+        path: of the sign.
+        patience: seconds without renewal after which the command must be dead; None: its end is noticed otherwise.
+    """
+
+    def __init__(self, path: Path, patience: float | None = None) -> None:
+        self._path, self._patience = path, patience
+        self._gone = False
+        self._renewal: float | None = None
+        self._seen = self._looked = -1.0
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop; looks at most twice a second."""
+        now = time.monotonic()
+        if not self._gone and now - self._looked > 0.5:
+            self._looked = now
+            try:
+                renewal = self._path.stat().st_mtime
+            except OSError:
+                self._gone = True
+                return True
+            if renewal != self._renewal:
+                self._renewal, self._seen = renewal, now
+            self._gone = self._patience is not None and now - self._seen > self._patience
+        return self._gone
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        self._gone = value
