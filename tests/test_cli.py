@@ -135,3 +135,14 @@ def test_fit_finds_the_model_for_the_data(tmp_path: Path, monkeypatch: pytest.Mo
     (config,) = tmp_path.glob("runs/fit/*/config.yaml")
     assert "class_path: rnnnorm.tasks.classification.Classification" in config.read_text()
     assert list(tmp_path.glob("runs/fit/*/checkpoints/*.ckpt"))
+
+
+def test_an_interrupt_while_libraries_are_imported_is_one_line() -> None:
+    program = """
+import os, signal
+from rnnnorm import cli
+cli.import_module = lambda name: os.kill(os.getpid(), signal.SIGINT)
+cli.main(["compare"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

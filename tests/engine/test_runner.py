@@ -25,7 +25,7 @@ from rnnnorm.engine.runner import Budget
 from rnnnorm.engine.work import Report, Work
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 150) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -99,7 +99,6 @@ def test_a_signal_stops_at_the_next_step_and_nothing_is_lost(tmp_path: Path, num
     assert [trials.value(tmp_path, seed) for seed in range(3)] == [trials.expected(seed) for seed in range(3)]
 
 
-@pytest.mark.timeout(120)
 def test_a_command_that_is_killed_takes_its_workers_along_and_goes_on_later(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": f"{Path(rnnnorm.__file__).parents[1]}:{Path(__file__).parents[1]}"}
     command = [sys.executable, str(Path(trials.__file__)), str(tmp_path), "2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -39,6 +40,7 @@ class RayCluster:
     def __enter__(self) -> Self:
         if not api.is_initialized():
             own: dict[str, Any] = {} if self._address else {"num_cpus": self._cpus(), "include_dashboard": False}
+            os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own choice is 15: others would starve workers
             try:
                 api.init(address=self._address, logging_level=logging.ERROR, log_to_driver=False, **own)
             except ConnectionError as error:
