@@ -6,12 +6,10 @@ say how batch normalization evaluates. Experiments run from the command line: `r
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
+from .common.interrupts import interrupts_leave, is_command
 
-if TYPE_CHECKING:
+with interrupts_leave(is_command()):
     from .nn.batch_norm import RaggedBatchNorm
     from .nn.cells import GRUCell, LSTMCell, RNNCell
     from .nn.gru import GRU
@@ -39,33 +37,3 @@ __all__ = [
     "recalibrate",
     "statistics",
 ]
-
-_MODULES = {
-    "GRU": "nn.gru",
-    "GRUCell": "nn.cells",
-    "LSTM": "nn.lstm",
-    "LSTMCell": "nn.cells",
-    "Norm": "norms.places",
-    "Normalizer": "norms",
-    "Preset": "norms.presets",
-    "RNN": "nn.rnn",
-    "RNNCell": "nn.cells",
-    "RaggedBatchNorm": "nn.batch_norm",
-    "has_batch_statistics": "norms",
-    "parse_norm": "norms.presets",
-    "presets": "norms.presets",
-    "recalibrate": "norms",
-    "statistics": "norms",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used: the command line answers before torch is there."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

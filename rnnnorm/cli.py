@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from rnnnorm._version import __version__
+from rnnnorm.common.interrupts import interrupts_leave
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser.parse_args(args[:1]).command
     if "" not in sys.path:
         sys.path.append("")  # the user's own classes (--data mine.MyData) lie where she is, as with `python -m`
-    _load(MODULES[command])
+    with interrupts_leave():
+        import_module(MODULES[command])
     try:
         return COMMANDS[command](args[1:])
     except KeyboardInterrupt as error:
@@ -80,23 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"rnnnorm {command}: error: {cause(error)}", file=sys.stderr)
         return 2
-
-
-def _load(module: str) -> None:
-    """Import what a command needs; Ctrl-C meanwhile ends the process, since half-imported libraries raise anything."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        print("interrupted", file=sys.stderr, flush=True)
-        os._exit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        import_module(module)
-        return
-    before = signal.signal(signal.SIGINT, leave)
-    try:
-        import_module(module)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _parser() -> argparse.ArgumentParser:
