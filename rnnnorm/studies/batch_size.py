@@ -10,13 +10,13 @@ import pandas as pd
 
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, where
-from rnnnorm.studies.core.plots import Panel
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, where
+from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 from rnnnorm.studies.parts.batch_noise import gaussian_noise, hidden_products, noise
 from rnnnorm.studies.parts.batch_panels import best, panels, sizes_of
 from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, evaluate, final, train

@@ -12,13 +12,13 @@ from lightning import LightningDataModule
 from rnnnorm.norms import has_batch_statistics, recalibrate
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.report.curves import Curve
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
+from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 from rnnnorm.studies.parts.gap_panels import TASKS, panels
 from rnnnorm.studies.parts.plain_training import task_of
 from rnnnorm.studies.parts.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins

@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel, linear_axis, lines, rule
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Condition, Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
+from rnnnorm.studies.framework.plots import Panel, linear_axis, lines, rule
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Condition, Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 from rnnnorm.studies.parts.outcome import outcome, training_curve, tuned
 
 VERTICAL = ("bn-vertical-framewise", "bn-vertical")

@@ -13,9 +13,9 @@ import torch
 from studies.tables import made, reread, verdicts
 
 from rnnnorm.studies.batch_size import BatchSize
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.parts.batch_noise import gaussian_noise, hidden_products, noise, relative_spread
 from rnnnorm.studies.parts.batch_panels import best
 from rnnnorm.studies.parts.plain_training import build_data, build_task

@@ -11,10 +11,10 @@ import pytest
 import torch
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
 from rnnnorm.studies.depth import Depth
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.parts.depth_tables import trainable, tuned
 from rnnnorm.studies.parts.residual_stacks import METHODS, arguments, build_stack, moments
 

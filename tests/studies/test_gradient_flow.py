@@ -15,11 +15,11 @@ import torch
 from rich.console import Console
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import read, where
-from rnnnorm.studies.core.plots import inline_panels, save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import read, where
+from rnnnorm.studies.framework.plots import inline_panels, save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.gradient_flow import ALIVE, LINEAR_GAIN, GradientFlow, yang
 from rnnnorm.studies.parts.pixels import SIDE, pixels, strokes
 

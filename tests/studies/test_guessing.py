@@ -11,7 +11,7 @@ import pytest
 
 from rnnnorm.compare.plan import Run
 from rnnnorm.data.base import Spec, Task
-from rnnnorm.studies.core.trained import Trained
+from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.parts.guessing import CLASSIFIERS, guess, score
 
 CLASSES = {

@@ -18,11 +18,11 @@ from studies.tables import made, reread, verdicts
 
 from rnnnorm.norms import recalibrate
 from rnnnorm.report.curves import Curve
-from rnnnorm.studies.core.command import study as run_study
-from rnnnorm.studies.core.measurements import read, where
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.command import study as run_study
+from rnnnorm.studies.framework.measurements import read, where
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.inference_gap import InferenceGap, base_of, momentum_of
 from rnnnorm.studies.inference_gap import _curve as curve_of
 from rnnnorm.studies.parts.gap_panels import excess

@@ -12,9 +12,9 @@ import torch
 from studies.tables import made, reread, verdicts
 
 import rnnnorm
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.initialization import Initialization, sensitivity, tuned
 from rnnnorm.studies.parts.plain_training import build_data, build_task
 from rnnnorm.studies.parts.rescaling import CHANGES, FACTOR, PUBLISHED, deviations, products

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.learning_rate import LearningRate
 from rnnnorm.studies.parts.rates import chosen, exponents
 

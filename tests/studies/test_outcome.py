@@ -12,7 +12,7 @@ import pytest
 
 from rnnnorm.compare.plan import Run
 from rnnnorm.report.curves import Curve
-from rnnnorm.studies.core.trained import Trained
+from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.parts.outcome import learned, outcome, training_curve, tuned
 
 

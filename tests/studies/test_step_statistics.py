@@ -13,9 +13,9 @@ import torch
 from studies.tables import made, reread, verdicts
 
 from rnnnorm import LSTM, recalibrate
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.parts.step_distances import distance, distances, settling
 from rnnnorm.studies.step_statistics import StepStatistics
 

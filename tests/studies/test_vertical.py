@@ -13,11 +13,11 @@ import pytest
 from studies.tables import made, reread, verdicts
 
 from rnnnorm.engine.control import Interrupt
-from rnnnorm.studies.core.measurements import collect
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.core.work import work
+from rnnnorm.studies.framework.measurements import collect
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.framework.work import work
 from rnnnorm.studies.parts.segments import Segments
 from rnnnorm.studies.vertical import NEVER, Vertical, gains, speed_ratios
 

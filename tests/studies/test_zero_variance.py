@@ -19,11 +19,11 @@ from studies.tables import keep, made, reread, verdicts
 from torch import Tensor
 
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import collect, read, where
-from rnnnorm.studies.core.plots import Panel, save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import collect, read, where
+from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.zero_variance import AFTER, FLAT, ZeroVariance, gradients
 from rnnnorm.tasks.cells import build_recurrent
 

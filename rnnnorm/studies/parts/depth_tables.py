@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from rnnnorm.studies.core.measurements import values, where
+from rnnnorm.studies.framework.measurements import values, where
 
 CELLS = {"lstm": "LSTM", "rnn-tanh": "tanh RNN", "rnn-relu": "ReLU RNN"}
 NAMES = {

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.measurements import values, where
-from rnnnorm.studies.core.plots import Panel, linear_axis, lines, log_axis, rule
+from rnnnorm.studies.framework.measurements import values, where
+from rnnnorm.studies.framework.plots import Panel, linear_axis, lines, log_axis, rule
 
 TASKS = {
     "language": "made-up language",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rnnnorm.data.base import Spec
-from rnnnorm.studies.core.trained import Trained
+from rnnnorm.studies.framework.trained import Trained
 
 CLASSIFIERS = ("classification", "tagging", "language-modelling")
 

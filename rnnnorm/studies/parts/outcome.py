@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rnnnorm.studies.core.measurements import where
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row
 
 MODE = "population"
 """Batch normalization is judged by population statistics: running averages have a study of their own."""

@@ -20,7 +20,7 @@ from rnnnorm.compare.configuration import parameters_of
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms.places import Norm
-from rnnnorm.studies.core.trial import Row
+from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask, for_spec
 from rnnnorm.tasks.carry import CarriedStates
 

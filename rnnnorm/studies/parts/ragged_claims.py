@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnnorm.studies.core.verdict import Claim
+from rnnnorm.studies.framework.verdict import Claim
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(

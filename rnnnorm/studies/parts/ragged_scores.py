@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from rnnnorm.studies.core.estimate import Estimate, estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, where
+from rnnnorm.studies.framework.estimate import Estimate, estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, where
 
 BASE, WITHOUT = "bn-timestep", "none"
 RAGGED, FRAMED, OWN = "heavy-tailed", "framed", "own"

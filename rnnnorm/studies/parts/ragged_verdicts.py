@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from rnnnorm.studies.core.measurements import where
-from rnnnorm.studies.core.verdict import FAILS, HOLDS, Case, Verdict, judge
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.verdict import FAILS, HOLDS, Case, Verdict, judge
 from rnnnorm.studies.parts.ragged_claims import CLAIMS
 from rnnnorm.studies.parts.ragged_scores import (
     BASE,

@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from rnnnorm.studies.core.estimate import Estimate, estimate
-from rnnnorm.studies.core.measurements import difference, per_seed
+from rnnnorm.studies.framework.estimate import Estimate, estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed
 
 
 def chosen(m: pd.DataFrame) -> pd.DataFrame:

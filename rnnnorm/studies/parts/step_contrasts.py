@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rnnnorm.studies.core.measurements import difference, per_seed, where
+from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.parts.step_distances import settling
 
 MODES = ("population", "running")

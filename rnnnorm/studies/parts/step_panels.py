@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.measurements import where
-from rnnnorm.studies.core.plots import Panel, lines, rule
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import Panel, lines, rule
 from rnnnorm.studies.parts.step_contrasts import DATA, PLACES, against, extra
 
 SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rnnnorm.studies.core.estimate import Estimate
+from rnnnorm.studies.framework.estimate import Estimate
 
 SUPPORTED, CONTRADICTED, DEPENDS = "supported", "contradicted", "depends"
 HOLDS, FAILS, OPEN = "holds", "fails", "open"

@@ -22,9 +22,9 @@ from rnnnorm.compare.runner import quiet
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.progress import Display
 from rnnnorm.engine.records import is_result, write
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
 
 
 def work(study: Study, trial: Trial, out: Path, interrupt: Interrupt) -> None:

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import pytest
 import torch
-from studies.core.tiny import YAML, Tiny
+from studies.framework.tiny import YAML, Tiny
 
-from rnnnorm.studies.core import pool as pool_module
-from rnnnorm.studies.core.measurements import where
-from rnnnorm.studies.core.pool import Ended, Pool, Task
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
+from rnnnorm.studies.framework import pool as pool_module
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.pool import Ended, Pool, Task
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
 
 if TYPE_CHECKING:
-    from tests.studies.core.conftest import AtStep, Runner
+    from tests.studies.framework.conftest import AtStep, Runner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

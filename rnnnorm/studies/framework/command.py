@@ -17,12 +17,12 @@ from rich.console import Console
 from rnnnorm.compare.runner import quiet
 from rnnnorm.engine.progress import count, duration, make_console
 from rnnnorm.engine.records import write
-from rnnnorm.studies.core.conclude import check_settings, conclude, note_settings
-from rnnnorm.studies.core.pool import DONE, FAILED, Ended, Pool, Task, default_jobs
-from rnnnorm.studies.core.progress import StudyDisplay
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.study import STUDIES, Study
-from rnnnorm.studies.core.work import parse
+from rnnnorm.studies.framework.conclude import check_settings, conclude, note_settings
+from rnnnorm.studies.framework.pool import DONE, FAILED, Ended, Pool, Task, default_jobs
+from rnnnorm.studies.framework.progress import StudyDisplay
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.study import STUDIES, Study
+from rnnnorm.studies.framework.work import parse
 
 OK, FAILURE, STOPPED = 0, 1, 130
 
@@ -184,7 +184,7 @@ def _conclude_one(display: StudyDisplay, one: Study, out: Path, command: str) ->
 def _conclude(
     out: Path, failed: Sequence[Ended], broken: Sequence[str], interrupted: bool, command: str, console: Console
 ) -> int:
-    from rnnnorm.studies.core.page import build
+    from rnnnorm.studies.framework.page import build
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)

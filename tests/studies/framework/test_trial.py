@@ -12,7 +12,7 @@ import pytest
 import torch
 from studies.tables import keep
 
-from rnnnorm.studies.core.trial import Condition, Trial
+from rnnnorm.studies.framework.trial import Condition, Trial
 
 AWKWARD: list[dict[str, Condition]] = [
     {},

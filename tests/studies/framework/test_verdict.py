@@ -8,8 +8,8 @@ import math
 import pytest
 
 from rnnnorm.engine.records import finite
-from rnnnorm.studies.core.estimate import Estimate, estimate
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.framework.estimate import Estimate, estimate
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 
 CLAIM = Claim("it", "It is so.", "Somebody, 1997", "0.5")
 UP, DOWN, ACROSS = Estimate(2.0, 1.0, 3.0, 3), Estimate(-2.0, -3.0, -1.0, 3), Estimate(0.5, -1.0, 2.0, 3)

@@ -22,8 +22,8 @@ import torch
 from rnnnorm.compare.configuration import cause
 from rnnnorm.engine.control import Interrupt, InterruptedRunError
 from rnnnorm.engine.records import write
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trial import Trial
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 
@@ -113,7 +113,7 @@ def _in_worker(task: Task) -> Ended:
 
 def attempt(task: Task, interrupt: Interrupt) -> Ended:
     """Do one trial; one that fails must not take the others with it."""
-    from rnnnorm.studies.core.work import work
+    from rnnnorm.studies.framework.work import work
 
     if interrupt.requested:
         return Ended(task, INTERRUPTED)

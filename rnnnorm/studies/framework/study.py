@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import pandas as pd
 
-from rnnnorm.studies.core.plots import Panel
-from rnnnorm.studies.core.settings import Settings
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Claim, Verdict
+from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.settings import Settings
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Claim, Verdict
 
 STUDIES: dict[str, type[Study]] = {}
 """Every study by its name, in the order of the report; a class enters by being defined."""

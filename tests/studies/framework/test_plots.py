@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from rnnnorm.report.canvas import LIGHT, Theme
 from rnnnorm.report.colours import colour
-from rnnnorm.studies.core.plots import (
+from rnnnorm.studies.framework.plots import (
     Panel,
     entries,
     inline_panels,

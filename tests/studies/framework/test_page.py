@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from studies.core.tiny import Tiny
+from studies.framework.tiny import Tiny
 
 from rnnnorm.cli import main
-from rnnnorm.studies.core.measurements import read, save
-from rnnnorm.studies.core.page import effect, interval, strip, tally
+from rnnnorm.studies.framework.measurements import read, save
+from rnnnorm.studies.framework.page import effect, interval, strip, tally
 
 if TYPE_CHECKING:
-    from tests.studies.core.conftest import Runner
+    from tests.studies.framework.conftest import Runner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

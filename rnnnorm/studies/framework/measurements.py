@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rnnnorm.engine.records import write
-from rnnnorm.studies.core.trial import Row, Trial
+from rnnnorm.studies.framework.trial import Row, Trial
 
 FILE = "measurements.csv"
 

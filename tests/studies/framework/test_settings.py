@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from rnnnorm.compare.experiments import experiments
-from rnnnorm.studies.core.settings import Settings, from_description, load, merged, study_file, with_seeds
+from rnnnorm.studies.framework.settings import Settings, from_description, load, merged, study_file, with_seeds
 
 if TYPE_CHECKING:
-    from tests.studies.core.conftest import Runner
+    from tests.studies.framework.conftest import Runner
 
 ORDER = "rnnnorm.data.TemporalOrder"
 

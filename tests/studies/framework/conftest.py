@@ -11,13 +11,13 @@ import lightning as L
 import pandas as pd
 import pytest
 from rich.console import Console
-from studies.core.tiny import YAML, Bare, Tiny
+from studies.framework.tiny import YAML, Bare, Tiny
 
 from rnnnorm.engine.control import Control
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.conclude import read_verdict
-from rnnnorm.studies.core.measurements import read
-from rnnnorm.studies.core.study import STUDIES
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.conclude import read_verdict
+from rnnnorm.studies.framework.measurements import read
+from rnnnorm.studies.framework.study import STUDIES
 
 AtStep = Callable[[int, Callable[[L.Trainer], None]], None]
 
@@ -66,7 +66,7 @@ def install(patch: pytest.MonkeyPatch, folder: Path) -> Runner:
         patch.setitem(STUDIES, cls.name, cls)
     for module in ("settings", "page"):
         patch.setattr(
-            f"rnnnorm.studies.core.{module}.study_file", lambda name: runner.files / f"{name}.yaml", raising=False
+            f"rnnnorm.studies.framework.{module}.study_file", lambda name: runner.files / f"{name}.yaml", raising=False
         )
     patch.delenv("RNNNORM_DATA", raising=False)
     return runner
@@ -97,8 +97,8 @@ def finished(tiny: Runner, finished_once: tuple[Path, int, str]) -> Runner:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures and the page take longer than all the rest."""
-    monkeypatch.setattr("rnnnorm.studies.core.conclude.save_figure", lambda *_: [])
-    monkeypatch.setattr("rnnnorm.studies.core.page.build", lambda out: out / "report.html")
+    monkeypatch.setattr("rnnnorm.studies.framework.conclude.save_figure", lambda *_: [])
+    monkeypatch.setattr("rnnnorm.studies.framework.page.build", lambda out: out / "report.html")
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from studies.core.tiny import Tiny
+from studies.framework.tiny import Tiny
 
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.evaluation import MODES
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.core.work import work
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.framework.work import work
 
 if TYPE_CHECKING:
-    from tests.studies.core.conftest import Runner
+    from tests.studies.framework.conftest import Runner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

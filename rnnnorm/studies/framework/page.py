@@ -18,12 +18,12 @@ from markupsafe import Markup
 from rnnnorm._version import __version__
 from rnnnorm.engine.records import write, write_json
 from rnnnorm.report.markup import code
-from rnnnorm.studies.core.conclude import VERDICT, describe, read_verdict
-from rnnnorm.studies.core.measurements import FILE, read
-from rnnnorm.studies.core.plots import Drawn, Entry, inline_panels, save_figure
-from rnnnorm.studies.core.settings import from_description, load
-from rnnnorm.studies.core.study import STUDIES, Study
-from rnnnorm.studies.core.template import PAGE
+from rnnnorm.studies.framework.conclude import VERDICT, describe, read_verdict
+from rnnnorm.studies.framework.measurements import FILE, read
+from rnnnorm.studies.framework.plots import Drawn, Entry, inline_panels, save_figure
+from rnnnorm.studies.framework.settings import from_description, load
+from rnnnorm.studies.framework.study import STUDIES, Study
+from rnnnorm.studies.framework.template import PAGE
 
 log = logging.getLogger(__name__)
 

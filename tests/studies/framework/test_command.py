@@ -11,17 +11,17 @@ import matplotlib.image
 import pytest
 import torch
 import yaml
-from studies.core.tiny import YAML, Tiny
+from studies.framework.tiny import YAML, Tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rnnnorm.cli import main
-from rnnnorm.studies.core.measurements import where
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.study import STUDIES
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.study import STUDIES
+from rnnnorm.studies.framework.trial import Trial
 
 if TYPE_CHECKING:
-    from tests.studies.core.conftest import Runner
+    from tests.studies.framework.conftest import Runner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -130,7 +130,7 @@ def test_a_second_call_does_nothing_twice(finished: Runner, monkeypatch: pytest.
         raise AssertionError("worked again")
 
     monkeypatch.setattr(Tiny, "measure", refuse)
-    monkeypatch.setattr("rnnnorm.studies.core.work.execute", refuse)
+    monkeypatch.setattr("rnnnorm.studies.framework.work.execute", refuse)
     before = files(finished.folder)
     assert finished() == 0
     assert "15 of 15 trials done before: skipped" in finished.printed
@@ -147,7 +147,7 @@ def test_a_trial_that_was_trained_and_not_measured_is_not_trained_again(
     def refuse(*_: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("rnnnorm.studies.core.work.execute", refuse)
+    monkeypatch.setattr("rnnnorm.studies.framework.work.execute", refuse)
     before = finished.table()
     for path in finished.folder.rglob("measurements.json"):
         path.unlink()
@@ -214,7 +214,7 @@ def test_overwrite_leaves_no_verdict_of_the_other_configuration(
 def test_overwrite_without_another_configuration_deletes_nothing(
     finished: Runner, monkeypatch: pytest.MonkeyPatch, without_pictures: None
 ) -> None:
-    monkeypatch.setattr("rnnnorm.studies.core.work.execute", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("rnnnorm.studies.framework.work.execute", lambda *_: pytest.fail("trained again"))
     assert finished("--overwrite") == 0
     assert "15 of 15 trials done before: skipped" in finished.printed
 

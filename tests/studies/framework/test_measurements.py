@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from studies.tables import keep, reread
 
-from rnnnorm.studies.core.measurements import collect, difference, per_seed, read, where
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.measurements import collect, difference, per_seed, read, where
+from rnnnorm.studies.framework.trial import Trial
 
 
 def trials() -> list[Trial]:

@@ -18,7 +18,7 @@ from rnnnorm.compare.configuration import AutoTask
 from rnnnorm.compare.plan import Run
 from rnnnorm.engine.evaluation import MODES
 from rnnnorm.report.curves import Curve, read_curves
-from rnnnorm.studies.core.trial import Row
+from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask, for_spec
 
 
