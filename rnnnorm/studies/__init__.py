@@ -1,6 +1,6 @@
 """`rnnnorm study`: one file per question; each is a grid of trials, a measurement, a figure, a verdict.
 
-`framework` holds what all of them share, `parts` what single ones are made of. A study enters
+`framework` holds what all of them share, `data` data modules and training, `measures` measurements. A study enters
 `framework.study.STUDIES` by being defined in a file of this package; its full configuration, and the quick one in it,
 is `experiments/studies/<name>.yaml`.
 """

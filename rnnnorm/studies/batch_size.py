@@ -17,9 +17,9 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.batch_noise import gaussian_noise, hidden_products, noise
-from rnnnorm.studies.parts.batch_panels import best, panels, sizes_of
-from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, evaluate, final, train
+from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise
+from rnnnorm.studies.measures.batch_panels import best, panels, sizes_of
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, evaluate, final, train
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # nats

@@ -19,7 +19,7 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.depth_tables import (
+from rnnnorm.studies.measures.depth_tables import (
     CELLS,
     FADED,
     NAMES,
@@ -40,9 +40,9 @@ from rnnnorm.studies.parts.depth_tables import (
     trainable,
     tuned,
 )
-from rnnnorm.studies.parts.plain_training import build_data, build_task, final, train
-from rnnnorm.studies.parts.residual_stacks import METHODS, arguments, build_stack, moments
-from rnnnorm.studies.parts.surgery import blank_loss, start_from_data
+from rnnnorm.studies.data.plain_training import build_data, build_task, final, train
+from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
+from rnnnorm.studies.data.surgery import blank_loss, start_from_data
 
 
 class Depth(Study):

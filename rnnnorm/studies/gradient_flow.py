@@ -19,7 +19,7 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.pixels import pixels
+from rnnnorm.studies.data.pixels import pixels
 from rnnnorm.tasks.cells import build_recurrent
 
 LINEAR_GAIN = 0.01

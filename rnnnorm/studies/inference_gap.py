@@ -19,9 +19,9 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.gap_panels import TASKS, panels
-from rnnnorm.studies.parts.plain_training import task_of
-from rnnnorm.studies.parts.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
+from rnnnorm.studies.measures.gap_panels import TASKS, panels
+from rnnnorm.studies.data.plain_training import task_of
+from rnnnorm.studies.measures.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of

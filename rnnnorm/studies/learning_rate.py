@@ -18,8 +18,8 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, final, train
-from rnnnorm.studies.parts.rates import apart, chosen, exponents, sizes_of
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
+from rnnnorm.studies.measures.rates import apart, chosen, exponents, sizes_of
 
 OCTAVE = 0.5
 PAYS = 0.02  # nats

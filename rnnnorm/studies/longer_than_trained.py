@@ -18,7 +18,7 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.stepwise import (
+from rnnnorm.studies.measures.stepwise import (
     dense_batches,
     long_examples,
     mean_step_losses,

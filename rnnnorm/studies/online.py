@@ -20,8 +20,8 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.drifting import drifting, loss_in_pieces, test_then_train
-from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, train
+from rnnnorm.studies.data.drifting import drifting, loss_in_pieces, test_then_train
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, train
 from rnnnorm.tasks import Classification
 
 NEEDED = 0.05

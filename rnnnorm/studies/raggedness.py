@@ -19,12 +19,12 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Claim, Verdict
-from rnnnorm.studies.parts import ragged_findings, ragged_measures, ragged_panels, ragged_verdicts
-from rnnnorm.studies.parts.padding import FINISHED, CountPadding
-from rnnnorm.studies.parts.ragged_claims import CLAIMS
-from rnnnorm.studies.parts.ragged_scores import BASE, FRAMED, LENGTHS, OWN, RAGGED
+from rnnnorm.studies.measures import ragged_findings, ragged_measures, ragged_panels, ragged_verdicts
+from rnnnorm.studies.data.padding import FINISHED, CountPadding
+from rnnnorm.studies.measures.ragged_claims import CLAIMS
+from rnnnorm.studies.measures.ragged_scores import BASE, FRAMED, LENGTHS, OWN, RAGGED
 
-REARRANGED = "rnnnorm.studies.parts.rearranged.Rearranged"
+REARRANGED = "rnnnorm.studies.data.rearranged.Rearranged"
 ORIGINAL = "rnnnorm.data.TemporalOrder"
 PLAIN = {"batches": "similar", "padding": "no"}
 VERTICAL = "bn-vertical"

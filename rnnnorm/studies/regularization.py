@@ -20,7 +20,7 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.guessing import guess
+from rnnnorm.studies.measures.guessing import guess
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.01

@@ -20,10 +20,10 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
-from rnnnorm.studies.parts.step_contrasts import MODES, PLACES, extra, settled, trap, words
-from rnnnorm.studies.parts.step_distances import SETTLED, distances
-from rnnnorm.studies.parts.step_panels import panels
+from rnnnorm.studies.data.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
+from rnnnorm.studies.measures.step_contrasts import MODES, PLACES, extra, settled, trap, words
+from rnnnorm.studies.measures.step_distances import SETTLED, distances
+from rnnnorm.studies.measures.step_panels import panels
 from rnnnorm.tasks import SequenceTask
 
 STATES = ("reset", "carried")

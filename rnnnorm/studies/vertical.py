@@ -17,7 +17,7 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Condition, Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.outcome import outcome, training_curve, tuned
+from rnnnorm.studies.measures.outcome import outcome, training_curve, tuned
 
 VERTICAL = ("bn-vertical-framewise", "bn-vertical")
 NAMES = {"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"}

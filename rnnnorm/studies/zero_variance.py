@@ -22,7 +22,7 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.guessing import score
+from rnnnorm.studies.measures.guessing import score
 from rnnnorm.tasks.cells import build_recurrent
 
 AFTER = 20

@@ -16,9 +16,9 @@ from rnnnorm.studies.batch_size import BatchSize
 from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.parts.batch_noise import gaussian_noise, hidden_products, noise, relative_spread
-from rnnnorm.studies.parts.batch_panels import best
-from rnnnorm.studies.parts.plain_training import build_data, build_task
+from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise, relative_spread
+from rnnnorm.studies.measures.batch_panels import best
+from rnnnorm.studies.data.plain_training import build_data, build_task
 
 CLAIMS = {"small", "degrades", "flat", "cmbn", "noise"}
 
@@ -135,7 +135,7 @@ def test_noise_leaves_out_batches_without_a_variance() -> None:
 
 TINY = {
     "data": {
-        "class_path": "rnnnorm.studies.parts.running_order.RunningOrder",
+        "class_path": "rnnnorm.studies.data.running_order.RunningOrder",
         "init_args": {"num_train": 48, "num_val": 8, "num_test": 16, "length_distribution": "fixed", "max_length": 8},
     },
     "model": {"init_args": {"hidden_size": 4}},

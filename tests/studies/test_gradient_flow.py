@@ -21,7 +21,7 @@ from rnnnorm.studies.framework.plots import inline_panels, save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.gradient_flow import ALIVE, LINEAR_GAIN, GradientFlow, yang
-from rnnnorm.studies.parts.pixels import SIDE, pixels, strokes
+from rnnnorm.studies.data.pixels import SIDE, pixels, strokes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -25,9 +25,9 @@ from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.inference_gap import InferenceGap, base_of, momentum_of
 from rnnnorm.studies.inference_gap import _curve as curve_of
-from rnnnorm.studies.parts.gap_panels import excess
-from rnnnorm.studies.parts.languages import Lexicon
-from rnnnorm.studies.parts.regrouped import bits_by_step, mean_bits, regrouped, scored, twins
+from rnnnorm.studies.measures.gap_panels import excess
+from rnnnorm.studies.data.languages import Lexicon
+from rnnnorm.studies.measures.regrouped import bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import LanguageModelling, SequenceTask
 from rnnnorm.tasks.scores import Scores
 
@@ -379,7 +379,7 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "seeds: 1\nnorms: [ln, bn-timestep]\n"
         "options: {momenta: [0.1], sizes: [1, 2], num_eval: 8}\n"
-        "data: {class_path: rnnnorm.studies.parts.languages.Lexicon, init_args: "
+        "data: {class_path: rnnnorm.studies.data.languages.Lexicon, init_args: "
         "{num_train: 16, num_val: 4, num_test: 12, min_length: 6, max_length: 12, batch_size: 4}}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 2}\n"
     )

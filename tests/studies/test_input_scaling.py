@@ -28,7 +28,7 @@ from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.input_scaling import InputScaling
-from rnnnorm.studies.parts.scaling import SCALINGS
+from rnnnorm.studies.data.scaling import SCALINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

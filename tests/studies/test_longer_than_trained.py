@@ -236,7 +236,7 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "seeds: 1\nnorms: [bn-timestep]\n"
         "options: {times: [1, 3], slots: [1.0], num_long: 6, batch_long: 3}\n"
-        "data: {class_path: rnnnorm.studies.parts.languages.RunningSum, init_args: "
+        "data: {class_path: rnnnorm.studies.data.languages.RunningSum, init_args: "
         "{num_train: 16, num_val: 4, num_test: 4, length_distribution: fixed, max_length: 8, batch_size: 8}}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 1, check_val_every_n_epoch: 1}\n"
     )

@@ -13,7 +13,7 @@ import pytest
 from rnnnorm.compare.plan import Run
 from rnnnorm.report.curves import Curve
 from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.parts.outcome import learned, outcome, training_curve, tuned
+from rnnnorm.studies.measures.outcome import learned, outcome, training_curve, tuned
 
 
 def trained(curves: dict[str, list[float]] | None = None, **result: Any) -> Trained:

@@ -16,7 +16,7 @@ from rnnnorm.studies.framework.measurements import read
 from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.parts.ragged_claims import CLAIMS
+from rnnnorm.studies.measures.ragged_claims import CLAIMS
 from rnnnorm.studies.raggedness import Raggedness
 
 matplotlib.use("Agg")

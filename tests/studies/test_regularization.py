@@ -25,7 +25,7 @@ from rnnnorm.studies.framework.measurements import collect, read, where
 from rnnnorm.studies.framework.plots import Panel, save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.parts.plain_training import build_data, build_task
+from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.regularization import Regularization, mean_score
 
 pytestmark = pytest.mark.filterwarnings("ignore")

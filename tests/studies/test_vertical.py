@@ -18,7 +18,7 @@ from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.framework.work import work
-from rnnnorm.studies.parts.segments import Segments
+from rnnnorm.studies.data.segments import Segments
 from rnnnorm.studies.vertical import NEVER, Vertical, gains, speed_ratios
 
 CLAIMS = {"faster", "no-better", "depth", "shallow", "joint"}
@@ -158,7 +158,7 @@ def test_segments_that_cannot_be_are_refused(keys: dict[str, Any]) -> None:
 def test_a_tiny_run(tmp_path: Path) -> None:
     sizes = {"num_train": 32, "num_val": 8, "num_test": 8, "length_distribution": "fixed", "max_length": 6}
     config = {
-        "data": {"class_path": "rnnnorm.studies.parts.segments.Segments", "init_args": {**sizes, "batch_size": 8}},
+        "data": {"class_path": "rnnnorm.studies.data.segments.Segments", "init_args": {**sizes, "batch_size": 8}},
         "model": {"init_args": {"hidden_size": 8}},
         "trainer": {"max_epochs": 4, "log_every_n_steps": 1, "enable_progress_bar": False},
     }

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
-from rnnnorm.studies.parts.step_distances import settling
+from rnnnorm.studies.measures.step_distances import settling
 
 MODES = ("population", "running")
 PLACES = {"input": "W_ih x", "hidden": "W_hh h", "cell": "c"}

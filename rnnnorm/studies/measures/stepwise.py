@@ -15,7 +15,7 @@ from rnnnorm.data.collate import PER_ROW, Example, collate
 from rnnnorm.data.synthetic import Generated
 from rnnnorm.engine.evaluation import MODES
 from rnnnorm.norms import has_batch_statistics, statistics
-from rnnnorm.studies.parts.plain_training import task_of
+from rnnnorm.studies.data.plain_training import task_of
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.carry import State
 

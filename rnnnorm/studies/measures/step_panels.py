@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import Panel, lines, rule
-from rnnnorm.studies.parts.step_contrasts import DATA, PLACES, against, extra
+from rnnnorm.studies.measures.step_contrasts import DATA, PLACES, against, extra
 
 SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 COLOURS = {

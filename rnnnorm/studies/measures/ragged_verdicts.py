@@ -9,8 +9,8 @@ import pandas as pd
 
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.verdict import FAILS, HOLDS, Case, Verdict, judge
-from rnnnorm.studies.parts.ragged_claims import CLAIMS
-from rnnnorm.studies.parts.ragged_scores import (
+from rnnnorm.studies.measures.ragged_claims import CLAIMS
+from rnnnorm.studies.measures.ragged_scores import (
     BASE,
     FRAMED,
     NATS_NOTE,

@@ -12,7 +12,7 @@ from torch import Tensor
 from rnnnorm.nn.recurrent import Recurrent
 from rnnnorm.norms.places import Norm
 from rnnnorm.norms.presets import parse_norm
-from rnnnorm.studies.parts.surgery import scale_weights
+from rnnnorm.studies.data.surgery import scale_weights
 from rnnnorm.tasks.cells import build_recurrent
 
 SEQUENCE = "bn:statistics=sequence"

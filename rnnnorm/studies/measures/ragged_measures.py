@@ -14,8 +14,8 @@ from rnnnorm.data.base import Batch
 from rnnnorm.engine.evaluation import MODES, batch_lengths
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.studies.framework.trial import Row
-from rnnnorm.studies.parts.rearranged import Rearranged, tail_start
-from rnnnorm.studies.parts.stored import at_rest, can_rest, moments_by_step, off_by, per_step
+from rnnnorm.studies.data.rearranged import Rearranged, tail_start
+from rnnnorm.studies.measures.stored import at_rest, can_rest, moments_by_step, off_by, per_step
 from rnnnorm.tasks import SequenceTask
 
 AT_REST = "at rest"
@@ -32,7 +32,7 @@ def measure(model: SequenceTask, data: LightningDataModule, by_step: bool = True
     - `late_start`: t*, where there are late predictions.
     - `active` with `t`: rows of the training batches that reach step t, on average; `visits`: the share of batches
       that do.
-    - `off_by` with `mode` and `t`: see `rnnnorm.studies.parts.stored`.
+    - `off_by` with `mode` and `t`: see `rnnnorm.studies.measures.stored`.
 
     Args:
         model: in evaluation mode.

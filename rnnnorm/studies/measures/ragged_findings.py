@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rnnnorm.studies.framework.measurements import per_seed, where
-from rnnnorm.studies.parts.ragged_scores import (
+from rnnnorm.studies.measures.ragged_scores import (
     BASE,
     FRAMED,
     LENGTHS,

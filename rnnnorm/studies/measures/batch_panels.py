@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import Panel, lines, log_axis, rule
-from rnnnorm.studies.parts.batch_noise import gaussian_noise
+from rnnnorm.studies.measures.batch_noise import gaussian_noise
 
 STYLES = {"cmbn": "--"}  # of nearly the colour of gn
 MODE_COLOURS = {

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from rnnnorm.nn.lstm import LSTM
-from rnnnorm.studies.parts.surgery import scale_weights
+from rnnnorm.studies.data.surgery import scale_weights
 
 FACTOR = 3.0
 CHANGES = ("matrix", "centre", "vector", "data", "shift", "case")

@@ -11,7 +11,7 @@ from rnnnorm.report.canvas import Theme
 from rnnnorm.report.colours import colour
 from rnnnorm.studies.framework.measurements import per_seed, where
 from rnnnorm.studies.framework.plots import Panel, linear_axis, lines, log_axis, points, rule
-from rnnnorm.studies.parts.ragged_scores import BASE, FRAMED, LENGTHS, OWN, WITHOUT, cures, gap, home, score, spoken
+from rnnnorm.studies.measures.ragged_scores import BASE, FRAMED, LENGTHS, OWN, WITHOUT, cures, gap, home, score, spoken
 
 FURTHER = ("#2d6779", "#b04db1", "#4e6dea", "#48bc90")
 """Colours of lines that are not norms."""
