@@ -12,6 +12,9 @@ import torch
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
+from rnnnorm.studies.data.plain_training import build_data, build_task, final, train
+from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
+from rnnnorm.studies.data.surgery import blank_loss, start_from_data
 from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
 from rnnnorm.studies.framework.plots import Panel, linear_axis, lines, log_axis, rule
@@ -40,9 +43,6 @@ from rnnnorm.studies.measures.depth_tables import (
     trainable,
     tuned,
 )
-from rnnnorm.studies.data.plain_training import build_data, build_task, final, train
-from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
-from rnnnorm.studies.data.surgery import blank_loss, start_from_data
 
 
 class Depth(Study):

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from rnnnorm.probes import growth, record
 from rnnnorm.report.canvas import Theme
+from rnnnorm.studies.data.pixels import pixels
 from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import per_seed, values, where
 from rnnnorm.studies.framework.plots import Panel, lines, log_axis, rule
@@ -19,7 +20,6 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.data.pixels import pixels
 from rnnnorm.tasks.cells import build_recurrent
 
 LINEAR_GAIN = 0.01

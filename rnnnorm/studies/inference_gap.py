@@ -12,6 +12,7 @@ from lightning import LightningDataModule
 from rnnnorm.norms import has_batch_statistics, recalibrate
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.report.curves import Curve
+from rnnnorm.studies.data.plain_training import task_of
 from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
 from rnnnorm.studies.framework.plots import Panel
@@ -20,7 +21,6 @@ from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 from rnnnorm.studies.measures.gap_panels import TASKS, panels
-from rnnnorm.studies.data.plain_training import task_of
 from rnnnorm.studies.measures.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import SequenceTask
 

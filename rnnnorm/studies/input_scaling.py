@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
+from rnnnorm.studies.data.scaling import SCALINGS, zigzag
 from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
 from rnnnorm.studies.framework.plots import Panel, points
@@ -20,7 +21,6 @@ from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 from rnnnorm.studies.measures.guessing import CLASSIFIERS, score, spec
-from rnnnorm.studies.data.scaling import SCALINGS, zigzag
 
 NEEDED = 0.01
 PATH_POINTS = 200

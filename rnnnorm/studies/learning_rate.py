@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
 from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.plots import Panel, lines, log_axis
@@ -18,7 +19,6 @@ from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
 from rnnnorm.studies.measures.rates import apart, chosen, exponents, sizes_of
 
 OCTAVE = 0.5

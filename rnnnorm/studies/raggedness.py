@@ -14,13 +14,13 @@ from lightning import LightningDataModule
 import rnnnorm
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import has_batch_statistics
+from rnnnorm.studies.data.padding import FINISHED, CountPadding
 from rnnnorm.studies.framework.plots import Panel
 from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.framework.verdict import Claim, Verdict
 from rnnnorm.studies.measures import ragged_findings, ragged_measures, ragged_panels, ragged_verdicts
-from rnnnorm.studies.data.padding import FINISHED, CountPadding
 from rnnnorm.studies.measures.ragged_claims import CLAIMS
 from rnnnorm.studies.measures.ragged_scores import BASE, FRAMED, LENGTHS, OWN, RAGGED
 

@@ -49,8 +49,8 @@ def places(trials: list[Trial]) -> list[tuple[str, str, int]]:
     return [(trial.arm, trial.norm, trial.seed) for trial in trials]
 
 
-def test_the_order_names_every_study_and_no_other() -> None:
-    assert tuple(STUDIES) == ORDER
+def test_the_order_names_studies_and_others_come_last() -> None:
+    assert tuple(STUDIES)[: len(ORDER)] == ORDER
     assert len(set(ORDER)) == len(ORDER)
 
 

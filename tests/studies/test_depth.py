@@ -11,12 +11,12 @@ import pytest
 import torch
 from studies.tables import made, reread, verdicts
 
+from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
 from rnnnorm.studies.depth import Depth
 from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures.depth_tables import trainable, tuned
-from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
 
 CLAIMS = {"linear", "exponential", "identity", "bn-deep", "skipinit", "alpha-one", "fixup"}
 DEEP = {"plain", "skipinit-1", "no-skip"}

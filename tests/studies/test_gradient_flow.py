@@ -15,13 +15,13 @@ import torch
 from rich.console import Console
 from studies.tables import made, reread, verdicts
 
+from rnnnorm.studies.data.pixels import SIDE, pixels, strokes
 from rnnnorm.studies.framework.command import study
 from rnnnorm.studies.framework.measurements import read, where
 from rnnnorm.studies.framework.plots import inline_panels, save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.gradient_flow import ALIVE, LINEAR_GAIN, GradientFlow, yang
-from rnnnorm.studies.data.pixels import SIDE, pixels, strokes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -18,6 +18,7 @@ from studies.tables import made, reread, verdicts
 
 from rnnnorm.norms import recalibrate
 from rnnnorm.report.curves import Curve
+from rnnnorm.studies.data.languages import Lexicon
 from rnnnorm.studies.framework.command import study as run_study
 from rnnnorm.studies.framework.measurements import read, where
 from rnnnorm.studies.framework.plots import save_figure
@@ -26,7 +27,6 @@ from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.inference_gap import InferenceGap, base_of, momentum_of
 from rnnnorm.studies.inference_gap import _curve as curve_of
 from rnnnorm.studies.measures.gap_panels import excess
-from rnnnorm.studies.data.languages import Lexicon
 from rnnnorm.studies.measures.regrouped import bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import LanguageModelling, SequenceTask
 from rnnnorm.tasks.scores import Scores

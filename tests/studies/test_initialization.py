@@ -12,13 +12,13 @@ import torch
 from studies.tables import made, reread, verdicts
 
 import rnnnorm
+from rnnnorm.studies.data.plain_training import build_data, build_task
+from rnnnorm.studies.data.surgery import blank_loss, scale_weights, start_from_data
 from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.initialization import Initialization, sensitivity, tuned
-from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.measures.rescaling import CHANGES, FACTOR, PUBLISHED, deviations, products
-from rnnnorm.studies.data.surgery import blank_loss, scale_weights, start_from_data
 
 CLAIMS = {"invariances", "resilient", "careful", "saturating", "data-dependent"}
 SCALES = (0.1, 1.0, 10.0)

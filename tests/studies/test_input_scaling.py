@@ -21,6 +21,7 @@ from studies.tables import keep, made, reread, verdicts
 from rnnnorm.compare.plan import Run
 from rnnnorm.report.canvas import LIGHT
 from rnnnorm.report.curves import Curve
+from rnnnorm.studies.data.scaling import SCALINGS
 from rnnnorm.studies.framework.command import study
 from rnnnorm.studies.framework.measurements import collect, read, where
 from rnnnorm.studies.framework.plots import Panel, save_figure
@@ -28,7 +29,6 @@ from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.input_scaling import InputScaling
-from rnnnorm.studies.data.scaling import SCALINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import pandas as pd
 
+from rnnnorm.studies.framework.case import Case
+from rnnnorm.studies.framework.claim import Claim
+from rnnnorm.studies.framework.figure import Plot
+from rnnnorm.studies.framework.grid import Source, grid, sources
 from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.selection import Words
+from rnnnorm.studies.framework.sentence import Sentence, divergence
 from rnnnorm.studies.framework.settings import Settings
 from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.framework.verdict import Claim, Verdict
+from rnnnorm.studies.framework.trial import Condition, Row, Trial
+from rnnnorm.studies.framework.verdict import Verdict, judge
 
 STUDIES: dict[str, type[Study]] = {}
 """Every study by its name, in the order of the report; a class enters by being defined."""
@@ -21,9 +27,10 @@ STUDIES: dict[str, type[Study]] = {}
 class Study(ABC):
     """One question about normalization, answered by an experiment.
 
-    A subclass names the question and its claims, and says which trials there are, what is measured in each, how the
-    figure looks, and what follows. Everything after `measure` works on the measurements alone, a tidy table with one
-    number per row, so that verdicts and figures can be recomputed from `measurements.csv`.
+    A subclass names the question, says which trials there are and what is measured in each, and declares its claims,
+    plots and sentences; see `rnnnorm.studies.framework`. Everything after `measure` works on the measurements alone, a
+    tidy table with one number per row, so that verdicts and figures can be recomputed from `measurements.csv`. What
+    cannot be declared is said by overriding `judge`, `panels` or `findings`.
 
     Args:
         settings: how large it is.
@@ -36,6 +43,13 @@ class Study(ABC):
     method: ClassVar[str]
     """What is measured and how, in a paragraph for the report."""
     claims: ClassVar[tuple[Claim, ...]]
+    """What is judged, each claim by its contrasts."""
+    plots: ClassVar[tuple[Plot, ...]] = ()
+    """The figure, the most telling plot first."""
+    sentences: ClassVar[tuple[Sentence, ...]] = ()
+    """Findings that belong beside the figure; advice, above all."""
+    words: ClassVar[Words] = {}
+    """How the values of columns are written in conditions, plots and sentences."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns that `measure` adds to the table: they are there also before the first trial has written them."""
     alone: ClassVar[bool] = False
@@ -62,21 +76,56 @@ class Study(ABC):
             trained: what its training left behind; None if it has no `config`.
         """
 
-    @abstractmethod
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """Tables with the quantities that claims, plots and sentences name, some of them computed from others.
+
+        Args:
+            m: the measurements.
+        """
+        yield m
+
+    def headline(self, **point: Any) -> Any:
+        """A key of a condition: the one with the largest stands in the table of claims, the first one if all agree."""
+        return 0
+
+    def says(self, cases: Sequence[Case]) -> str:
+        """One or two sentences about a verdict, made from its cases; empty: where the claim holds, and where not."""
+        return ""
+
     def judge(self, m: pd.DataFrame) -> list[Verdict]:
         """The verdict on each claim that the measurements bear on.
 
         Args:
             m: the measurements: the conditions, `norm`, `seed`, `quantity`, `value` and the columns of `measure`.
         """
+        return self.judged(self.derived(m))
 
-    @abstractmethod
+    def judged(self, m: pd.DataFrame) -> list[Verdict]:
+        """The verdicts on a table with all derived quantities."""
+        verdicts = []
+        for claim in self.claims:
+            found = [pair for contrast in claim.contrasts for pair in contrast.cases(m, self.words)]
+            if found:
+                cases = [case for _, case in found]
+                head = max(range(len(found)), key=lambda k: self.headline(**found[k][0]))
+                verdicts.append(judge(claim, claim.contrasts[0].unit, cases, self.says(cases), head))
+        return verdicts
+
     def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
         """The plots of the figure, the most telling one first."""
+        m = self.derived(m)
+        return [panel for plot in self.plots for panel in plot.panels(m, self.words)]
 
     def findings(self, m: pd.DataFrame) -> list[str]:
-        """Sentences made from the measurements that belong beside the figure; advice, above all."""
-        return []
+        """Sentences made from the measurements that belong beside the figure, divergence last."""
+        whole = self.derived(m)
+        said = [text for sentence in self.sentences for text in sentence.said(whole, self.words)]
+        return [*said, *divergence(m)]
+
+    def derived(self, m: pd.DataFrame) -> pd.DataFrame:
+        """All tables of `derive` as one."""
+        tables = [table for table in self.derive(m) if len(table)]
+        return pd.concat(tables, ignore_index=True) if tables else m.iloc[:0]
 
     def verdicts(self, m: pd.DataFrame) -> list[Verdict]:
         """The verdicts on what has been measured: a claim without any effect has none."""
@@ -85,3 +134,24 @@ class Study(ABC):
     def claim(self, key: str) -> Claim:
         """One of the claims by its key."""
         return next(claim for claim in self.claims if claim.key == key)
+
+    def grid(
+        self,
+        axes: Mapping[str, Condition | Sequence[Condition]],
+        norms: Iterable[str] | None = None,
+        config: Mapping[str, Any] | Callable[[Mapping[str, Condition]], Mapping[str, Any]] | None = None,
+        weight: float | Callable[[Mapping[str, Condition]], float] = 1.0,
+    ) -> list[Trial]:
+        """A trial for every combination of conditions, norms (those of the settings, if not given) and seeds.
+
+        See `framework.grid.grid`.
+        """
+        return grid(axes, self.settings.norms if norms is None else norms, self.settings.seeds, config, weight)
+
+    def sources(
+        self,
+        generated: str | Mapping[str, Mapping[str, Any] | None],
+        real: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[Source]:
+        """The data at hand: the user's own, or generated and real ones: see `framework.grid.sources`."""
+        return sources(self.settings, generated, real)

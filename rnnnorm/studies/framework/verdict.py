@@ -2,59 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rnnnorm.studies.framework.estimate import Estimate
+from rnnnorm.studies.framework.case import FAILS, HOLDS, OPEN, Case
+from rnnnorm.studies.framework.claim import Claim
+
+__all__ = ["CONTRADICTED", "DEPENDS", "FAILS", "HOLDS", "OPEN", "SUPPORTED", "Case", "Claim", "Verdict", "judge"]
 
 SUPPORTED, CONTRADICTED, DEPENDS = "supported", "contradicted", "depends"
-HOLDS, FAILS, OPEN = "holds", "fails", "open"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What somebody has said.
-
-    Args:
-        key: a short name, unique within the study.
-        text: the claim, in one sentence.
-        source: who made it, where.
-        published: published numbers to put beside ours, with their source.
-    """
-
-    key: str
-    text: str
-    source: str
-    published: str = ""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One effect, measured under one condition.
-
-    Args:
-        condition: under which, in words: `batch size 4`.
-        effect: mean and interval over seeds.
-        needed: the claim says that the effect is above this.
-        below: the claim says that it is below.
-    """
-
-    condition: str
-    effect: Estimate
-    needed: float = 0.0
-    below: bool = False
-
-    @property
-    def standing(self) -> str:
-        """`holds` if the whole interval is on the claim's side of `needed`, `fails` if none of it, `open` otherwise."""
-        if self.effect.n < 2 or math.isnan(self.effect.low):
-            return OPEN
-        above, under = self.effect.low > self.needed, self.effect.high < self.needed
-        if above or under:
-            return HOLDS if under is self.below else FAILS
-        return FAILS if self.effect.low == self.effect.high else OPEN  # exactly `needed`, every time
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from rnnnorm.studies.framework.trial import Row
 MODE = "population"
 """Batch normalization is judged by population statistics: running averages have a study of their own."""
 WINDOW = 5
+NEVER = 2.0
+"""Ratio of steps noted for a run that never got there: none gets there after half its training."""
 
 
 def learned(trained: Trained) -> float:
@@ -55,19 +57,29 @@ def training_curve(trained: Trained) -> Iterator[Row]:
         yield {"quantity": "train_curve", "t": int(step) + 1, "value": value}
 
 
-def tuned(m: pd.DataFrame, by: list[str], rate: str = "lr") -> pd.DataFrame:
-    """Of every group of runs those with the learning rate that learned best, on average over seeds.
+def speed(m: pd.DataFrame, per: list[str]) -> pd.DataFrame:
+    """`speed`: steps to the loss that the network without norm has after half of its steps, over those that it took.
 
-    The choice is made by the validation loss, medians over seeds, so that one diverged seed decides nothing.
+    The loss is the smallest so far: a curve that touches it and jumps back has been there. A run that never gets there
+    counts as `NEVER`.
 
     Args:
-        m: measurements with `best_val_loss`.
-        by: the columns that make a group.
-        rate: the column of the learning rate.
+        m: measurements with `train_curve` against `t`.
+        per: columns; each combination of their values has a network without norm of its own.
     """
-    if rate not in m or m.empty:
-        return m
-    found = where(m, quantity="best_val_loss")
-    middle = found.groupby([*by, rate], dropna=False, sort=False)["value"].median().reset_index()
-    best = middle.sort_values("value", kind="stable").drop_duplicates(by)[[*by, rate]]
-    return m.merge(best, on=[*by, rate])
+    rows = []
+    for place, here in m.groupby(per, sort=False):
+        curves = {
+            run: rows.sort_values("t") for run, rows in where(here, quantity="train_curve").groupby(["norm", "seed"])
+        }
+        for norm, seed in here[["norm", "seed"]].drop_duplicates().itertuples(index=False, name=None):
+            plain, other = curves.get(("none", seed)), curves.get((norm, seed))
+            half = None if plain is None else plain[plain["t"] <= plain["t"].max() / 2]
+            if norm == "none" or plain is None or half is None or half.empty:
+                continue
+            target = float(half["value"].min())
+            took = float(plain[plain["value"] <= target]["t"].min())
+            reached = [] if other is None else other[other["value"] <= target]["t"]
+            value = min(float(min(reached)) / took, NEVER) if len(reached) else NEVER
+            rows.append({**dict(zip(per, place, strict=True)), "norm": norm, "seed": seed, "value": value})
+    return pd.DataFrame(rows, columns=[*per, "norm", "seed", "value"]).assign(quantity="speed")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rnnnorm.data.base import Batch
 from rnnnorm.engine.evaluation import MODES, batch_lengths
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
-from rnnnorm.studies.framework.trial import Row
 from rnnnorm.studies.data.rearranged import Rearranged, tail_start
+from rnnnorm.studies.framework.trial import Row
 from rnnnorm.studies.measures.stored import at_rest, can_rest, moments_by_step, off_by, per_step
 from rnnnorm.tasks import SequenceTask
 
