@@ -107,15 +107,11 @@ class BatchSize(Study):
             "first order, independent Gaussian values",
             "41 % at B = 4, 18 % at B = 16, 9 % at B = 64",
             contrast=Contrast(
-                "deviation",
-                "relative deviation from the formula",
-                by=("size",),
-                needed=NOISE_WITHIN,
-                below=True,
+                "deviation", "relative deviation from the formula", by=("size",), needed=NOISE_WITHIN, below=True,
                 label="B = {size}",
             ),
         ),
-    )
+    )  # fmt: skip
     plots = (
         by_size(
             "test_loss", "test loss, nats per prediction", "batch size B", "Test loss at equally many sequences.",
@@ -134,17 +130,15 @@ class BatchSize(Study):
         by_size(
             "loss", "test loss of bn-timestep, nats", "training batch size B", "Three evaluations of the same weights.",
             log="xy", only={"norm": "bn-timestep", "mode": MODES}, line="{mode} statistics",
-            colours=["#d77810", "#4e6dea", "#2d6779"],
-            styles={"running statistics": "--", "batch statistics": ":"},
+            colours=["#d77810", "#4e6dea", "#2d6779"], styles={"running statistics": "--", "batch statistics": ":"},
         ),
     )  # fmt: skip
     sentences = (
         Sentence(
             "The relative standard deviation of σ̂ is {items}.",
-            items="{noise:.0%} at B = {size} (formula: {formula:.0%})",
-            over=("size",),
+            items="{noise:.0%} at B = {size} (formula: {formula:.0%})", over=("size",),
         ),
-    )
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Norm × batch size; slow norms at fewer sizes; then the noise of the statistics of one trained network."""

@@ -64,10 +64,8 @@ class Vertical(Study):
             "dev word error rate 13.55 → 14.40 with 1 recurrent layer, 11.61 → 10.56 with 3, 10.77 → 9.78 with 5, "
             "10.83 → 9.52 with 7",
             contrast=gain(
-                unit="improvement of validation loss, minus that of one layer, nats",
-                against={"layers": 1},
-                needed=NATS,
-                below=False,
+                unit="improvement of validation loss, minus that of one layer, nats", against={"layers": 1},
+                needed=NATS, below=False,
             ),
         ),
         Claim(
@@ -83,16 +81,11 @@ class Vertical(Study):
             "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016 (“not effective”)",
             "training cross entropy after 20 epochs 1.81 without, 1.90 with (character PTB, 3 layers)",
             contrast=Contrast(
-                "final_train_loss",
-                "training loss minus none's, nats",
-                "bn-joint",
-                "none",
-                PLACE,
-                needed=NATS,
+                "final_train_loss", "training loss minus none's, nats", "bn-joint", "none", PLACE, needed=NATS,
                 label="{layers}, {data}",
             ),
         ),
-    )
+    )  # fmt: skip
 
     words: ClassVar[Words] = {
         "data": {"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"},
@@ -100,20 +93,20 @@ class Vertical(Study):
     }
     plots = (
         Lines(
-            "train_curve", "training loss (nats), {layers}", "step", "Training curves of the deepest stack.",
-            x="t", only={"data": first, "layers": last}, marker=None,
+            "train_curve", "training loss (nats), {layers}", "step", "Training curves of the deepest stack.", x="t",
+            only={"data": first, "layers": last}, marker=None,
         ),
         Lines(
             "speed", "steps to none's halfway loss, ÷ none's", "layers", "Speed against the number of layers.",
             x="layers", only={"data": first}, rule=1.0,
         ),
         Lines(
-            "final_train_loss", "training loss at the end (nats)", "layers", "What was fitted.",
-            x="layers", only={"data": first},
+            "final_train_loss", "training loss at the end (nats)", "layers", "What was fitted.", x="layers",
+            only={"data": first},
         ),
         Lines(
-            "best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.",
-            x="layers", only={"data": first},
+            "best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.", x="layers",
+            only={"data": first},
         ),
     )  # fmt: skip
     sentences = (
@@ -121,10 +114,9 @@ class Vertical(Study):
             "{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a step "
             "taking {slower:.2f} times as long; best validation loss {gain:+.3f} nats better, test score "
             "{accuracy:+.3f}.",
-            by=("data", "layers", "norm"),
-            only={"data": first, "layers": last},
+            by=("data", "layers", "norm"), only={"data": first, "layers": last},
         ),
-    )
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Data × layers × learning rates × norms × seeds."""

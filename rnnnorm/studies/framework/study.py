@@ -141,12 +141,14 @@ class Study(ABC):
         norms: Iterable[str] | None = None,
         config: Mapping[str, Any] | Callable[[Mapping[str, Condition]], Mapping[str, Any]] | None = None,
         weight: float | Callable[[Mapping[str, Condition]], float] = 1.0,
+        seeds: Iterable[int] | None = None,
     ) -> list[Trial]:
-        """A trial for every combination of conditions, norms (those of the settings, if not given) and seeds.
+        """A trial for every combination of conditions, norms and seeds, those of the settings where none are given.
 
         See `framework.grid.grid`.
         """
-        return grid(axes, self.settings.norms if norms is None else norms, self.settings.seeds, config, weight)
+        own = self.settings
+        return grid(axes, own.norms if norms is None else norms, own.seeds if seeds is None else seeds, config, weight)
 
     def sources(
         self,
