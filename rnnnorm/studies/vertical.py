@@ -112,7 +112,7 @@ class Vertical(Study):
     sentences = (
         Sentence(
             "{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a step "
-            "taking {slower:.2f} times as long; best validation loss {gain:+.3f} nats better, test score "
+            "taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score "
             "{accuracy:+.3f}.",
             by=("data", "layers", "norm"), only={"data": first, "layers": last},
         ),
@@ -140,6 +140,7 @@ class Vertical(Study):
         yield m
         yield speed(m, ["data", "layers"])
         yield paired(m, "best_val_loss", "none", "gain", how=lambda norm, none: none - norm)
+        yield paired(m, "best_val_loss", "none", "excess")
         yield paired(m, "learned", "none", "accuracy")
         yield paired(per_step, "step_time", "none", "slower", operator.truediv)
 

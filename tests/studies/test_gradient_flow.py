@@ -107,7 +107,7 @@ def test_a_study_that_was_interrupted_can_be_concluded(quick: GradientFlow, kept
         found = quick.verdicts(reread(one, tmp_path))
         assert {verdict.claim.key for verdict in found} <= expected
         quick.findings(one)
-        save_figure(quick.panels(one), tmp_path, quick.question)
+        inline_panels(quick.panels(one), quick.name)
     assert {verdict.claim.key for verdict in quick.verdicts(m)} == expected
 
 
@@ -121,7 +121,8 @@ def test_the_findings_say_what_the_numbers_say(quick: GradientFlow) -> None:
     m.loc[m["quantity"] == "decades", "value"] = 20.0
     assert "explodes over 784 pixels: 20 decades up" in " ".join(quick.findings(m))
     assert "0.980 (ln)" in usual
-    assert "wn" not in usual.split("After training")[1]  # it diverged
+    assert "wn" not in usual.split("After training")[1].split(" trainings diverged")[0]
+    assert "trainings diverged: wn" in usual
 
 
 def test_the_figure_can_be_drawn(quick: GradientFlow, tmp_path: Path) -> None:
