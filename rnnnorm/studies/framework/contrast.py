@@ -32,8 +32,8 @@ class Contrast:
         needed: the claim says that the effect is above this; a function of the point where it depends on it.
         below: the claim says that it is below; or a function of the point.
         turned: the difference is reference minus point.
-        label: the condition in words, a format of the columns, and of the reference as `{against[batch]}`; without,
-            the values of the columns with the norm first.
+        label: the condition in words: a format of the columns, and of the reference as `{against[batch]}`, or a
+            function of the point; without, the values of the columns with the norm first.
     """
 
     quantity: str
@@ -45,7 +45,7 @@ class Contrast:
     needed: float | Callable[[Point], float] = 0.0
     below: bool | Callable[[Point], bool] = False
     turned: bool = False
-    label: str = ""
+    label: str | Callable[[Point], str] = ""
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -96,6 +96,8 @@ class Contrast:
 
     def named(self, point: Point, reference: Point | None, words: Words) -> str:
         """The condition of a point in words."""
+        if callable(self.label):
+            return self.label(point)
         columns = sorted(self.conditions, key=lambda column: column != "norm")
         template = self.label or ", ".join(f"{{{column}}}" for column in columns)
         return spoken(template, {**point, "against": reference}, words)

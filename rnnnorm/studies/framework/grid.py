@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -58,7 +58,7 @@ def sources(
 
 
 def grid(
-    axes: Mapping[str, Condition | Sequence[Condition]],
+    axes: Mapping[str, Any],
     norms: Iterable[str],
     seeds: Iterable[int],
     config: Mapping[str, Any] | Callable[[Conditions], Mapping[str, Any]] | None = None,

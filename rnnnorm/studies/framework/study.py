@@ -137,7 +137,7 @@ class Study(ABC):
 
     def grid(
         self,
-        axes: Mapping[str, Condition | Sequence[Condition]],
+        axes: Mapping[str, Any],
         norms: Iterable[str] | None = None,
         config: Mapping[str, Any] | Callable[[Mapping[str, Condition]], Mapping[str, Any]] | None = None,
         weight: float | Callable[[Mapping[str, Condition]], float] = 1.0,
