@@ -101,7 +101,7 @@ class Lines(Plot):
         x: the column.
         log: the logarithmic axes: "", "x", "y" or "xy".
         base: of a logarithmic x axis.
-        ticks: of the x axis; without, all places if they are few.
+        ticks: of the x axis; without, all places if they are few, whole numbers or a logarithmic axis.
         y_ticks: of the y axis.
         linear_up_to: the y axis is linear up to this distance from 0, and logarithmic beyond.
         limits: the ends of the y axis, None: as it comes.
@@ -159,7 +159,8 @@ class Lines(Plot):
 
     def _scale(self, axes: Axes, places: Sequence[float]) -> None:
         """Scales and ticks of both axes."""
-        ticks = self.ticks if self.ticks is not None else places if len(places) <= FEW else None
+        few = len(places) <= FEW and ("x" in self.log or all(float(place).is_integer() for place in places))
+        ticks = self.ticks if self.ticks is not None else places if few else None
         if "x" in self.log:
             log_axis(axes, "x", self.base, ticks)
         elif ticks is not None:

@@ -129,8 +129,10 @@ def inline_panels(panels: Sequence[Panel], key: str) -> tuple[list[Drawn], list[
 def save_figure(panels: Sequence[Panel], folder: Path, title: str) -> list[Path]:
     """Write `figure.png` and `figure.svg`: all panels side by side, at most three in a row.
 
-    The legend stands below all of them where they share one, else below each.
+    The legend stands below all of them where they share one, else below each. Without panels nothing is written.
     """
+    if not panels:
+        return []
     columns = min(len(panels), 3) if len(panels) != 4 else 2
     rows = math.ceil(len(panels) / columns)
     with settings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -123,7 +124,8 @@ class Study(ABC):
         return [*said, *divergence(m)]
 
     def derived(self, m: pd.DataFrame) -> pd.DataFrame:
-        """All tables of `derive` as one."""
+        """All tables of `derive` as one; it may count on the `columns` being there."""
+        m = m.assign(**{column: math.nan for column in self.columns if column not in m})
         tables = [table for table in self.derive(m) if len(table)]
         return pd.concat(tables, ignore_index=True) if tables else m.iloc[:0]
 
