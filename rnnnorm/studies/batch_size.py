@@ -9,8 +9,7 @@ from functools import partial
 import pandas as pd
 
 from rnnnorm.data.module import SequenceDataModule
-from rnnnorm.norms import evaluates_by, has_batch_statistics
-from rnnnorm.studies.data.plain_training import build_data, build_task, curve, evaluate, final, train
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
 from rnnnorm.studies.framework import (
     Claim,
     Contrast,
@@ -18,7 +17,6 @@ from rnnnorm.studies.framework import (
     Sentence,
     Study,
     best_by,
-    in_every_mode,
     mapped,
     names_matching,
     paired,
@@ -28,6 +26,7 @@ from rnnnorm.studies.framework.selection import occurring
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise
+from rnnnorm.studies.measures.evaluated import MODES, crossover, evaluated
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # nats
@@ -37,7 +36,6 @@ REFERENCE = 32
 """The batch size at which the learning rate is the given one, and from which a batch counts as large."""
 OF_BATCH = ("bn-timestep", "bn-shared", "bn-vertical", "bn-vertical-framewise", "bn-star", "bn-window", "bn-joint")
 OF_ROWS = ("ln", "gn", "wn", "rms", "none")
-MODES = ("population", "running", "batch")
 
 
 def small(sizes: Sequence[int]) -> list[int]:
@@ -163,7 +161,7 @@ class BatchSize(Study):
             return
         for rate in rates:
             task, data, losses = self._trained(trial, int(trial.conditions["batch"]), rate)
-            yield from ({**row, "learning_rate": rate} for row in _evaluated(task, data, final(losses)))
+            yield from ({**row, "learning_rate": rate} for row in evaluated(task, data, final(losses)))
             yield from curve(losses, learning_rate=rate)
 
     def _trained(self, trial: Trial, size: int, rate: float) -> tuple[SequenceTask, SequenceDataModule, list[float]]:
@@ -187,33 +185,6 @@ class BatchSize(Study):
         excess, said = where(self.derived(m), quantity="excess"), []
         for norm in names_matching(*OF_BATCH)(occurring(excess, "norm")):
             gaps = where(excess, norm=norm).groupby("batch")["value"].agg(lambda v: v.mean(skipna=False))
-            gaps = gaps[gaps.map(math.isfinite)]
-            said += [_crossover(norm, {int(size): float(gap) for size, gap in gaps.items()})] if len(gaps) else []
+            finite = {int(size): float(gap) for size, gap in gaps.items() if math.isfinite(gap)}
+            said += [crossover(norm, finite, NEEDED)] if finite else []
         return [*said, *super().findings(m)]
-
-
-def _evaluated(task: SequenceTask, data: SequenceDataModule, train_loss: float) -> Iterable[Row]:
-    diverged = not math.isfinite(train_loss)
-    yield {"quantity": "diverged", "value": float(diverged)}
-    yield {"quantity": "train_loss", "value": train_loss}
-    own = evaluates_by(task) if has_batch_statistics(task) else "running"
-    for mode in MODES if diverged else in_every_mode(task, data.train_dataloader(), MODES, repeat=True):
-        loss, score = (math.inf, math.nan) if diverged else evaluate(task, data.test_dataloader())
-        yield {"quantity": "loss", "mode": mode, "value": loss}
-        yield {"quantity": "score", "mode": mode, "value": score}
-        if mode == own:
-            yield {"quantity": "test_loss", "value": loss}
-            valid = math.inf if diverged else evaluate(task, data.val_dataloader())[0]
-            yield {"quantity": "val_loss", "value": valid}
-
-
-def _crossover(norm: str, gaps: dict[int, float]) -> str:
-    """In a sentence, from which batch size on a norm is at most `NEEDED` worse than LN."""
-    sizes = sorted(gaps)
-    good = [size for k, size in enumerate(sizes) if all(gaps[s] <= NEEDED for s in sizes[k:])]
-    extremes = f"{gaps[sizes[0]]:+.3f} nats at B = {sizes[0]}, {gaps[sizes[-1]]:+.3f} at B = {sizes[-1]}"
-    if not good:
-        return f"{norm} is worse than ln up to the largest batch ({extremes}): use ln."
-    if good[0] == sizes[0]:
-        return f"{norm} is as good as ln, or better, at every batch size ({extremes})."
-    return f"{norm} is as good as ln, within {NEEDED:g} nats, from B = {good[0]} on ({extremes}); below, use ln."

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import ClassVar
 
-import matplotlib
 import pandas as pd
 import torch
 
@@ -15,21 +13,17 @@ from rnnnorm.probes import growth
 from rnnnorm.studies.data.pixels import pixels
 from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, mapped
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import shades
 from rnnnorm.studies.framework.selection import Words, occurring
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.measures.gradients import gradients_at_start, task_gradients
+from rnnnorm.studies.measures.gradients import gradients_at_start, task_gradients, yang
 
 LINEAR_GAIN = 0.01
 LINEAR = (("rnn-identity", 1.0), ("rnn-tanh", LINEAR_GAIN))
 INPUTS, WEIGHTS = ("no", "yes"), ("identity", "orthogonal")
 ALIVE = -6.0
 """Decades between ‖∂L/∂h_T‖ and ‖∂L/∂h_0‖: below, a gradient counts as vanished."""
-
-
-def yang(batch_size: float) -> float:
-    """√((B-2)/(B-3)), the growth of the gradient norm per normalized linear layer (Yang et al. 2019); infinite at 3."""
-    return math.sqrt((batch_size - 2) / (batch_size - 3)) if batch_size > 3 else math.inf
 
 
 def published_gains(gains: Sequence[float]) -> Sequence[float]:
@@ -41,16 +35,6 @@ def fate(decades: float) -> str:
     """What has become of a gradient, in words."""
     word = "vanishes" if decades < ALIVE else "explodes" if decades > -ALIVE else "survives"
     return f"{word} over 784 pixels: {abs(decades):.0f} decades {'down' if decades < 0 else 'up'}"
-
-
-def _shades(lines: Sequence[str]) -> dict[str, str]:
-    """From dark to bright by gain, for each W_hh."""
-    table, found = matplotlib.colormaps["viridis"], dict[str, str]()
-    for kind in WEIGHTS:
-        names = [name for name in lines if name.endswith(kind)]
-        last = max(len(names) - 1, 1)
-        found |= {name: matplotlib.colors.to_hex(table(0.05 + 0.8 * k / last)) for k, name in enumerate(names)}
-    return found
 
 
 class GradientFlow(Study):
@@ -126,8 +110,9 @@ class GradientFlow(Study):
         Lines(
             "gradient_norm", "‖∂L/∂h_t‖ at initialization", "timestep t (pixel)",
             "Cooijmans' figure: solid with identity W_hh, dotted with orthogonal W_hh.", x="t", only={"part": "pixels"},
-            line="gain {gain}, {W_hh}", colours=_shades, marker=None, band=False,
-            styles=lambda name: "-" if name.endswith("identity") else ":", log="y", above=1e-60, limits=(1e-60, None),
+            line="gain {gain}, {W_hh}", colours=lambda names: shades(names, kind=lambda name: name.split(", ")[1]),
+            marker=None, band=False, styles=lambda name: "-" if name.endswith("identity") else ":", log="y",
+            above=1e-60, limits=(1e-60, None),
         ),
         Lines(
             "growth", "growth of ‖∂L/∂h_t‖ per step back", "batch size B", "Growth against batch size, no input.",

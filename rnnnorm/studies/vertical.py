@@ -112,8 +112,7 @@ class Vertical(Study):
     sentences = (
         Sentence(
             "{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a step "
-            "taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score "
-            "{accuracy:+.3f}.",
+            "taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score {accuracy:+.3f}.",
             by=("data", "layers", "norm"), only={"data": first, "layers": last},
         ),
     )  # fmt: skip
@@ -121,8 +120,8 @@ class Vertical(Study):
     def trials(self) -> list[Trial]:
         """Data × layers × learning rates × norms × seeds."""
         option, made = self.settings.option, list[Trial]()
+        rates = [float(rate) for rate in option("learning_rates")]
         for source in self.sources("segments", {"vowels": VOWELS}):
-            rates = [float(rate) for rate in option("learning_rates")]
             axes = {"data": source.name, "layers": option("real_layers" if source.real else "layers"), "lr": rates}
             made += self.grid(axes, config=partial(_configured, source), weight=lambda c: 1.0 + float(c["layers"]))
         return made

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import ClassVar
 
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 
 from rnnnorm.probes import growth
-from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.constant_start import black_border, symbols
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study, first, paired
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study, first
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Words, occurring
+from rnnnorm.studies.framework.selection import Words
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.measures.constant_steps import along_time, arm, clipped, draw_inverse, inverse_eps, shade_constant
 from rnnnorm.studies.measures.gradients import projected_gradients
 from rnnnorm.studies.measures.guessing import score
 from rnnnorm.tasks.cells import build_recurrent
@@ -38,30 +34,6 @@ def larger_eps(norms: Sequence[str]) -> list[str]:
 def descending(numbers: Sequence[float]) -> list[float]:
     """The largest number first."""
     return sorted(numbers, reverse=True)
-
-
-def clipped(norm: float) -> str:
-    """The largest norm of a gradient, 0 for any, in words."""
-    return f"gradients clipped to {norm:g}" if norm else "no clipping"
-
-
-def arm(norm: str, noise: float, clip: float) -> str:
-    """A trained arm in words."""
-    return f"{norm}{f', noise {noise:g}' if noise else ''}{'' if clip else ', no clipping'}"
-
-
-def _shade_constant(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
-    steps = float(rows["constant"].max())
-    axes.axvspan(0, steps, color=theme.grid, alpha=0.5, linewidth=0)
-    rule(axes, theme, x=steps, text="inputs begin to differ")
-
-
-def _inverse(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
-    """A line ∝ 1/ε through the first point of each gain."""
-    for number, (_, group) in enumerate(rows.groupby("gain")):
-        mean = group.groupby("eps")["value"].mean().sort_index()
-        line = mean.iloc[0] * mean.index[0] / mean.index.to_numpy(dtype=float)
-        axes.plot(mean.index, line, "--", color=theme.muted, linewidth=1, label="∝ 1/ε" if number == 0 else None)
 
 
 grown = partial(Contrast, "growth", "factor per step back")
@@ -137,12 +109,12 @@ class ZeroVariance(Study):
     plots = (
         Lines(
             "along", "‖∂L/∂h_t‖ at initialization", "timestep t", "Gradients along time; shaded: constant inputs.",
-            x="t", line="{shown}", log="y", marker=None, band=False, also=_shade_constant,
+            x="t", line="{shown}", log="y", marker=None, band=False, also=shade_constant,
             colours=lambda lines: dict(zip((line for line in lines if line.startswith("bn-")), SHADES, strict=False)),
         ),
         Lines(
             "growth", "growth of ‖∂L/∂h_t‖ per constant step back", "ε", "Growth against ε.", x="eps",
-            only={"part": "eps"}, line="gain {gain}", colours=SHADES[3:], log="xy", also=_inverse, rule=1.0,
+            only={"part": "eps"}, line="gain {gain}", colours=SHADES[3:], log="xy", also=draw_inverse, rule=1.0,
             text="neither grows nor fades",
         ),
         Lines(
@@ -221,20 +193,5 @@ class ZeroVariance(Study):
         """The deviation of growth from 1/ε; the gradients that are drawn; trained arms by name."""
         arms = zip(m["norm"], m["noise"], m["clip"], strict=True) if "clip" in m else ()
         yield m.assign(arm=[arm(*key) for key in arms] or None)
-        by_eps = where(m, part="eps")
-        for eps, following in pairwise(occurring(where(by_eps, quantity="growth"), "eps")):
-            both = where(by_eps, eps=[eps, following])
-            ratio = paired(both, "growth", {"eps": following}, "deviation", operator.truediv)
-            yield ratio.assign(value=(ratio["value"] * eps / following - 1).abs(), following=following)
-        norms = where(m, quantity="gradient_norm")
-        steps = where(m, quantity="constant_steps", part=["eps", "norm"])["value"].max()
-        of_bn = where(
-            norms, part=["eps", "noise"], gain=occurring(where(norms, part="eps"), "gain")[:1], noise=[0.0, 0.1]
-        )
-        names = [
-            f"bn-timestep, ε = {eps:g}" + (f", noise {noise:g} on h_0" if noise else "")
-            for eps, noise in zip(of_bn.get("eps", ()), of_bn.get("noise", ()), strict=True)
-        ]
-        others = where(norms, part="norm", norm=["none", "ln"])
-        for rows, shown in ((of_bn, names), (others, others["norm"])):
-            yield rows.assign(quantity="along", shown=shown, constant=steps)
+        yield from inverse_eps(where(m, part="eps"))
+        yield from along_time(m)

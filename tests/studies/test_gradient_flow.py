@@ -21,7 +21,8 @@ from rnnnorm.studies.framework.measurements import read, where
 from rnnnorm.studies.framework.plots import inline_panels, save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.gradient_flow import ALIVE, LINEAR_GAIN, GradientFlow, yang
+from rnnnorm.studies.gradient_flow import ALIVE, LINEAR_GAIN, GradientFlow
+from rnnnorm.studies.measures.gradients import yang
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

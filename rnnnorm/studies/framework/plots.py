@@ -280,6 +280,21 @@ def rule(axes: Axes, theme: Theme, y: float | None = None, x: float | None = Non
             )  # fmt: skip
 
 
+def shades(names: Sequence[str], kind: Callable[[str], str] = lambda name: "") -> dict[str, str]:
+    """Colours from dark to bright, in the order of the names.
+
+    Args:
+        names: of lines.
+        kind: names of another kind begin with dark again.
+    """
+    table, found = matplotlib.colormaps["viridis"], dict[str, str]()
+    for one in dict.fromkeys(map(kind, names)):
+        alike = [name for name in names if kind(name) == one]
+        last = max(len(alike) - 1, 1)
+        found |= {name: matplotlib.colors.to_hex(table(0.05 + 0.8 * k / last)) for k, name in enumerate(alike)}
+    return found
+
+
 def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[float] | None = None) -> None:
     """Make an axis logarithmic, with short numbers at its ticks.
 

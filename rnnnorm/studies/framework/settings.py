@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -180,11 +180,6 @@ def from_description(described: Mapping[str, Any]) -> Settings:
         bool(described.get("own")),
         data_dir="" if described.get("real_data") else None,
     )
-
-
-def with_seeds(settings: Settings, number: int) -> Settings:
-    """The same with the first `number` seeds."""
-    return replace(settings, seeds=settings.seeds[:number])
 
 
 def _reads_files(class_path: str) -> bool:

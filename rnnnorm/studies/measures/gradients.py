@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,11 @@ from torch import Tensor
 from rnnnorm.probes import record
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.tasks.cells import build_recurrent
+
+
+def yang(batch_size: float) -> float:
+    """√((B-2)/(B-3)), the growth of the gradient norm per normalized linear layer (Yang et al. 2019); infinite at 3."""
+    return math.sqrt((batch_size - 2) / (batch_size - 3)) if batch_size > 3 else math.inf
 
 
 def projected_gradients(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -67,6 +68,15 @@ def test_a_reference_that_was_not_measured_has_no_case() -> None:
     assert effects(Contrast("loss", "nats", "ln", {"layers": lambda found: None}, ("layers",)), m) == {}
     assert effects(Contrast("loss", "nats", "ln", {"layers": 1}, ("layers",)), m[m["layers"] == 3]) == {}
     assert effects(Contrast("loss", "nats", ("ln",), "none"), m.iloc[:0]) == {}
+
+
+def test_a_point_differs_from_its_reference_in_one_column_at_least() -> None:
+    contrast = Contrast("loss", "nats", ("none", "ln"), {"norm": "none", "layers": 1}, ("layers",), {"data": "made"})
+    assert effects(replace(contrast, label="{norm} {layers}")) == {
+        "ln 1 layers": -4,
+        "none 3 layers": 20,
+        "ln 3 layers": 16,
+    }
 
 
 def test_only_seeds_of_both_sides_count() -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rnnnorm.compare.experiments import experiments
-from rnnnorm.studies.framework.settings import Settings, from_description, load, merged, study_file, with_seeds
+from rnnnorm.studies.framework.settings import Settings, from_description, load, merged, study_file
 
 if TYPE_CHECKING:
     from tests.studies.framework.conftest import Runner
@@ -239,10 +239,6 @@ def test_merging_goes_key_by_key_and_lists_are_replaced() -> None:
         "init_args": {"x": 1, "y": 2},
     }
     assert merged({"class_path": "A", "init_args": {"x": 1}}, {"class_path": "B"}) == {"class_path": "B"}
-
-
-def test_fewer_seeds(tiny: Runner) -> None:
-    assert with_seeds(load("tiny"), 2).seeds == (0, 1)
 
 
 def test_the_packaged_file_is_found() -> None:
