@@ -109,7 +109,7 @@ def _compare(args: list[str]) -> int:
 
 def _study(args: list[str]) -> int:
     """Answer a question about normalization by an experiment, with a figure and verdicts"""
-    from rnnnorm.studies.core.command import study
+    from rnnnorm.studies.framework.command import study
 
     return study(args)
 
@@ -141,7 +141,7 @@ def _report(args: list[str]) -> int:
     parser.add_argument("folder", help="the output folder of `rnnnorm compare` or `rnnnorm study`")
     folder = parser.parse_args(args).folder
     if any(Path(folder).glob("*/measurements.csv")):
-        from rnnnorm.studies.core import page as studies
+        from rnnnorm.studies.framework import page as studies
 
         problems = studies.conclude_again(Path(folder))
         print(f"report: {studies.build(Path(folder))}")
@@ -165,7 +165,7 @@ def _bench(args: list[str]) -> int:
 
 
 def _list_studies() -> Table:
-    from rnnnorm.studies.core.listing import list_studies
+    from rnnnorm.studies.framework.listing import list_studies
 
     return list_studies()
 
@@ -201,7 +201,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 MODULES = {
     "compare": "rnnnorm.compare.runner",
-    "study": "rnnnorm.studies.core.command",
+    "study": "rnnnorm.studies.framework.command",
     "fit": "rnnnorm.compare.configuration",
     "validate": "rnnnorm.compare.configuration",
     "test": "rnnnorm.compare.configuration",

@@ -17,8 +17,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rnnnorm.studies import STUDIES
-from rnnnorm.studies.core.conclude import read_verdict
-from rnnnorm.studies.core.page import MARKS, count_verdicts, effect, interval, tally
+from rnnnorm.studies.framework.conclude import read_verdict
+from rnnnorm.studies.framework.page import MARKS, count_verdicts, effect, interval, tally
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ SMALL = ["--seeds", "1", "--trainer.max_epochs", "1", "--model.hidden_size", "8"
 
 def block(kind: str) -> tuple[str, str]:
     """Where a marked code block of the guide belongs, and the block."""
-    match = re.search(rf"<!-- {kind}: (\S+) -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+    match = re.search(rf"<!-- {kind}: (\S+) -->\n```(?:python|yaml)\n(.*?)```", GUIDE, re.DOTALL)
     assert match, f"CONTRIBUTING.md has no block marked {kind!r}"
     return match[1], match[2]
 
@@ -120,3 +121,22 @@ def test_a_task_is_one_data_module(copy: Path) -> None:
     rows = results(copy / "out")
     assert {"none", "bn-timestep"} == set(rows)
     assert all(row["status"] == "finished" for row in rows.values())
+
+
+def test_a_study_is_one_file_and_one_yaml(copy: Path) -> None:
+    for kind in ("study", "settings"):
+        path, source = block(kind)
+        (copy / path).write_text(source)
+    assert "Does a larger gain saturate an LSTM?" in run(copy, "list", "studies")
+    run(copy, "study", "saturation", "--quick", "--jobs", "1", "--out", "out")
+    (verdict,) = json.loads((copy / "out/saturation/verdict.json").read_text())["verdicts"]
+    assert {case["condition"] for case in verdict["conditions"]} == {
+        f"{norm}, {gain}" for norm in ("ln", "bn-timestep") for gain in (0.3, 1)
+    }
+    assert "share of saturated states" in run(copy, "report", "out") + (copy / "out/report.html").read_text()
+    contract = [str(ROOT / "tests/studies" / name) for name in ("test_all.py", "test_declared.py")]
+    environment = {**os.environ, "PYTHONPATH": f"{copy}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "saturation", *contract]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"[1-9]\d* passed", done.stdout), done.stdout

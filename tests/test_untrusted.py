@@ -26,7 +26,7 @@ from rnnnorm.data import Spec
 from rnnnorm.data.music import read_pieces
 from rnnnorm.engine.records import read_result
 from rnnnorm.report import build
-from rnnnorm.studies.core.measurements import read
+from rnnnorm.studies.framework.measurements import read
 from rnnnorm.tasks import TASKS
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -1,8 +1,8 @@
 """`rnnnorm study`: one file per question; each is a grid of trials, a measurement, a figure, a verdict.
 
-`core` holds what all of them share, `parts` what single ones are made of. A study enters `core.study.STUDIES` by being
-defined in a file of this package; its full configuration, and the quick one in it, is
-`experiments/studies/<name>.yaml`.
+`framework` holds what all of them share, `data` data modules and training, `measures` measurements. A study enters
+`framework.study.STUDIES` by being defined in a file of this package; its full configuration, and the quick one in it,
+is `experiments/studies/<name>.yaml`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from rnnnorm.studies.core.study import STUDIES, Study
+from rnnnorm.studies.framework.study import STUDIES, Study
 
 ORDER = (
     "gradient-flow",

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from functools import partial
 
 import pandas as pd
 
 from rnnnorm.data.module import SequenceDataModule
-from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, where
-from rnnnorm.studies.core.plots import Panel
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.batch_noise import gaussian_noise, hidden_products, noise
-from rnnnorm.studies.parts.batch_panels import best, panels, sizes_of
-from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, evaluate, final, train
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
+from rnnnorm.studies.framework import (
+    Claim,
+    Contrast,
+    Lines,
+    Sentence,
+    Study,
+    best_by,
+    mapped,
+    names_matching,
+    paired,
+)
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.selection import occurring
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise
+from rnnnorm.studies.measures.evaluated import MODES, crossover, evaluated
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # nats
@@ -28,6 +35,25 @@ SMALL = 8
 REFERENCE = 32
 """The batch size at which the learning rate is the given one, and from which a batch counts as large."""
 OF_BATCH = ("bn-timestep", "bn-shared", "bn-vertical", "bn-vertical-framewise", "bn-star", "bn-window", "bn-joint")
+OF_ROWS = ("ln", "gn", "wn", "rms", "none")
+
+
+def small(sizes: Sequence[int]) -> list[int]:
+    """The small batch sizes, that of the paper first."""
+    return sorted((size for size in sizes if size <= SMALL), key=lambda size: abs(size - 4))
+
+
+def large(sizes: Sequence[int]) -> int | None:
+    """The large batch size next to the reference."""
+    return min((s for s in sizes if s > SMALL), key=lambda size: abs(math.log2(size / REFERENCE)), default=None)
+
+
+among = partial(Contrast, "test_loss", "nats", by=("norm", "batch"), needed=NEEDED, label="{norm}, B = {batch}")
+shrinking = partial(
+    among, against={"batch": large}, only={"batch": lambda sizes: [size for size in sizes if size <= SMALL]},
+    label="{norm}, B = {batch} against {against[batch]}",
+)  # fmt: skip
+by_size = partial(Lines, x="batch", log="x", base=2)
 
 
 class BatchSize(Study):
@@ -45,53 +71,83 @@ class BatchSize(Study):
         "σ̂ over random batches of B, mean over units and three timesteps; the formula holds if it is within "
         f"{NOISE_WITHIN:.0%}."
     )
-    columns: ClassVar[tuple[str, ...]] = ("learning_rate", "mode", "size", "t")
-    claims: ClassVar[tuple[Claim, ...]] = (
+    columns = ("learning_rate", "mode", "size", "t")
+    claims = (
         Claim(
             "small",
             f"With batches of {SMALL} or fewer sequences batch normalization is worse than layer normalization.",
             "Ba et al., 2016, figure 6 (permutation-invariant MNIST, B = 128 and 4)",
             "a figure only: at B = 4 layer normalization trains as well, batch normalization is slower and worse",
+            contrast=among(names_matching(*OF_BATCH), "ln", only={"batch": small}),
         ),
         Claim(
             "degrades",
             "Batch normalization gets worse as batches get smaller.",
             "Wu & He, ECCV 2018 (ResNet-50, ImageNet)",
             "error with group normalization 10.6 % (absolute) lower than with batch normalization at B = 2",
+            contrast=shrinking(names_matching(*OF_BATCH)),
         ),
         Claim(
             "flat",
             "Normalizers that do not look at the batch do not get worse as batches get smaller.",
             "Wu & He, ECCV 2018; Ba et al., 2016",
+            contrast=shrinking(names_matching(*OF_ROWS), below=True),
         ),
         Claim(
             "cmbn",
             "Statistics averaged over several mini-batches (CmBN) repair batch normalization at small batches.",
             "Bochkovskiy et al., 2020; Yao et al., CVPR 2021, for the idea",
+            contrast=among(names_matching("cmbn"), "bn-timestep", only={"batch": small}, turned=True),
         ),
         Claim(
             "noise",
             "The relative standard deviation of a batch's σ̂ is 1/√(2(B-1)).",
             "first order, independent Gaussian values",
             "41 % at B = 4, 18 % at B = 16, 9 % at B = 64",
+            contrast=Contrast(
+                "deviation", "relative deviation from the formula", by=("size",), needed=NOISE_WITHIN, below=True,
+                label="B = {size}",
+            ),
         ),
-    )
+    )  # fmt: skip
+    plots = (
+        by_size(
+            "test_loss", "test loss, nats per prediction", "batch size B", "Test loss at equally many sequences.",
+            log="xy", styles={"cmbn": "--"},
+        ),
+        by_size(
+            "excess", "test loss minus that of ln, nats", "batch size B", "Where norms cross layer normalization.",
+            rule=0.0, text="as good as ln", linear_up_to=0.02, y_ticks=[-1, -0.1, -0.02, 0, 0.02, 0.1, 1],
+            styles={"cmbn": "--"},
+        ),
+        by_size(
+            "noise", "relative standard deviation of a batch's σ̂", "batch size B", "The noise, and the formula.",
+            x="size", log="xy", y_ticks=[0.05, 0.1, 0.2, 0.5, 1.0], line="measured", colours=["#2d6779"],
+            curve=gaussian_noise, formula="1/√(2(B-1))",
+        ),
+        by_size(
+            "loss", "test loss of bn-timestep, nats", "training batch size B", "Three evaluations of the same weights.",
+            log="xy", only={"norm": "bn-timestep", "mode": MODES}, line="{mode} statistics",
+            colours=["#d77810", "#4e6dea", "#2d6779"], styles={"running statistics": "--", "batch statistics": ":"},
+        ),
+    )  # fmt: skip
+    sentences = (
+        Sentence(
+            "The relative standard deviation of σ̂ is {items}.",
+            items="{noise:.0%} at B = {size} (formula: {formula:.0%})", over=("size",),
+        ),
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Norm × batch size; slow norms at fewer sizes; then the noise of the statistics of one trained network."""
         option = self.settings.option
-        made = []
-        for size in option("batch_sizes"):
-            for norm in self.settings.norms:
-                slow = norm.split(":")[0] in option("slow_norms")
-                if not slow:
-                    made += [Trial({"batch": size}, norm, seed, weight=1 + 10 / size) for seed in self.settings.seeds]
-        for size in option("slow_batch_sizes"):
-            for norm in self.settings.norms:
-                if norm.split(":")[0] in option("slow_norms"):
-                    made += [Trial({"batch": size}, norm, seed, weight=150 / size) for seed in self.settings.seeds]
-        made += [Trial({"part": "noise"}, "none", seed, weight=1.5) for seed in self.settings.seeds]
-        return made
+        slow = names_matching(*option("slow_norms"))(self.settings.norms)
+        fast = [norm for norm in self.settings.norms if norm not in slow]
+        return [
+            *self.grid({"batch": option("batch_sizes")}, fast, weight=lambda c: 1 + 10 / float(c["batch"])),
+            *self.grid({"batch": option("slow_batch_sizes")}, slow, weight=lambda c: 150 / float(c["batch"])),
+            *self.grid({"part": "noise"}, ["none"], weight=1.5),
+        ]
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """By `learning_rate`: `loss` and `score` by `mode`, `val_loss`, `train_loss`; or `noise` by `size`."""
@@ -105,7 +161,7 @@ class BatchSize(Study):
             return
         for rate in rates:
             task, data, losses = self._trained(trial, int(trial.conditions["batch"]), rate)
-            yield from ({**row, "learning_rate": rate} for row in _evaluated(task, data, final(losses)))
+            yield from ({**row, "learning_rate": rate} for row in evaluated(task, data, final(losses)))
             yield from curve(losses, learning_rate=rate)
 
     def _trained(self, trial: Trial, size: int, rate: float) -> tuple[SequenceTask, SequenceDataModule, list[float]]:
@@ -116,124 +172,19 @@ class BatchSize(Study):
         trainer = config["trainer"]
         return task, data, train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"))
 
-    def judge(self, m: pd.DataFrame) -> list[Verdict]:
-        """Losses against those of LN, across batch sizes, of CmBN; the noise against the formula."""
-        loss = where(best(m), quantity="test_loss")
-        norms, sizes = list(dict.fromkeys(loss["norm"])) if len(loss) else [], sizes_of(loss)
-        batchwise = [norm for norm in norms if norm.split(":")[0] in OF_BATCH]
-        rowwise = [norm for norm in norms if norm.split(":")[0] in ("ln", "gn", "wn", "rms", "none")]
-
-        def gap(a: str, b: str, size: int) -> list[float]:
-            return difference(per_seed(loss, norm=a, batch=size), per_seed(loss, norm=b, batch=size))
-
-        small = sorted((size for size in sizes if size <= SMALL), key=lambda size: abs(size - 4))  # the paper's first
-        cases = {
-            "small": [
-                Case(f"{norm}, B = {size}", estimate(gap(norm, "ln", size)), NEEDED)
-                for norm in batchwise
-                for size in small
-            ],
-            "degrades": [Case(name, estimate(values), NEEDED) for name, values in _shrinking(loss, batchwise, sizes)],
-            "flat": [
-                Case(name, estimate(values), NEEDED, below=True) for name, values in _shrinking(loss, rowwise, sizes)
-            ],
-            "cmbn": [
-                Case(f"{norm}, B = {size}", estimate(gap("bn-timestep", norm, size)), NEEDED)
-                for norm in norms
-                if norm.startswith("cmbn")
-                for size in small
-            ],
-            "noise": [
-                Case(f"B = {size}", estimate(_deviation(m, size)), NOISE_WITHIN, below=True)
-                for size in sizes_of(where(m, quantity="noise"), "size")
-            ],
-        }
-        units = {"noise": "relative deviation from the formula"}
-        known = {key: [case for case in found if case.effect.n] for key, found in cases.items()}
-        return [
-            judge(claim, units.get(claim.key, "nats"), known[claim.key]) for claim in self.claims if known[claim.key]
-        ]
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """Trainings at the best learning rate, how much worse they are than ln, the deviation from the formula."""
+        best = best_by(m, "val_loss", "learning_rate", ["norm", "batch"])
+        yield best
+        yield paired(best, "test_loss", "ln", "excess")
+        yield mapped(m, "noise", "formula", lambda rows: rows["size"].map(gaussian_noise))
+        yield mapped(m, "noise", "deviation", lambda rows: (rows["value"] / rows["size"].map(gaussian_noise) - 1).abs())
 
     def findings(self, m: pd.DataFrame) -> list[str]:
-        """The crossover, and the noise."""
-        loss, found = where(best(m), quantity="test_loss"), []
-        for norm in dict.fromkeys(loss["norm"]) if len(loss) else ():
-            if norm.split(":")[0] not in OF_BATCH:
-                continue
-            gaps = {}
-            for size in sizes_of(loss):
-                values = difference(per_seed(loss, norm=norm, batch=size), per_seed(loss, norm="ln", batch=size))
-                if values and all(map(math.isfinite, values)):
-                    gaps[size] = sum(values) / len(values)
-            if gaps:
-                found.append(_crossover(norm, gaps))
-        spread = where(m, quantity="noise")
-        parts = [
-            f"{spread[spread['size'] == size]['value'].mean():.0%} at B = {size} (formula: {gaussian_noise(size):.0%})"
-            for size in sizes_of(spread, "size")
-        ]
-        if parts:
-            found.append(f"The relative standard deviation of σ̂ is {', '.join(parts)}.")
-        diverged = where(m, quantity="diverged", value=1.0)
-        if len(diverged):
-            whose = ", ".join(sorted(set(diverged["norm"])))
-            found.append(f"{len(diverged)} of {len(where(m, quantity='diverged'))} trainings diverged: {whose}.")
-        return found
-
-    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
-        """Loss by batch size, the difference from LN, the noise of σ̂, the three evaluations."""
-        return panels(m)
-
-
-def _evaluated(task: SequenceTask, data: SequenceDataModule, train_loss: float) -> Iterable[Row]:
-    diverged = not math.isfinite(train_loss)
-    yield {"quantity": "diverged", "value": float(diverged)}
-    yield {"quantity": "train_loss", "value": train_loss}
-    stored = has_batch_statistics(task)
-    if stored and not diverged:
-        recalibrate(task, data.train_dataloader(), forward=task.encode, rows=None)
-    own = evaluates_by(task) if stored else "running"
-    for mode in ("population", "running", "batch"):
-        loss, score = math.inf, math.nan
-        if not diverged:
-            with statistics(task, mode if stored else "running"):
-                loss, score = evaluate(task, data.test_dataloader())
-        yield {"quantity": "loss", "mode": mode, "value": loss}
-        yield {"quantity": "score", "mode": mode, "value": score}
-        if mode == own:
-            yield {"quantity": "test_loss", "value": loss}
-    with statistics(task, own):
-        value = math.inf if diverged else evaluate(task, data.val_dataloader())[0]
-    yield {"quantity": "val_loss", "value": value}
-
-
-def _deviation(m: pd.DataFrame, size: int) -> list[float]:
-    return [abs(value / gaussian_noise(size) - 1) for value in per_seed(m, quantity="noise", size=size)]
-
-
-def _shrinking(loss: pd.DataFrame, norms: Iterable[str], sizes: Sequence[int]) -> list[tuple[str, list[float]]]:
-    """Loss at each small batch size minus that at the large one next to the reference."""
-    large = [size for size in sizes if size > SMALL]
-    if not large:
-        return []
-    base = min(large, key=lambda size: abs(math.log2(size / REFERENCE)))
-    found = []
-    for norm in norms:
-        at_base = per_seed(loss, norm=norm, batch=base)
-        for size in sizes:
-            if size <= SMALL:
-                values = difference(per_seed(loss, norm=norm, batch=size), at_base)
-                found.append((f"{norm}, B = {size} against {base}", values))
-    return found
-
-
-def _crossover(norm: str, gaps: dict[int, float]) -> str:
-    """In a sentence, from which batch size on a norm is at most `NEEDED` worse than LN."""
-    sizes = sorted(gaps)
-    good = [size for k, size in enumerate(sizes) if all(gaps[s] <= NEEDED for s in sizes[k:])]
-    extremes = f"{gaps[sizes[0]]:+.3f} nats at B = {sizes[0]}, {gaps[sizes[-1]]:+.3f} at B = {sizes[-1]}"
-    if not good:
-        return f"{norm} is worse than ln up to the largest batch ({extremes}): use ln."
-    if good[0] == sizes[0]:
-        return f"{norm} is as good as ln, or better, at every batch size ({extremes})."
-    return f"{norm} is as good as ln, within {NEEDED:g} nats, from B = {good[0]} on ({extremes}); below, use ln."
+        """The crossover of each norm with ln, and the noise."""
+        excess, said = where(self.derived(m), quantity="excess"), []
+        for norm in names_matching(*OF_BATCH)(occurring(excess, "norm")):
+            gaps = where(excess, norm=norm).groupby("batch")["value"].agg(lambda v: v.mean(skipna=False))
+            finite = {int(size): float(gap) for size, gap in gaps.items() if math.isfinite(gap)}
+            said += [crossover(norm, finite, NEEDED)] if finite else []
+        return [*said, *super().findings(m)]

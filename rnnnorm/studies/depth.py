@@ -12,14 +12,17 @@ import torch
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel, linear_axis, lines, log_axis, rule
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.depth_tables import (
+from rnnnorm.studies.data.plain_training import build_data, build_task, final, train
+from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
+from rnnnorm.studies.data.surgery import blank_loss, start_from_data
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
+from rnnnorm.studies.framework.plots import Panel, linear_axis, lines, log_axis, rule
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.depth_tables import (
     CELLS,
     FADED,
     NAMES,
@@ -40,9 +43,6 @@ from rnnnorm.studies.parts.depth_tables import (
     trainable,
     tuned,
 )
-from rnnnorm.studies.parts.plain_training import build_data, build_task, final, train
-from rnnnorm.studies.parts.residual_stacks import METHODS, arguments, build_stack, moments
-from rnnnorm.studies.parts.surgery import blank_loss, start_from_data
 
 
 class Depth(Study):

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from itertools import product
+from typing import ClassVar
 
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 
-from rnnnorm.probes import growth, record
-from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import per_seed, values, where
-from rnnnorm.studies.core.plots import Panel, lines, log_axis, rule
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.pixels import pixels
-from rnnnorm.tasks.cells import build_recurrent
+from rnnnorm.probes import growth
+from rnnnorm.studies.data.pixels import pixels
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, mapped
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import shades
+from rnnnorm.studies.framework.selection import Words, occurring
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.measures.gradients import gradients_at_start, task_gradients, yang
 
 LINEAR_GAIN = 0.01
+LINEAR = (("rnn-identity", 1.0), ("rnn-tanh", LINEAR_GAIN))
+INPUTS, WEIGHTS = ("no", "yes"), ("identity", "orthogonal")
 ALIVE = -6.0
 """Decades between ‖∂L/∂h_T‖ and ‖∂L/∂h_0‖: below, a gradient counts as vanished."""
-NAMES = {"rnn-identity": "linear RNN", "rnn-tanh": "tanh RNN", "lstm": "LSTM"}
 
 
-def yang(batch_size: float) -> float:
-    """√((B-2)/(B-3)), the growth of the gradient norm per normalized linear layer (Yang et al. 2019); infinite at 3."""
-    return math.sqrt((batch_size - 2) / (batch_size - 3)) if batch_size > 3 else math.inf
+def published_gains(gains: Sequence[float]) -> Sequence[float]:
+    """The gains 1 and 0.1, if both were measured, else all."""
+    return [1.0, 0.1] if {0.1, 1.0} <= set(gains) else gains
+
+
+def fate(decades: float) -> str:
+    """What has become of a gradient, in words."""
+    word = "vanishes" if decades < ALIVE else "explodes" if decades > -ALIVE else "survives"
+    return f"{word} over 784 pixels: {abs(decades):.0f} decades {'down' if decades < 0 else 'up'}"
 
 
 class GradientFlow(Study):
@@ -49,260 +53,158 @@ class GradientFlow(Study):
         "orthogonal one; a gradient has vanished where it has lost six decades. After training: the task's own loss on "
         "a validation batch, by the best checkpoint in training mode."
     )
-    columns: ClassVar[tuple[str, ...]] = ("t",)
-    claims: ClassVar[tuple[Claim, ...]] = (
+    columns = ("t",)
+    claims = (
         Claim(
             "yang",
             "In the linear regime each batch-normalized step multiplies the squared gradient norm by (B-2)/(B-3).",
             "Yang et al., ICLR 2019, for wide feed-forward networks",
             "√((B-2)/(B-3)): 1.095 at B = 8, 1.017 at B = 32, 1.001 at B = 400",
+            contrast=Contrast(
+                "deviation", "relative deviation from √((B-2)/(B-3))", by=("cell", "gain", "batch"),
+                only={"batch": lambda sizes: [size for size in sizes if size >= 8]}, needed=0.02, below=True,
+                label="{cell}, gain {gain}, B = {batch}",
+            ),
         ),
         Claim(
             "explodes",
             "Repeated rescaling makes gradients explode between timesteps.",
             "Laurent et al., ICASSP 2016 (conjecture); restated by Cooijmans et al., ICLR 2017",
             "no measurement was published",
+            contrast=Contrast(
+                "growth_by_gain", "factor per step back", by=("cell", "input", "gain"),
+                only={"cell": ("rnn-tanh", "lstm"), "input": INPUTS, "gain": published_gains}, needed=1.0,
+                label="{cell} {input}, gain {gain}",
+            ),
         ),
         Claim(
             "vertical",
             "Between layers batch normalization is fine: it makes nothing explode.",
             "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016",
+            contrast=[
+                Contrast(
+                    quantity, "factor", "bn-vertical", only={"part": "layers"}, needed=1.05, below=True,
+                    label=f"growth per {unit}, 8 layers of LSTM",
+                )
+                for quantity, unit in (("layer_growth", "layer"), ("growth", "timestep"))
+            ],
         ),
         Claim(
             "vanishes",
             "A gain of 1 saturates the units and makes gradients vanish; 0.1 keeps them alive.",
             "Cooijmans et al., ICLR 2017, figure 1 (tanh BN-RNN, sequential MNIST)",
             "‖∂L/∂h_0‖ about 1e-3 for gains up to 0.2, 1e-10 at 0.5, 1e-22 at 0.6, underflow at 1",
+            contrast=Contrast(
+                "decades", "decades from t = T to t = 0", by=("gain", "W_hh"),
+                only={"part": "pixels", "gain": (1.0, 0.1), "W_hh": WEIGHTS}, needed=ALIVE,
+                below=lambda point: bool(point["gain"] == 1.0), label="gain {gain}, {W_hh} W_hh",
+            ),
         ),
-    )
+    )  # fmt: skip
+    words: ClassVar[Words] = {
+        "cell": {"rnn-identity": "linear RNN", "rnn-tanh": "tanh RNN", "lstm": "LSTM"},
+        "input": {"yes": "with input", "no": "without input"},
+        "decades": fate,
+    }
+    plots = (
+        Lines(
+            "gradient_norm", "‖∂L/∂h_t‖ at initialization", "timestep t (pixel)",
+            "Cooijmans' figure: solid with identity W_hh, dotted with orthogonal W_hh.", x="t", only={"part": "pixels"},
+            line="gain {gain}, {W_hh}", colours=lambda names: shades(names, kind=lambda name: name.split(", ")[1]),
+            marker=None, band=False, styles=lambda name: "-" if name.endswith("identity") else ":", log="y",
+            above=1e-60, limits=(1e-60, None),
+        ),
+        Lines(
+            "growth", "growth of ‖∂L/∂h_t‖ per step back", "batch size B", "Growth against batch size, no input.",
+            x="batch", only={"part": "batch"}, line="{cell}, gain {gain}", log="x", base=2,
+            colours=("#2d6779", "#4e6dea", "#a8453f", "#d77810"), ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6),
+            curve=yang, formula="√((B-2)/(B-3)), Yang et al.",
+        ),
+        Lines(
+            "growth", "growth of ‖∂L/∂h_t‖ per step back", "gain", "Growth against the gain, B = 100.", x="gain",
+            only={"part": "gain", "norm": "bn-timestep"}, line="{cell}, {input}", log="x",
+            colours=("#4e6dea", "#2d6779", "#d77810", "#a8453f"), ticks=(0.01, 0.1, 0.3, 1.0), rule=1.0,
+            text="neither grows nor fades",
+        ),
+        Lines(
+            "gradient_norm", "‖∂L/∂h_t‖ after training", "timestep t", "The gradient of the task's loss along time.",
+            x="t", only={"part": "trained"}, log="y", marker=None,
+        ),
+    )  # fmt: skip
+    sentences = (
+        Sentence(
+            "With a gain of 1 and {W_hh} W_hh the gradient {decades}.", by=("W_hh",),
+            only={"part": "pixels", "gain": 1.0, "W_hh": WEIGHTS},
+        ),
+        Sentence(
+            "After training the growth factors are {items}.", only={"part": "trained"}, items="{growth:.3f} ({norm})",
+            rising=True, least=2,
+        ),
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Yang's sweep over batch sizes, gains × cells × input, long sequences, stacks, trained networks."""
-        option, seeds = self.settings.option, self.settings.seeds
+        option, norms, made = self.settings.option, self.settings.norms, list[Trial]()
         T, B = option("steps"), 100
-        points: list[tuple[dict[str, Any], str, float]] = []
-        for size in option("batch_sizes"):
-            for cell, gain in (("rnn-identity", 1.0), ("rnn-tanh", LINEAR_GAIN), ("rnn-tanh", 1.0), ("lstm", 0.1)):
-                here = {"part": "batch", "cell": cell, "gain": gain, "batch": size, "input": "no", "steps": 2 * T}
-                points.append((here, "bn-timestep", 0.4))
-        for cell in ("rnn-tanh", "lstm"):
-            for gain in option("gains"):
-                for seen in ("no", "yes"):
-                    here = {"part": "gain", "cell": cell, "gain": gain, "batch": B, "input": seen, "steps": T}
-                    points += [(here, norm, 0.3) for norm in ("bn-timestep", "ln")]
-            for norm in self.settings.norms:
-                if norm not in ("bn-timestep", "ln"):
-                    here = {"part": "norm", "cell": cell, "batch": B, "input": "yes", "steps": T}
-                    points.append((here, norm, 0.3))
-        for weights in ("identity", "orthogonal"):
-            for gain in option("long_gains"):
-                points.append(({"part": "pixels", "cell": "rnn-tanh", "gain": gain, "W_hh": weights}, "bn-joint", 2.0))
-        for norm in ("none", "bn-vertical", "bn-timestep"):
-            here = {"part": "layers", "cell": "lstm", "batch": B, "input": "yes", "steps": T // 4}
-            points.append((here, norm, 0.8))
         # Few rows scatter more: what is compared with a formula gets seeds of its own number.
-        many = range(max(option("formula_seeds"), len(seeds)))
-        linear = [("rnn-identity", 1.0), ("rnn-tanh", LINEAR_GAIN)]
-        made = [
-            Trial(here, norm, seed, weight=weight)
-            for here, norm, weight in points
-            for seed in (many if here["part"] == "batch" and (here["cell"], here["gain"]) in linear else seeds)
-        ]
-        made += [
-            Trial({"part": "trained"}, norm, seed, self.settings.config, weight=3.0)
-            for norm in option("trained_norms")
-            for seed in seeds
-        ]
-        return made
+        many = range(max(option("formula_seeds"), len(self.settings.seeds)))
+        for size, (cell, gain) in product(option("batch_sizes"), (*LINEAR, ("rnn-tanh", 1.0), ("lstm", 0.1))):
+            here = {"part": "batch", "cell": cell, "gain": gain, "batch": size, "input": "no", "steps": 2 * T}
+            made += self.grid(here, ["bn-timestep"], weight=0.4, seeds=many if (cell, gain) in LINEAR else None)
+        for cell in ("rnn-tanh", "lstm"):
+            here = {
+                "part": "gain",
+                "cell": cell,
+                "gain": option("gains"),
+                "batch": B,
+                "input": INPUTS,
+                "steps": T,
+            }
+            made += self.grid(here, ["bn-timestep", "ln"], weight=0.3)
+            here = {"part": "norm", "cell": cell, "batch": B, "input": "yes", "steps": T}
+            made += self.grid(here, [norm for norm in norms if norm not in ("bn-timestep", "ln")], weight=0.3)
+        here = {"part": "pixels", "cell": "rnn-tanh", "gain": option("long_gains"), "W_hh": WEIGHTS}
+        made += self.grid(here, ["bn-joint"], weight=2.0)
+        here = {"part": "layers", "cell": "lstm", "batch": B, "input": "yes", "steps": T // 4}
+        made += self.grid(here, ["none", "bn-vertical", "bn-timestep"], weight=0.8)
+        return made + self.grid({"part": "trained"}, option("trained_norms"), self.settings.config, 3.0)
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`growth` per step, `layer_growth`, `decades` lost, and ‖∂L/∂h_t‖ as `gradient_norm` with `t`, from 0."""
+        c, H = trial.conditions, int(self.settings.option("hidden_size"))
         if trained is not None:
-            yield from self._after_training(trained)
-            return
-        c = trial.conditions
-        layers = int(self.settings.option("layers")) if c["part"] == "layers" else 1
-        norms = self._at_start(trial, layers)
-        top = norms[f"l{layers - 1}"]
-        T = len(top)
+            yield from trained.rows()
+            if trained.diverged:
+                return
+            layers = [task_gradients(trained)]
+        else:
+            depth, B = int(self.settings.option("layers")) if c["part"] == "layers" else 1, int(c.get("batch", 100))
+            norm = f"{trial.norm}:gain={c['gain']:g}" if "gain" in c else trial.norm
+            norm += ":eps=1e-12" if c["part"] == "batch" else ""
+            torch.manual_seed(trial.seed)
+            if c["part"] == "pixels":
+                # Rows that all agree (h_0 = 0 before a black border) are the question of another study.
+                layers = gradients_at_start(pixels(B, trial.seed, self.settings.data_dir), norm, H, depth, 0.1, c)
+            else:
+                x = torch.randn(int(c["steps"]), B, H if depth > 1 else 1, dtype=torch.float64)
+                layers = gradients_at_start(x, norm, H, depth, 1.0, c)
+        top, T = layers[-1], len(layers[-1])
         yield {"quantity": "growth", "value": growth(top, T // 5, 4 * T // 5)}
-        if layers > 1:
-            by_layer = torch.stack([norms[f"l{k}"].square().sum().sqrt() for k in range(layers)])
-            yield {"quantity": "layer_growth", "value": growth(by_layer, 0, layers)}
+        if len(layers) > 1:
+            by_layer = torch.stack([norms.square().sum().sqrt() for norms in layers])
+            yield {"quantity": "layer_growth", "value": growth(by_layer, 0, len(layers))}
         if c["part"] == "pixels":
             yield {"quantity": "decades", "value": float(torch.log10(top[0].clamp(min=1e-300) / top[-1]))}
-            for t in sorted({*range(0, T, 16), T - 1}):
+        if c["part"] in ("pixels", "trained"):
+            for t in range(T) if trained is not None else sorted({*range(0, T, 16), T - 1}):
                 yield {"quantity": "gradient_norm", "t": t, "value": float(top[t])}
 
-    def _at_start(self, trial: Trial, layers: int) -> dict[str, torch.Tensor]:
-        """‖∂L/∂h_t‖ of each layer of a new network."""
-        c, H, B = trial.conditions, int(self.settings.option("hidden_size")), int(trial.conditions.get("batch", 100))
-        torch.manual_seed(trial.seed)
-        if c["part"] == "pixels":
-            x = pixels(B, trial.seed, self.settings.data_dir)
-        else:
-            x = torch.randn(int(c["steps"]), B, H if layers > 1 else 1, dtype=torch.float64)
-        norm = f"{trial.norm}:gain={c['gain']:g}" if "gain" in c else trial.norm
-        norm += ":eps=1e-12" if c["part"] == "batch" else ""
-        size = x.shape[2]
-        network = build_recurrent(str(c["cell"]), None, size, H, layers, norm=norm, max_steps=len(x), init="orthogonal")
-        if c.get("W_hh") == "identity":
-            network.assign("weight_hh_l0", torch.eye(H))
-        network = network.double().train()
-        # Rows that all agree (h_0 = 0 before a black border) are the question of another study.
-        h0 = (0.1 if c["part"] == "pixels" else 1.0) * torch.randn(layers, B, H, dtype=torch.float64)
-        state: Any = (h0, torch.randn_like(h0)) if c["cell"] == "lstm" else h0
-        projection = torch.randn(B, H, dtype=torch.float64)
-        with record(network) as recording:
-            output, _ = network(torch.zeros_like(x) if c.get("input") == "no" else x, state)
-            (output[-1] * projection).sum().backward()
-        return {name: layer.gradient_norms()["h"] for name, layer in recording.layers.items()}
-
-    def _after_training(self, trained: Trained) -> Iterable[Row]:
-        yield from trained.rows()
-        if trained.diverged:
-            return
-        model = trained.model().train()
-        batch = next(iter(trained.data().val_dataloader()))
-        with record(model) as recording:
-            logits, _ = model(batch.input)
-            model.losses(logits, batch.target).mean().backward()  # type: ignore[no-untyped-call]
-        for layer in list(recording.layers.values())[-1:]:
-            norms = layer.gradient_norms()["h"]
-            T = len(norms)
-            yield {"quantity": "growth", "value": growth(norms, T // 5, 4 * T // 5)}
-            for t, value in enumerate(norms.tolist()):
-                yield {"quantity": "gradient_norm", "t": t, "value": value}
-
-    def judge(self, m: pd.DataFrame) -> list[Verdict]:
-        """Deviation from Yang's factor; growth factors above or below 1."""
-        grown = where(m, quantity="growth")
-        batch = where(grown, part="batch")
-        yang_cases = [
-            Case(
-                f"{NAMES[cell]}, gain {gain:g}, B = {size:g}",
-                estimate(abs(value / yang(size) - 1) for value in per_seed(batch, cell=cell, gain=gain, batch=size)),
-                0.02,
-                below=True,
-            )
-            for cell, gain in (("rnn-identity", 1.0), ("rnn-tanh", LINEAR_GAIN))
-            for size in values(batch, "batch")
-            if size >= 8
-        ]
-        by_gain = where(grown, part="gain", norm="bn-timestep")
-        places = [(cell, seen) for cell in ("rnn-tanh", "lstm") for seen in ("no", "yes")]
-        gains = values(by_gain, "gain")
-        explosion = [
-            Case(
-                f"{NAMES[cell]} {'with' if seen == 'yes' else 'without'} input, gain {gain:g}",
-                estimate(per_seed(by_gain, cell=cell, input=seen, gain=gain)),
-                1.0,
-            )
-            for cell, seen in places
-            for gain in ([1.0, 0.1] if {0.1, 1.0} <= set(gains) else gains)
-        ]
-        layers = where(m, part="layers", norm="bn-vertical")
-        vertical = [
-            Case(f"growth per {what}, 8 layers of LSTM", estimate(per_seed(layers, quantity=q)), 1.05, below=True)
-            for q, what in (("layer_growth", "layer"), ("growth", "timestep"))
-        ]
-        lost = where(m, part="pixels", quantity="decades")
-        fading = [
-            Case(
-                f"gain {gain:g}, {weights} W_hh",
-                estimate(per_seed(lost, gain=gain, W_hh=weights)),
-                ALIVE,
-                below=gain == 1.0,
-            )
-            for gain in (1.0, 0.1)
-            for weights in ("identity", "orthogonal")
-        ]
-        found = [
-            ("yang", "relative deviation from √((B-2)/(B-3))", yang_cases),
-            ("explodes", "factor per step back", explosion),
-            ("vertical", "factor", vertical),
-            ("vanishes", "decades from t = T to t = 0", fading),
-        ]
-        return [judge(self.claim(key), unit, cases) for key, unit, cases in found if cases]
-
-    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
-        """Cooijmans' figure, Yang's factor, gain against growth, growth after training."""
-        grown = where(m, quantity="growth")
-
-        def long(axes: Axes, theme: Theme) -> None:
-            rows = where(m, part="pixels", quantity="gradient_norm").copy()
-            rows["norm"] = [f"gain {g:g}, {w}" for g, w in zip(rows["gain"], rows["W_hh"], strict=True)]
-            shades = _shades(where(rows, W_hh="identity")["norm"].unique())
-            shades |= _shades(where(rows, W_hh="orthogonal")["norm"].unique())
-            styles = {n: "-" if n.endswith("identity") else ":" for n in rows["norm"].unique()}
-            floor = 1e-60
-            lines(axes, rows[rows["value"] > floor], "t", colours=shades, styles=styles, marker=None, band=False)
-            axes.set_ylim(bottom=floor)
-            log_axis(axes)
-
-        def batch(axes: Axes, theme: Theme) -> None:
-            rows = where(grown, part="batch", input="no").copy()
-            rows["norm"] = [f"{NAMES[c]}, gain {g:g}" for c, g in zip(rows["cell"], rows["gain"], strict=True)]
-            shades = dict(zip(rows["norm"].unique(), ("#2d6779", "#4e6dea", "#a8453f", "#d77810"), strict=False))
-            lines(axes, rows, "batch", colours=shades)
-            sizes = sorted({size for size in rows["batch"] if size > 3})
-            axes.plot(sizes, [yang(s) for s in sizes], "--", color=theme.muted, label="√((B-2)/(B-3)), Yang et al.")
-            axes.set_ylim(0.9, 1.6)
-            log_axis(axes, "x", base=2, numbers=[3, 8, 32, 128, 400])
-
-        def gain(axes: Axes, theme: Theme) -> None:
-            rows = where(grown, part="gain", norm="bn-timestep").copy()
-            rows["norm"] = [
-                f"{NAMES[c]}, {'with' if i == 'yes' else 'no'} input"
-                for c, i in zip(rows["cell"], rows["input"], strict=True)
-            ]
-            shades = dict(zip(rows["norm"].unique(), ("#4e6dea", "#2d6779", "#d77810", "#a8453f"), strict=False))
-            rule(axes, theme, y=1.0, text="neither grows nor fades")
-            lines(axes, rows, "gain", colours=shades)
-            log_axis(axes, "x", numbers=[0.01, 0.1, 0.3, 1.0])
-
-        def after(axes: Axes, theme: Theme) -> None:
-            rows = where(m, part="trained", quantity="gradient_norm")
-            lines(axes, rows[rows["value"] > 0], "t", marker=None)
-            log_axis(axes)
-
-        return [
-            Panel(
-                "‖∂L/∂h_t‖ at initialization",
-                "timestep t (pixel)",
-                long,
-                "Cooijmans' figure: solid with identity W_hh, dotted with orthogonal W_hh.",
-            ),
-            Panel("growth of ‖∂L/∂h_t‖ per step back", "batch size B", batch, "Growth against batch size, no input."),
-            Panel("growth of ‖∂L/∂h_t‖ per step back", "gain", gain, "Growth against the gain, B = 100."),
-            Panel("‖∂L/∂h_t‖ after training", "timestep t", after, "The gradient of the task's loss along time."),
-        ]
-
-    def findings(self, m: pd.DataFrame) -> list[str]:
-        """How W_hh turns Cooijmans' figure around, and what is left after training."""
-        said = []
-        pixels_lost = where(m, part="pixels", quantity="decades", gain=1.0)
-        for weights in values(pixels_lost, "W_hh"):
-            lost = float(where(pixels_lost, W_hh=weights)["value"].mean())
-            word = "vanishes" if lost < ALIVE else "explodes" if lost > -ALIVE else "survives"
-            said.append(
-                f"With a gain of 1 and {weights} W_hh the gradient {word} over 784 pixels: "
-                f"{abs(lost):.0f} decades {'down' if lost < 0 else 'up'}."
-            )
-        after = where(m, part="trained", quantity="growth").groupby("norm")["value"].mean()
-        if len(after) > 1:
-            said.append(
-                "After training the growth factors are "
-                + ", ".join(f"{value:.3f} ({norm})" for norm, value in after.sort_values().items())
-                + "."
-            )
-        return said
-
-
-def _shades(names: Iterable[str]) -> dict[str, str]:
-    """From dark to bright, in order."""
-    import matplotlib
-
-    names = list(names)
-    table = matplotlib.colormaps["viridis"]
-    return {n: matplotlib.colors.to_hex(table(0.05 + 0.8 * k / max(len(names) - 1, 1))) for k, n in enumerate(names)}
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """The deviation from Yang's factor in the linear regime, growth at the published gains."""
+        yield m
+        for cell, gain in LINEAR:
+            linear = where(m, part="batch", cell=cell, gain=gain)
+            yield mapped(linear, "growth", "deviation", lambda r: (r["value"] / r["batch"].map(yang) - 1).abs())
+        rows = where(m, part="gain", norm="bn-timestep", quantity="growth")
+        gains = where(rows, gain=list(published_gains(occurring(rows, "gain"))))
+        yield mapped(gains, "growth", "growth_by_gain", lambda r: r["value"])

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
 import pandas as pd
-from lightning import LightningDataModule
 
-from rnnnorm.norms import has_batch_statistics, recalibrate
-from rnnnorm.norms.batch_statistics import BatchNormalizer
-from rnnnorm.report.curves import Curve
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.gap_panels import TASKS, panels
-from rnnnorm.studies.parts.plain_training import task_of
-from rnnnorm.studies.parts.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
-from rnnnorm.tasks import SequenceTask
+from rnnnorm.norms import recalibrate
+from rnnnorm.studies.data.plain_training import task_of
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, first, paired
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.selection import Words
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.measures.inference import base_of, losses_by_mode, momentum_of, own_moments, validation_gap
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of
 SWEPT = "bn-timestep"
-BINS = 10
+SHADES = {"made-up language": "#d77810", "temporal order": "#4e6dea", "Tiny Shakespeare": "#a8453f"}
 
 
-def momentum_of(model: SequenceTask) -> float | None:
-    """The weight of the newest batch in a network's running averages; 0: average over all rows; None: it has none."""
-    for module in model.modules():
-        if isinstance(module, BatchNormalizer):
-            return 0.0 if module.momentum is None else module.momentum
-    return None
+def usual_first(momenta: Sequence[float]) -> list[float]:
+    """Momenta in order, but the usual one first."""
+    return sorted(momenta, key=lambda momentum: momentum != 0.1)
 
 
-def base_of(norm: str) -> str:
-    """A norm without what is said about its momentum."""
-    return ":".join(part for part in norm.split(":") if not part.startswith("momentum="))
+def at_usual_momentum(*presets: str) -> Callable[[Sequence[str]], list[str]]:
+    """The norms of some presets that say nothing about their momentum."""
+    return lambda found: sorted(n for n in found if n.split(":")[0] in presets and "momentum=" not in n)
+
+
+evaluated = partial(Contrast, "full", "bits per prediction", by=("task",), label="{task}, {norm}")
+alike = partial(evaluated, against={"mode": "training"}, only={"mode": "running"}, needed=NEEDED, below=True)
+shown = {"task": first, "norm": at_usual_momentum("bn-timestep", "bn-shared", "bn-vertical", "brn")}
+by_task = partial(Lines, line="{task}", colours=SHADES, rule=0.0)
 
 
 class InferenceGap(Study):
@@ -57,19 +54,26 @@ class InferenceGap(Study):
         "which makes the variance 0. Gap: evaluation minus training on the same sequences; what is left between "
         "training and test sequences is generalization. In training, the gap is that of the validation loss."
     )
-    columns: ClassVar[tuple[str, ...]] = ("base", "momentum", "mode", "rows", "t", "count", "step", "progress")
-    claims: ClassVar[tuple[Claim, ...]] = (
+    columns = ("base", "momentum", "mode", "rows", "t", "count", "step", "progress")
+    claims = (
         Claim(
             "terrible",
             "Estimates of the population statistics kept during training are terrible: a pass of its own is needed.",
             'Cooijmans et al., released code of ICLR 2017 (commit 92acf04: "online popstat estimates are terrible")',
             "no number was published",
+            contrast=evaluated(
+                against={"mode": "population"}, by=("task", "momentum"), needed=NEEDED, label="{task}, {momentum}",
+                only={"base": SWEPT, "mode": "running", "momentum": usual_first},
+            ),
         ),
         Claim(
             "population",
             "Population statistics beat the statistics of the test batch.",
             "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
             "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
+            contrast=evaluated(
+                norms=(SWEPT, "bn-shared", "bn-vertical"), against={"mode": "population"}, only={"mode": "batch"},
+            ),
         ),
         Claim(
             "one",
@@ -77,54 +81,104 @@ class InferenceGap(Study):
             "after Ba et al. 2016 (not applicable to online learning); torch.nn.BatchNorm1d refuses one row in "
             "training",
             "no measurement was published",
+            contrast=Contrast(
+                "lost", "bits per prediction", SWEPT, by=("task", "mode"),
+                only={"mode": ("own", "population", "running")}, needed=NEEDED, label="{task}, {mode}",
+            ),
         ),
         Claim(
             "renorm",
             "Batch renormalization makes training and inference the same model.",
             "Ioffe, NeurIPS 2017",
             "Inception-v3, microbatches of 4: 74.2 % with batch normalization, 76.5 % renormalized",
+            contrast=alike(norms=at_usual_momentum("brn")),
         ),
         Claim(
             "vertical",
             "Between layers, running averages collected during training serve well for evaluation.",
             "Amodei et al., ICML 2016 (Deep Speech 2)",
+            contrast=alike(norms=at_usual_momentum("bn-vertical")),
         ),
-    )
+    )  # fmt: skip
+    words: ClassVar[Words] = {
+        "task": {
+            "language": "made-up language",
+            "order": "temporal order",
+            "shakespeare": "Tiny Shakespeare",
+            "own": "own data",
+        },
+        "momentum": lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
+        "mode": {"own": "its own moments", "population": "population statistics", "running": "running averages"},
+    }
+    plots = (
+        by_task(
+            "averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
+            "Loss under running averages minus that under population statistics, by momentum.", x="momentum", log="x",
+            ticks=(0.01, 0.03, 0.1, 0.3), text="population statistics", line="{task}{way}",
+            colours=SHADES | {f"{task}, plain average": colour for task, colour in SHADES.items()},
+            styles=lambda name: "--" if name.endswith("plain average") else "-",
+        ),
+        Lines(
+            "val_gap", "{task}: validation gap, bits", "share of training",
+            "Validation loss under running averages minus that under the moments of the batch, during training.",
+            x="progress", only=shown, rule=0.0,
+        ),
+        by_task(
+            "cost", "bits lost by the test batch's own moments", "sequences in the test batch",
+            "Loss under the moments of the test batch minus that under population statistics, bn-timestep; at 1 the "
+            "variance is 0.",
+            x="rows", log="x", base=2, text="population statistics, any batch size", linear_up_to=0.02,
+            y_ticks=(0, 0.01, 0.1, 1),
+        ),
+        Lines(
+            "gap_at", "{task}: running averages minus training, bits", "timestep t",
+            "The gap between evaluation and training on the same sequences along time.", x="t", only=shown, rule=0.0,
+        ),
+    )  # fmt: skip
+    sentences = (
+        Sentence(
+            "{task}: running averages against training on the same test sequences, in bits: {items}.", by=("task",),
+            only={"norm": lambda norms: [norm for norm in norms if ":mom" not in norm]}, items="{norm} {gap:+.3f}",
+        ),
+        Sentence(
+            "{task}: generalization, test minus training sequences with both evaluated as in training, is "
+            "{generalization:+.3f} bits for {norm}.",
+            by=("task", "norm"), only={"norm": SWEPT},
+        ),
+        Sentence(
+            f"{{task}}: of {{count}} momenta, {{first}} evaluates {SWEPT} best by running averages and {{last}} worst; "
+            "a pass over the training set gives {calibrated:.3f}.",
+            by=("task",), only={"base": SWEPT, "mode": "running"}, items="{momentum} ({full:.3f} bits)",
+            over=("momentum",), rising=True, least=2,
+        ),
+        Sentence(
+            "{task}: a test batch's own moments cost, in bits, {items}.", by=("task",), only={"mode": "batch"},
+            items="{cost:+.3f} in batches of {rows}", over=("rows",),
+        ),
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Task × norm, and momenta of the swept norms on generated data."""
-        settings, made = self.settings, []
-        for task, data, trainer in self._arms():
-            config = settings.configured(data=data, trainer=trainer)
+        settings, option, made = self.settings, self.settings.option, list[Trial]()
+        kind = task_of(str(settings.config["data"]["class_path"])) if settings.own else None
+        if kind in ("regression", "multi-label"):
+            raise ValueError(f"{self.name} measures bits per prediction: it needs classes to predict, not {kind}")
+        common = {} if settings.own else settings.config["data"].get("init_args", {})
+        generated = {
+            task: {"class_path": data["class_path"], "init_args": {**common, **data.get("init_args", {})}}
+            for task, data in option("tasks").items()
+        }
+        text = {**common, "dataset": "tinyshakespeare", "max_length": 100}
+        real = {"shakespeare": {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
+        short = {"max_epochs": 1, "limit_train_batches": option("text_steps"), "val_check_interval": 0.125}
+        for source in self.sources(generated, real):
+            config = source.configured(trainer=short if source.real else {})
             for norm in settings.norms:
-                names = [norm]
-                if task != "shakespeare" and norm in settings.option("swept"):
-                    others = (m for m in settings.option("momenta") if m != 0.1)
-                    names += [f"{norm}:momentum={'none' if m == 0 else f'{m:g}'}" for m in others]
-                weight = 8.0 if norm.startswith("brn") else 2.0
-                made += [Trial({"task": task}, name, seed, config, weight) for name in names for seed in settings.seeds]
+                swept = not source.real and norm in option("swept")
+                others = [m for m in option("momenta") if m != 0.1] if swept else []
+                names = [norm, *(f"{norm}:momentum={'none' if m == 0 else f'{m:g}'}" for m in others)]
+                made += self.grid({"task": source.name}, names, config, 8.0 if norm.startswith("brn") else 2.0)
         return made
-
-    def _arms(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """Name of the task, data, trainer."""
-        settings = self.settings
-        if settings.own:
-            kind = task_of(str(settings.config["data"]["class_path"]))
-            if kind in ("regression", "multi-label"):
-                raise ValueError(f"{self.name} measures bits per prediction: it needs classes to predict, not {kind}")
-            yield "own", {}, {}
-            return
-        common = settings.config["data"].get("init_args", {})
-        for task, path in settings.option("tasks").items():
-            yield task, {"class_path": path["class_path"], "init_args": {**common, **path.get("init_args", {})}}, {}
-        if settings.data_dir is not None:
-            keys = {"dataset": "tinyshakespeare", "data_dir": settings.data_dir, "max_length": 100}
-            trainer = {
-                "max_epochs": 1,
-                "limit_train_batches": settings.option("text_steps"),
-                "val_check_interval": 0.125,
-            }
-            yield "shakespeare", {"class_path": "rnnnorm.data.LanguageModel", "init_args": {**common, **keys}}, trainer
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`loss` by `mode` and `rows` per batch, `loss_at` by `t`, `train_split` (loss), `val_gap` by `progress`."""
@@ -138,147 +192,26 @@ class InferenceGap(Study):
         about |= {} if momentum is None else {"momentum": momentum}
         limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
         recalibrate(model, islice(data.train_dataloader(), limit), forward=model.encode, rows=None)
-        for row in (*self._losses(model, data), *_curve(trained.curves)):
+        measured = losses_by_mode(model, data, int(self.settings.option("num_eval")), self.settings.option("sizes"))
+        for row in (*measured, *validation_gap(trained.curves)):
             yield {**about, **row}
 
-    def _losses(self, model: SequenceTask, data: LightningDataModule) -> Iterator[Row]:
-        count, full = int(self.settings.option("num_eval")), int(data.batch_size)  # type: ignore[attr-defined]
-        examples, task = data.examples("test")[:count], data.task  # type: ignore[attr-defined]
-        batches = list(regrouped(examples, task, full))
-        stored = has_batch_statistics(model)
-        for mode in MODES if stored else MODES[:1]:
-            scores = scored(model, batches, mode)
-            yield {"quantity": "loss", "mode": mode, "rows": full, "value": mean_bits(scores)}
-            longest = int(data.spec.max_length)  # type: ignore[attr-defined]
-            for t, bits, number in bits_by_step(scores, max(longest // BINS, 1)):
-                yield {"quantity": "loss_at", "mode": mode, "t": t, "count": number, "value": bits}
-        seen = list(regrouped(data.examples("train"), task, full, count))  # type: ignore[attr-defined]
-        for mode in MODES if stored else MODES[:1]:
-            yield {"quantity": "train_split", "mode": mode, "value": mean_bits(scored(model, seen, mode))}
-        if not stored:
-            return
-        for size in sorted({int(size) for size in self.settings.option("sizes")} - {full}):
-            few = list(regrouped(examples, task, size))
-            for mode in MODES[:3] if size == 1 else MODES[2:3]:
-                yield {"quantity": "loss", "mode": mode, "rows": size, "value": mean_bits(scored(model, few, mode))}
-        alone = mean_bits(scored(model, list(twins(examples, task)), "batch"))
-        yield {"quantity": "loss", "mode": "own", "rows": 1, "value": alone}
-
-    def judge(self, m: pd.DataFrame) -> list[Verdict]:
-        """Differences of losses between ways to evaluate the same weights."""
-        losses = where(m, quantity="loss")
-        cases: dict[str, list[Case]] = {claim.key: [] for claim in self.claims}
-        for task in values(losses, "task"):
-            here, name = where(losses, task=task), TASKS.get(task, task)
-            full = where(here, rows=where(here, mode="population")["rows"].max())
-            swept = where(full, base=SWEPT)
-            for momentum in sorted(values(swept, "momentum"), key=lambda value: value != 0.1):
-                gap = _between(where(swept, momentum=momentum), "running", "population")
-                cases["terrible"].append(Case(f"{name}, {_words(momentum)}", gap, NEEDED))
-            for norm in (SWEPT, "bn-shared", "bn-vertical"):
-                cases["population"].append(
-                    Case(f"{name}, {norm}", _between(where(full, norm=norm), "batch", "population"))
-                )
-            cases["one"] += self._one(where(here, norm=SWEPT), where(full, norm=SWEPT), name)
-            for key, start in (("renorm", "brn"), ("vertical", "bn-vertical")):
-                for norm in values(full, "norm"):
-                    if base_of(norm).split(":")[0] == start and "momentum=" not in norm:
-                        gap = _between(where(full, norm=norm), "running", "training")
-                        cases[key].append(Case(f"{name}, {norm}", gap, NEEDED, below=True))
-        return [
-            judge(self.claim(key), "bits per prediction", found)
-            for key, found in cases.items()
-            if any(case.effect.n for case in found)
-        ]
-
-    @staticmethod
-    def _one(here: pd.DataFrame, full: pd.DataFrame, name: str) -> list[Case]:
-        """What a batch of one costs, against full batches in the same way (or by their own moments)."""
-        ways = {"own": "its own moments", "population": "population statistics", "running": "running averages"}
-        found = []
-        for mode, words in ways.items():
-            whole = per_seed(full, mode="batch" if mode == "own" else mode)
-            lost = difference(per_seed(here, mode=mode, rows=1), whole)
-            # Sums in another order differ in the last digits; such a difference is none.
-            found.append(Case(f"{name}, {words}", estimate(round(value, 5) for value in lost), NEEDED))
-        return found
-
-    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
-        """Gap against momentum, loss against batch size, loss against t, gap during training."""
-        return panels(m)
-
-    def findings(self, m: pd.DataFrame) -> list[str]:
-        """The gap of each norm beside generalization, the best momentum, the batch size from which moments serve."""
-        said = []
-        losses = where(m, quantity="loss")
-        for task in values(losses, "task"):
-            here, name = where(losses, task=task), TASKS.get(task, task)
-            rows = where(here, mode="population")["rows"].max()
-            full = where(here, rows=rows)
-            gaps = {norm: _between(where(full, norm=norm), "running", "training") for norm in full["norm"].unique()}
-            listed = ", ".join(
-                f"{base_of(norm).split(':')[0]} {gap.mean:+.3f}"
-                for norm, gap in gaps.items()
-                if gap.n and ":mom" not in norm
-            )
-            if listed:
-                said.append(f"{name}: running averages against training on the same test sequences, in bits: {listed}.")
-            seen = where(m, quantity="train_split", task=task, norm=SWEPT)
-            apart = difference(per_seed(full, norm=SWEPT, mode="training"), per_seed(seen, mode="training"))
-            if apart:
-                said.append(
-                    f"{name}: generalization, test minus training sequences with both evaluated as in training, is "
-                    f"{estimate(apart).mean:+.3f} bits for {SWEPT}."
-                )
-            swept = where(full, base=SWEPT, mode="running")
-            means = swept.groupby("momentum")["value"].mean() if "momentum" in swept else pd.Series(dtype=float)
-            if len(means) > 1:
-                population = float(where(full, base=SWEPT, mode="population")["value"].mean())
-                said.append(
-                    f"{name}: of {len(means)} momenta, {_words(means.idxmin())} evaluates {SWEPT} best by running "
-                    f"averages ({means.min():.3f} bits) and {_words(means.idxmax())} worst ({means.max():.3f}); a pass "
-                    f"over the training set gives {population:.3f}."
-                )
-            said += self._enough(
-                where(here, norm=SWEPT, mode="batch"), where(full, norm=SWEPT, mode="population"), name
-            )
-        count = int(where(m, quantity="diverged")["value"].sum())
-        return said + ([f"{count} networks diverged and are in no mean."] if count else [])
-
-    @staticmethod
-    def _enough(batch: pd.DataFrame, population: pd.DataFrame, name: str) -> list[str]:
-        """From which batch size on a test batch's own moments are as good as the population's."""
-        sizes = [size for size in values(batch, "rows") if size > 1]
-        if not sizes or population.empty:
-            return []
-        lost = {size: estimate(difference(per_seed(batch, rows=size), per_seed(population))).mean for size in sizes}
-        good = [size for size in sizes if all(lost[other] < NEEDED for other in sizes if other >= size)]
-        first = f"{lost[sizes[0]]:+.3f} bits in batches of {sizes[0]:g}"
-        if not good:
-            last = sizes[-1]
-            return [
-                f"{name}: a test batch's own moments cost {first}, and still {lost[last]:+.3f} in batches of {last:g}."
-            ]
-        return [f"{name}: a test batch's own moments cost {first}; from {good[0]:g} sequences on less than {NEEDED:g}."]
-
-
-def _between(rows: pd.DataFrame, one: str, other: str) -> Any:
-    """Loss in one mode minus that in another, over seeds."""
-    return estimate(difference(per_seed(rows, mode=one), per_seed(rows, mode=other)))
-
-
-def _words(momentum: float) -> str:
-    return "plain average" if momentum == 0 else f"momentum {momentum:g}"
-
-
-def _curve(curves: dict[str, Curve]) -> Iterator[Row]:
-    """The gap of the validation loss in the course of training, in bits, by the share of training that is over."""
-    running, batch = curves.get("val_running/loss", curves.get("val/loss")), curves.get("val/loss_batch")
-    if running is None or batch is None:
-        return
-    kept = dict(zip(batch.step.tolist(), batch.value.tolist(), strict=True))
-    last = max(running.step.tolist(), default=1)
-    for step, value in zip(running.step.tolist(), running.value.tolist(), strict=True):
-        if step in kept:
-            gap = (value - kept[step]) / BIT
-            yield {"quantity": "val_gap", "step": int(step), "progress": (step + 1) / (last + 1), "value": gap}
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """Losses in full batches as `full`, and what evaluation in one way costs against another."""
+        losses = where(m, quantity="loss").dropna(subset=["rows"])
+        largest = where(losses, mode="population").groupby("task")["rows"].max()
+        full = losses[losses["rows"] == losses["task"].map(largest)].assign(quantity="full")
+        yield m
+        yield full
+        gap = paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
+        yield gap
+        yield paired(where(m, mode=["running", "training"]), "loss_at", {"mode": "training"}, "gap_at")
+        both = pd.concat([full, where(m, quantity="train_split")], ignore_index=True).assign(rows=0)
+        yield paired(where(both, mode="training"), "full", {"quantity": "train_split"}, "generalization")
+        swept = where(full, base=SWEPT)
+        yield where(swept, mode="population").assign(quantity="calibrated", mode="running")
+        averaging = paired(where(swept, mode=["running", "population"]), "full", {"mode": "population"}, "averaging")
+        yield averaging[averaging["momentum"] > 0].assign(way="")
+        plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
+        yield from (plain.assign(momentum=end) for end in (0.01, 0.3))
+        yield from own_moments(where(losses, norm=SWEPT), where(full, norm=SWEPT))

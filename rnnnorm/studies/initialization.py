@@ -11,16 +11,16 @@ import torch
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel, linear_axis, lines, log_axis, rule
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.plain_training import build_data, build_task, final, train
-from rnnnorm.studies.parts.rescaling import CHANGES, PUBLISHED, deviations
-from rnnnorm.studies.parts.surgery import blank_loss, scale_weights, start_from_data
+from rnnnorm.studies.data.plain_training import build_data, build_task, final, train
+from rnnnorm.studies.data.surgery import blank_loss, scale_weights, start_from_data
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
+from rnnnorm.studies.framework.plots import Panel, linear_axis, lines, log_axis, rule
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.rescaling import CHANGES, PUBLISHED, deviations
 
 CELLS = {"lstm": "LSTM", "rnn-tanh": "tanh RNN", "rnn-relu": "ReLU RNN"}
 CHANGE_NAMES = {

@@ -12,15 +12,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel, points
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.guessing import CLASSIFIERS, score, spec
-from rnnnorm.studies.parts.scaling import SCALINGS, zigzag
+from rnnnorm.studies.data.scaling import SCALINGS, zigzag
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
+from rnnnorm.studies.framework.plots import Panel, points
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.guessing import CLASSIFIERS, score, spec
 
 NEEDED = 0.01
 PATH_POINTS = 200
@@ -79,7 +79,7 @@ class InputScaling(Study):
         config = settings.config
         inner = {"class_path": config["data"]["class_path"], "init_args": dict(config["data"].get("init_args", {}))}
         batches = {key: inner["init_args"].pop(key) for key in ("batch_size",) if key in inner["init_args"]}
-        path = {"class_path": "rnnnorm.studies.parts.scaling.WeightPath", "init_args": {"features": [0, 5]}}
+        path = {"class_path": "rnnnorm.studies.data.scaling.WeightPath", "init_args": {"features": [0, 5]}}
         if settings.own:
             path["init_args"] = {"features": [0, 1]}
         made = []
@@ -254,4 +254,4 @@ class InputScaling(Study):
 
 def _scaled(inner: dict[str, Any], scaling: str, common: dict[str, Any]) -> dict[str, Any]:
     keys = {"data": inner, "scaling": scaling, **common}
-    return {"class_path": "rnnnorm.studies.parts.scaling.Scaled", "init_args": keys}
+    return {"class_path": "rnnnorm.studies.data.scaling.Scaled", "init_args": keys}

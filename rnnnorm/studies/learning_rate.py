@@ -11,15 +11,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, where
-from rnnnorm.studies.core.plots import Panel, lines, log_axis
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, final, train
-from rnnnorm.studies.parts.rates import apart, chosen, exponents, sizes_of
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, where
+from rnnnorm.studies.framework.plots import Panel, lines, log_axis
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.rates import apart, chosen, exponents, sizes_of
 
 OCTAVE = 0.5
 PAYS = 0.02  # nats

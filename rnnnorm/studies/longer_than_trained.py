@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from rnnnorm.norms import recalibrate
 from rnnnorm.norms.presets import parse_norm
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, where
-from rnnnorm.studies.core.plots import Panel, lines, log_axis, rule
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.stepwise import (
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, where
+from rnnnorm.studies.framework.plots import Panel, lines, log_axis, rule
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.stepwise import (
     dense_batches,
     long_examples,
     mean_step_losses,

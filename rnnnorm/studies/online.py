@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics
 from rnnnorm.report.canvas import Theme
 from rnnnorm.report.colours import colour
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel, lines, log_axis, points, rule
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.drifting import drifting, loss_in_pieces, test_then_train
-from rnnnorm.studies.parts.plain_training import build_data, build_task, curve, train
+from rnnnorm.studies.data.drifting import drifting, loss_in_pieces, test_then_train
+from rnnnorm.studies.data.plain_training import build_data, build_task, curve, train
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
+from rnnnorm.studies.framework.plots import Panel, lines, log_axis, points, rule
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 from rnnnorm.tasks import Classification
 
 NEEDED = 0.05

@@ -14,17 +14,17 @@ from lightning import LightningDataModule
 import rnnnorm
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import has_batch_statistics
-from rnnnorm.studies.core.plots import Panel
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Claim, Verdict
-from rnnnorm.studies.parts import ragged_findings, ragged_measures, ragged_panels, ragged_verdicts
-from rnnnorm.studies.parts.padding import FINISHED, CountPadding
-from rnnnorm.studies.parts.ragged_claims import CLAIMS
-from rnnnorm.studies.parts.ragged_scores import BASE, FRAMED, LENGTHS, OWN, RAGGED
+from rnnnorm.studies.data.padding import FINISHED, CountPadding
+from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Claim, Verdict
+from rnnnorm.studies.measures import ragged_findings, ragged_measures, ragged_panels, ragged_verdicts
+from rnnnorm.studies.measures.ragged_claims import CLAIMS
+from rnnnorm.studies.measures.ragged_scores import BASE, FRAMED, LENGTHS, OWN, RAGGED
 
-REARRANGED = "rnnnorm.studies.parts.rearranged.Rearranged"
+REARRANGED = "rnnnorm.studies.data.rearranged.Rearranged"
 ORIGINAL = "rnnnorm.data.TemporalOrder"
 PLAIN = {"batches": "similar", "padding": "no"}
 VERTICAL = "bn-vertical"

@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import difference, per_seed, values, where
-from rnnnorm.studies.core.plots import Panel, lines, log_axis, rule
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.guessing import guess
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
+from rnnnorm.studies.framework.plots import Panel, lines, log_axis, rule
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.guessing import guess
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.01

@@ -13,17 +13,17 @@ from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.places import Norm
 from rnnnorm.norms.presets import parse_norm
-from rnnnorm.studies.core.estimate import estimate
-from rnnnorm.studies.core.measurements import where
-from rnnnorm.studies.core.plots import Panel
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Row, Trial
-from rnnnorm.studies.core.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.parts.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
-from rnnnorm.studies.parts.step_contrasts import MODES, PLACES, extra, settled, trap, words
-from rnnnorm.studies.parts.step_distances import SETTLED, distances
-from rnnnorm.studies.parts.step_panels import panels
+from rnnnorm.studies.data.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.step_contrasts import MODES, PLACES, extra, settled, trap, words
+from rnnnorm.studies.measures.step_distances import SETTLED, distances
+from rnnnorm.studies.measures.step_panels import panels
 from rnnnorm.tasks import SequenceTask
 
 STATES = ("reset", "carried")

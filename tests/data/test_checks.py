@@ -17,7 +17,7 @@ from rnnnorm.cli import main
 from rnnnorm.data import AddingProblem, Batch, DelayedRecall, SequenceDataModule, Spec, TemporalOrder
 from rnnnorm.data.checks import check_batch, check_splits
 from rnnnorm.data.collate import Example, collate
-from rnnnorm.studies.parts.rearranged import Rearranged
+from rnnnorm.studies.data.rearranged import Rearranged
 
 SPECS = {
     "classification": Spec("classification", vocabularies=(7, 3), num_outputs=4, max_length=5),

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.engine.control import Interrupt
-from rnnnorm.studies.core.measurements import read, save
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.core.work import work
+from rnnnorm.studies.framework.measurements import read, save
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.framework.work import work
 
 
 def made(trials: Iterable[Trial], rows: Callable[[Trial], Iterable[dict[str, Any]]]) -> pd.DataFrame:

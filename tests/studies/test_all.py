@@ -20,12 +20,12 @@ import rnnnorm.studies
 from rnnnorm.compare.experiments import title
 from rnnnorm.norms.presets import parse_norm
 from rnnnorm.studies import ORDER, STUDIES
-from rnnnorm.studies.core.measurements import collect
-from rnnnorm.studies.core.plots import inline_panels
-from rnnnorm.studies.core.settings import Settings, from_description, load, study_file
-from rnnnorm.studies.core.study import Study
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.core.work import parse
+from rnnnorm.studies.framework.measurements import collect
+from rnnnorm.studies.framework.plots import inline_panels
+from rnnnorm.studies.framework.settings import Settings, from_description, load, study_file
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.framework.work import parse
 
 NAMES = list(STUDIES)
 GUIDE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -49,8 +49,8 @@ def places(trials: list[Trial]) -> list[tuple[str, str, int]]:
     return [(trial.arm, trial.norm, trial.seed) for trial in trials]
 
 
-def test_the_order_names_every_study_and_no_other() -> None:
-    assert tuple(STUDIES) == ORDER
+def test_the_order_names_studies_and_others_come_last() -> None:
+    assert tuple(STUDIES)[: len(ORDER)] == ORDER
     assert len(set(ORDER)) == len(ORDER)
 
 

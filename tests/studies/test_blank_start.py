@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rnnnorm.data import TemporalOrder
-from rnnnorm.studies.parts.blank_start import BlankStart
+from rnnnorm.studies.data.blank_start import BlankStart
 
 E, B, X, Y = (TemporalOrder.SYMBOLS.index(symbol) for symbol in "EBXY")
 

@@ -20,12 +20,12 @@ from rnnnorm import LSTM
 from rnnnorm.bench.peak import Peak
 from rnnnorm.bench.shapes import Shape
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import collect, read, where
-from rnnnorm.studies.core.plots import Panel, save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
 from rnnnorm.studies.cost import CHEAP, COSTLY, PUBLISHED, Cost
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import collect, read, where
+from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

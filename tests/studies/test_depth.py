@@ -11,12 +11,12 @@ import pytest
 import torch
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
 from rnnnorm.studies.depth import Depth
-from rnnnorm.studies.parts.depth_tables import trainable, tuned
-from rnnnorm.studies.parts.residual_stacks import METHODS, arguments, build_stack, moments
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.measures.depth_tables import trainable, tuned
 
 CLAIMS = {"linear", "exponential", "identity", "bn-deep", "skipinit", "alpha-one", "fixup"}
 DEEP = {"plain", "skipinit-1", "no-skip"}
@@ -166,7 +166,7 @@ def test_a_tiny_run() -> None:
     }
     sizes = {"num_train": 48, "num_val": 1, "num_test": 1, "length_distribution": "fixed", "max_length": 6}
     config = {
-        "data": {"class_path": "rnnnorm.studies.parts.segments.Segments", "init_args": {**sizes, "batch_size": 8}},
+        "data": {"class_path": "rnnnorm.studies.data.segments.Segments", "init_args": {**sizes, "batch_size": 8}},
         "model": {"init_args": {"hidden_size": 6}},
         "trainer": {"max_epochs": 1},
     }

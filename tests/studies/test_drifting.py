@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnnorm.data.base import Batch, Spec
 from rnnnorm.norms import statistics
-from rnnnorm.studies.parts.drifting import CLASSES, DRIFTS, FEATURES, drifting, loss_in_pieces, test_then_train
+from rnnnorm.studies.data.drifting import CLASSES, DRIFTS, FEATURES, drifting, loss_in_pieces, test_then_train
 from rnnnorm.tasks import Classification, Tagging
 
 prequential = test_then_train  # under its own name pytest would take it for a test

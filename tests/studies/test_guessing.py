@@ -11,8 +11,8 @@ import pytest
 
 from rnnnorm.data.base import Spec, Task
 from rnnnorm.engine.run import Run
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.parts.guessing import CLASSIFIERS, guess, score
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.measures.guessing import CLASSIFIERS, guess, score
 
 CLASSES = {
     "classification": Spec("classification", num_features=1, num_outputs=4, max_length=5),

@@ -12,13 +12,13 @@ import torch
 from studies.tables import made, reread, verdicts
 
 import rnnnorm
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.data.plain_training import build_data, build_task
+from rnnnorm.studies.data.surgery import blank_loss, scale_weights, start_from_data
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.initialization import Initialization, sensitivity, tuned
-from rnnnorm.studies.parts.plain_training import build_data, build_task
-from rnnnorm.studies.parts.rescaling import CHANGES, FACTOR, PUBLISHED, deviations, products
-from rnnnorm.studies.parts.surgery import blank_loss, scale_weights, start_from_data
+from rnnnorm.studies.measures.rescaling import CHANGES, FACTOR, PUBLISHED, deviations, products
 
 CLAIMS = {"invariances", "resilient", "careful", "saturating", "data-dependent"}
 SCALES = (0.1, 1.0, 10.0)
@@ -169,7 +169,7 @@ def test_scales_that_make_no_sense_are_refused() -> None:
 SIZES = {"num_train": 32, "num_val": 1, "num_test": 1, "length_distribution": "fixed", "max_length": 8}
 CONFIG = {
     "data": {
-        "class_path": "rnnnorm.studies.parts.running_order.RunningOrder",
+        "class_path": "rnnnorm.studies.data.running_order.RunningOrder",
         "init_args": {**SIZES, "batch_size": 16},
     },
     "model": {"init_args": {"hidden_size": 6}},

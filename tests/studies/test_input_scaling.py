@@ -21,14 +21,14 @@ from studies.tables import keep, made, reread, verdicts
 from rnnnorm.engine.run import Run
 from rnnnorm.report.canvas import LIGHT
 from rnnnorm.report.curves import Curve
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import collect, read, where
-from rnnnorm.studies.core.plots import Panel, save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.data.scaling import SCALINGS
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import collect, read, where
+from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.input_scaling import InputScaling
-from rnnnorm.studies.parts.scaling import SCALINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

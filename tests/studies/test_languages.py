@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnnorm.studies.parts.languages import Lexicon, RunningSum
+from rnnnorm.studies.data.languages import Lexicon, RunningSum
 
 SMALL: dict[str, Any] = {"num_train": 30, "num_val": 2, "num_test": 10, "min_length": 10, "max_length": 40}
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.learning_rate import LearningRate
-from rnnnorm.studies.parts.rates import chosen, exponents
+from rnnnorm.studies.measures.rates import chosen, exponents
 
 RATES = [2.0**power for power in range(-6, 5)]
 
@@ -111,7 +111,7 @@ def test_trials_are_unique_and_have_seeds(quick: bool) -> None:
 def test_a_tiny_run() -> None:
     sizes = {"num_train": 64, "num_val": 1, "num_test": 1, "length_distribution": "fixed", "max_length": 10}
     config = {
-        "data": {"class_path": "rnnnorm.studies.parts.running_order.RunningOrder", "init_args": sizes},
+        "data": {"class_path": "rnnnorm.studies.data.running_order.RunningOrder", "init_args": sizes},
         "model": {"init_args": {"hidden_size": 8, "optimizer": "sgd", "momentum": 0.9}},
         "trainer": {"max_epochs": 2},
     }

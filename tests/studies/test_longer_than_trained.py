@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.command import study as run_study
-from rnnnorm.studies.core.measurements import read, where
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.command import study as run_study
+from rnnnorm.studies.framework.measurements import read, where
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.longer_than_trained import LongerThanTrained, has_slots
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -236,7 +236,7 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "seeds: 1\nnorms: [bn-timestep]\n"
         "options: {times: [1, 3], slots: [1.0], num_long: 6, batch_long: 3}\n"
-        "data: {class_path: rnnnorm.studies.parts.languages.RunningSum, init_args: "
+        "data: {class_path: rnnnorm.studies.data.languages.RunningSum, init_args: "
         "{num_train: 16, num_val: 4, num_test: 4, length_distribution: fixed, max_length: 8, batch_size: 8}}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 1, check_val_every_n_epoch: 1}\n"
     )

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.command import study as run_study
-from rnnnorm.studies.core.measurements import read, where
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
+from rnnnorm.studies.framework.command import study as run_study
+from rnnnorm.studies.framework.measurements import read, where
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.online import Online
 
 pytestmark = pytest.mark.filterwarnings("ignore")

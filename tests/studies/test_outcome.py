@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from rnnnorm.engine.run import Run
 from rnnnorm.report.curves import Curve
-from rnnnorm.studies.core.trained import Trained
-from rnnnorm.studies.parts.outcome import learned, outcome, training_curve, tuned
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.measures.outcome import learned, outcome, training_curve
 
 
 def trained(curves: dict[str, list[float]] | None = None, **result: Any) -> Trained:
@@ -71,38 +70,3 @@ def test_the_curve_is_a_moving_mean_by_steps_taken() -> None:
     rows = list(training_curve(trained({"train/loss": [6.0, 4.0, 2.0, 0.0, 3.0, 1.0]})))
     assert [row["t"] for row in rows] == [10, 20, 30, 40, 50, 60]
     assert [row["value"] for row in rows] == pytest.approx([6, 5, 4, 3, 3, 2])
-
-
-def runs(losses: dict[tuple[str, float], list[float]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"norm": norm, "lr": rate, "seed": seed, "quantity": quantity, "value": value}
-            for (norm, rate), values in losses.items()
-            for seed, value in enumerate(values)
-            for quantity in ("best_val_loss", "learned")
-        ]
-    )
-
-
-def test_each_norm_has_the_rate_with_the_lowest_median() -> None:
-    m = runs({
-        ("ln", 0.1): [1.0, 1.0, math.inf],  # one seed decides nothing
-        ("ln", 0.2): [2.0, 2.0, 0.0],
-        ("none", 0.1): [3.0, 3.0, 3.0],
-        ("none", 0.2): [1.0, 9.0, 2.0],
-    })  # fmt: skip
-    chosen = tuned(m, ["norm"])
-    assert dict(zip(chosen["norm"], chosen["lr"], strict=True)) == {"ln": 0.1, "none": 0.2}
-    assert len(chosen) == 12  # every row of the chosen runs, of any quantity
-
-
-def test_where_every_rate_diverges_one_is_kept() -> None:
-    chosen = tuned(runs({("ln", 0.1): [math.inf] * 3, ("ln", 0.2): [math.inf] * 3}), ["norm"])
-    assert chosen["lr"].unique().tolist() == [0.1]
-    assert len(chosen) == 6
-
-
-def test_tables_without_rates_are_left_as_they_are() -> None:
-    m = runs({("ln", 0.1): [1.0]})
-    assert tuned(m.drop(columns="lr"), ["norm"]).equals(m.drop(columns="lr"))
-    assert tuned(m.iloc[:0], ["norm"]).empty

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from rnnnorm.cli import main
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import read, where
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import read, where
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

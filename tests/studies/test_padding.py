@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import rnnnorm
 from rnnnorm.packing import sequence_lengths
-from rnnnorm.studies.parts.padding import CountPadding, pad
+from rnnnorm.studies.data.padding import CountPadding, pad
 
 CELLS = [rnnnorm.LSTM, rnnnorm.GRU, rnnnorm.RNN]
 

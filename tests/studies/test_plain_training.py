@@ -10,7 +10,7 @@ import torch
 
 from rnnnorm.norms import statistics
 from rnnnorm.norms.presets import parse_norm
-from rnnnorm.studies.parts.plain_training import (
+from rnnnorm.studies.data.plain_training import (
     build_data,
     build_task,
     carrying,
@@ -21,7 +21,7 @@ from rnnnorm.studies.parts.plain_training import (
 )
 
 STREAM = {
-    "class_path": "rnnnorm.studies.parts.running_order.RunningOrderStream",
+    "class_path": "rnnnorm.studies.data.running_order.RunningOrderStream",
     "init_args": {"bptt": 6, "segments": 12, "eval_segments": 3, "batch_size": 8},
 }
 

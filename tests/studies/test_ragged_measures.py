@@ -11,8 +11,8 @@ import torch
 
 from rnnnorm.data import TemporalOrder
 from rnnnorm.norms import statistics
-from rnnnorm.studies.parts.ragged_measures import late_start, measure, shown
-from rnnnorm.studies.parts.rearranged import Rearranged, tail_start
+from rnnnorm.studies.data.rearranged import Rearranged, tail_start
+from rnnnorm.studies.measures.ragged_measures import late_start, measure, shown
 from rnnnorm.tasks import for_spec
 
 

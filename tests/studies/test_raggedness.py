@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import read
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.parts.ragged_claims import CLAIMS
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import read
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.measures.ragged_claims import CLAIMS
 from rnnnorm.studies.raggedness import Raggedness
 
 matplotlib.use("Agg")

@@ -6,8 +6,8 @@ import pytest
 
 from rnnnorm.data import TemporalOrder
 from rnnnorm.engine.evaluation import batch_lengths
-from rnnnorm.studies.parts.rearranged import MixedBatchSampler, Rearranged, tail_start
-from rnnnorm.studies.parts.unframed import UnframedTemporalOrder
+from rnnnorm.studies.data.rearranged import MixedBatchSampler, Rearranged, tail_start
+from rnnnorm.studies.data.unframed import UnframedTemporalOrder
 
 
 def data(**keys: int) -> TemporalOrder:

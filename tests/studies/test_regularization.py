@@ -20,12 +20,12 @@ from torch import nn
 
 from rnnnorm.norms import recalibrate, statistics
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import collect, read, where
-from rnnnorm.studies.core.plots import Panel, save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.parts.plain_training import build_data, build_task
+from rnnnorm.studies.data.plain_training import build_data, build_task
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import collect, read, where
+from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.regularization import Regularization, mean_score
 
 pytestmark = pytest.mark.filterwarnings("ignore")

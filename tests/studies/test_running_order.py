@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnnorm.studies.parts.running_order import RunningOrder, RunningOrderStream, last_two
+from rnnnorm.studies.data.running_order import RunningOrder, RunningOrderStream, last_two
 
 
 def by_hand(tokens: list[int], first_mark: int) -> list[int]:

@@ -14,10 +14,10 @@ import torch
 from scipy.special import expit
 
 from rnnnorm.data import DelayedRecall
-from rnnnorm.studies.parts.scaling import SCALES, SCALINGS, BadlyScaled, Scaled, WeightPath, scaler, zigzag
+from rnnnorm.studies.data.scaling import SCALES, SCALINGS, BadlyScaled, Scaled, WeightPath, scaler, zigzag
 
 INNER = {
-    "class_path": "rnnnorm.studies.parts.scaling.BadlyScaled",
+    "class_path": "rnnnorm.studies.data.scaling.BadlyScaled",
     "init_args": {
         "num_train": 40,
         "num_val": 5,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnnorm.studies.parts.segments import Segments
+from rnnnorm.studies.data.segments import Segments
 
 SMALL: dict[str, Any] = {"num_train": 40, "num_val": 2, "num_test": 5, "min_length": 10, "max_length": 60}
 

@@ -13,10 +13,10 @@ import torch
 from studies.tables import made, reread, verdicts
 
 from rnnnorm import LSTM, recalibrate
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.parts.step_distances import distance, distances, settling
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.measures.step_distances import distance, distances, settling
 from rnnnorm.studies.step_statistics import StepStatistics
 
 CLAIMS = {"separate", "equal", "transient", "trap"}
@@ -173,7 +173,7 @@ def test_distances_of_a_network_are_by_place() -> None:
 
 TINY = {
     "data": {
-        "class_path": "rnnnorm.studies.parts.running_order.RunningOrderStream",
+        "class_path": "rnnnorm.studies.data.running_order.RunningOrderStream",
         "init_args": {"bptt": 6, "segments": 10, "eval_segments": 3, "batch_size": 8},
     },
     "model": {"init_args": {"hidden_size": 4}},

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from rnnnorm.data import DelayedRecall, TemporalOrder
 from rnnnorm.data.collate import collate
 from rnnnorm.norms import has_batch_statistics, recalibrate
-from rnnnorm.studies.parts.languages import Lexicon, RunningSum
-from rnnnorm.studies.parts.stepwise import (
+from rnnnorm.studies.data.languages import Lexicon, RunningSum
+from rnnnorm.studies.measures.stepwise import (
     dense_batches,
     long_examples,
     mean_step_losses,

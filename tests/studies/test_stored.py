@@ -10,7 +10,7 @@ from support import buffers
 from tasks.tiny import batches_of, model_of
 
 from rnnnorm.norms import recalibrate
-from rnnnorm.studies.parts.stored import at_rest, can_rest, moments_by_step, off_by, per_step, squared_error
+from rnnnorm.studies.measures.stored import at_rest, can_rest, moments_by_step, off_by, per_step, squared_error
 
 
 def recalibrated(norm: str = "bn-timestep"):

@@ -13,13 +13,14 @@ import pytest
 from studies.tables import made, reread, verdicts
 
 from rnnnorm.engine.control import Interrupt
-from rnnnorm.studies.core.measurements import collect
-from rnnnorm.studies.core.plots import save_figure
-from rnnnorm.studies.core.settings import Settings, load
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.core.work import work
-from rnnnorm.studies.parts.segments import Segments
-from rnnnorm.studies.vertical import NEVER, Vertical, gains, speed_ratios
+from rnnnorm.studies.data.segments import Segments
+from rnnnorm.studies.framework.measurements import collect
+from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.settings import Settings, load
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.framework.work import work
+from rnnnorm.studies.measures.outcome import NEVER, speed
+from rnnnorm.studies.vertical import Vertical
 
 CLAIMS = {"faster", "no-better", "depth", "shallow", "joint"}
 
@@ -86,8 +87,8 @@ def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
     text = " ".join(study().findings(made_up))
     assert f"bn-vertical on noisy segments, 5 layers: {0.5 if agrees else 2:.2f} times the steps of none" in text
     assert "a step taking 2.00 times as long" in text
-    assert ("0.251 nats higher" if agrees else "0.249 nats lower") in text
-    assert "Diverged" not in text
+    assert ("loss +0.251 nats" if agrees else "loss -0.249 nats") in text
+    assert "diverged" not in text
 
 
 def test_divergence_is_left_out_of_differences_and_told() -> None:
@@ -95,9 +96,11 @@ def test_divergence_is_left_out_of_differences_and_told() -> None:
     here = (made_up["norm"] == "bn-vertical") & (made_up["layers"] == 5) & (made_up["seed"] == 0)
     made_up.loc[here & made_up["quantity"].isin(["best_val_loss", "final_train_loss"]), "value"] = math.inf
     made_up.loc[here & (made_up["quantity"] == "diverged"), "value"] = 1.0
-    left = gains(made_up[made_up["layers"] == 5], "bn-vertical", "best_val_loss")
-    assert len(left) == len(study().settings.seeds) - 1
-    assert "Diverged: bn-vertical (1)." in study().findings(made_up)
+    (better,) = (verdict for verdict in study().judge(made_up) if verdict.claim.key == "no-better")
+    seeds = {case.condition: case.effect.n for case in better.cases}
+    assert seeds["bn-vertical, 5 layers, noisy segments"] == len(study().settings.seeds) - 1
+    assert set(seeds.values()) == {len(study().settings.seeds), len(study().settings.seeds) - 1}
+    assert "1 of 60 trainings diverged: bn-vertical (1)." in study().findings(made_up)
 
 
 def test_steps_to_a_loss() -> None:
@@ -109,16 +112,16 @@ def test_steps_to_a_loss() -> None:
     }
     m = pd.DataFrame(
         [
-            {"norm": norm, "seed": 0, "quantity": "train_curve", "t": t, "value": value}
+            {"layers": 1, "norm": norm, "seed": 0, "quantity": "train_curve", "t": t, "value": value}
             for norm, curve in curves.items()
             for t, value in enumerate(curve, start=1)
         ]
     )
-    assert speed_ratios(m, "none") == [1.0]
-    assert speed_ratios(m, "ln") == pytest.approx([2 / 3])
-    assert speed_ratios(m, "wn") == [NEVER]
-    assert speed_ratios(m, "rms") == pytest.approx([2 / 3])
-    assert speed_ratios(m, "bn-vertical") == []
+    found = speed(m, ["layers"])
+    assert set(found["quantity"]) == {"speed"}
+    assert dict(zip(found["norm"], found["value"], strict=True)) == pytest.approx(
+        {"ln": 2 / 3, "wn": NEVER, "rms": 2 / 3}
+    )
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -158,7 +161,7 @@ def test_segments_that_cannot_be_are_refused(keys: dict[str, Any]) -> None:
 def test_a_tiny_run(tmp_path: Path) -> None:
     sizes = {"num_train": 32, "num_val": 8, "num_test": 8, "length_distribution": "fixed", "max_length": 6}
     config = {
-        "data": {"class_path": "rnnnorm.studies.parts.segments.Segments", "init_args": {**sizes, "batch_size": 8}},
+        "data": {"class_path": "rnnnorm.studies.data.segments.Segments", "init_args": {**sizes, "batch_size": 8}},
         "model": {"init_args": {"hidden_size": 8}},
         "trainer": {"max_epochs": 4, "log_every_n_steps": 1, "enable_progress_bar": False},
     }
@@ -168,6 +171,6 @@ def test_a_tiny_run(tmp_path: Path) -> None:
         work(tiny, trial, tmp_path, Interrupt(lambda: None))
     m = collect(tiny.trials(), tmp_path)
     assert m[m["quantity"] == "train_curve"].groupby("norm")["t"].max().tolist() == [16, 16]
-    assert len(speed_ratios(m, "bn-vertical")) == 1
+    assert len(speed(m, ["layers"])) == 1
     assert m[m["quantity"] == "best_val_loss"]["value"].map(math.isfinite).all()
     assert {v.claim.key for v in tiny.verdicts(m)} == {"faster", "no-better"}

@@ -19,12 +19,14 @@ from studies.tables import keep, made, reread, verdicts
 from torch import Tensor
 
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.core.command import study
-from rnnnorm.studies.core.measurements import collect, read, where
-from rnnnorm.studies.core.plots import Panel, save_figure
-from rnnnorm.studies.core.settings import load
-from rnnnorm.studies.core.trial import Trial
-from rnnnorm.studies.zero_variance import AFTER, FLAT, ZeroVariance, gradients
+from rnnnorm.studies.data.constant_start import AFTER, symbols
+from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.measurements import collect, read, where
+from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.measures.gradients import projected_gradients
+from rnnnorm.studies.zero_variance import FLAT, ZeroVariance
 from rnnnorm.tasks.cells import build_recurrent
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -160,9 +162,7 @@ def test_findings_say_what_the_numbers_say(quick: ZeroVariance) -> None:
     assert said[0].endswith("and float32 holds them for 7 of 24 steps.")
     assert said[1].startswith("With gain 1 ")
     assert not any("MNIST" in sentence for sentence in said)
-    assert f"0 of {3 * 8} training runs diverged." in said
-    m.loc[(m["quantity"] == "finite_steps") & (m["gain"] == 0.1), "value"] = 24
-    assert quick.findings(m)[0].endswith("by 123.")
+    assert not any("diverged" in sentence for sentence in said)
 
 
 def test_findings_rank_what_was_trained_and_name_what_diverged(quick: ZeroVariance) -> None:
@@ -174,7 +174,7 @@ def test_findings_rank_what_was_trained_and_name_what_diverged(quick: ZeroVarian
     assert quick.findings(m)[-1].endswith("worst: ln with 0.200.")
     lost = (m["quantity"] == "diverged") & (m["norm"] == "bn-timestep") & (m["noise"] == 0) & (m["clip"] == 0)
     m.loc[lost, "value"] = 1.0
-    assert "3 of 24 training runs diverged: bn-timestep, no clipping." in quick.findings(m)
+    assert "3 of 24 trainings diverged: bn-timestep (3)." in quick.findings(m)
 
 
 def test_the_figure_can_be_drawn(quick: ZeroVariance, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_study_without_training_can_be_concluded(tmp_path: Path) -> None:
     keep([{"quantity": "growth", "value": 2.0}, {"quantity": "gradient_norm", "t": 0, "value": 1.0}], trial, tmp_path)
     m = collect(few.trials(), tmp_path, few.columns)
     assert few.verdicts(m)[0].claim.key == "explodes"
-    assert few.findings(m)
+    assert few.findings(m) == []  # nothing is known of float32
     save_figure(few.panels(m), tmp_path, "?")
 
 
@@ -291,9 +291,10 @@ def test_gradients_are_those_of_the_equations(norm: str) -> None:
     network = build_recurrent("lstm", None, 3, 5, 1, norm=overridden, max_steps=9, init="orthogonal").double().train()
     x = torch.randn(9, 6, 3, dtype=torch.float64)
     h0, projection = torch.randn(1, 6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
-    found = gradients(network, x, h0, projection).tolist()
+    start = (x, h0, projection, torch.zeros_like(h0))
+    found = projected_gradients(network, *start)[0].tolist()
     assert found == pytest.approx(written_out(network, x, h0, projection, None if norm == "none" else 0.001), rel=1e-9)
-    assert gradients(network, x, h0, projection).tolist() == pytest.approx(found)  # nothing is left over
+    assert projected_gradients(network, *start)[0].tolist() == pytest.approx(found)  # nothing is left over
 
 
 def measured(zero: ZeroVariance, norm: str = "bn-timestep", seed: int = 0, **conditions: Any) -> dict[str, Any]:
@@ -313,8 +314,8 @@ def small(tmp_path: Path) -> ZeroVariance:
     return ZeroVariance(load("zero-variance", quick=True, own=str(tmp_path / "small.yaml")))
 
 
-def test_symbols_are_alike_for_as_long_as_they_should(small: ZeroVariance) -> None:
-    x, blank = small._symbols()
+def test_symbols_are_alike_for_as_long_as_they_should() -> None:
+    x, blank = symbols(12, 8)
     assert (x.shape, blank) == ((12 + AFTER, 8, 50), 12)
     assert (x.sum(2) == 1).all()
     alike = (x == x[:, :1]).flatten(1).all(1)

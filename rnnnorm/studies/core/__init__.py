@@ -1,1 +1,0 @@
-"""What all studies share: settings, trials, measurements, estimates, verdicts, figures, the page."""

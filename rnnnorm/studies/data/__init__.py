@@ -1,0 +1,1 @@
+"""Data modules and training procedures that single studies, or a few of them, need."""

@@ -1,0 +1,84 @@
+"""Grids of trials, and the data that a study can be made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from rnnnorm.studies.framework.settings import Settings
+from rnnnorm.studies.framework.trial import Condition, Trial
+
+Conditions = Mapping[str, Condition]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data that a study is made with.
+
+    Args:
+        name: as a condition.
+        settings: of the study.
+        data: the `data` part of a configuration that replaces that of the settings; None: theirs.
+        real: whether they are read from files of `--data-dir`.
+    """
+
+    name: str
+    settings: Settings
+    data: Mapping[str, Any] | None = None
+    real: bool = False
+
+    def configured(self, **changes: Any) -> dict[str, Any]:
+        """The configuration with these data, and `changes` as in `Settings.configured`."""
+        return self.settings.configured(**({} if self.data is None else {"data": self.data}), **changes)
+
+
+def sources(
+    settings: Settings,
+    generated: str | Mapping[str, Mapping[str, Any] | None],
+    real: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Source]:
+    """The data at hand: the user's own by `-c`, under the name "own", or else generated ones and real ones.
+
+    Args:
+        settings: of the study.
+        generated: the name of the settings' data; or several names, each with its `data` part.
+        real: name → `data` part; left out without `--data-dir`, which is added to their keys.
+    """
+    if settings.own:
+        return [Source("own", settings)]
+    named = {generated: None} if isinstance(generated, str) else generated
+    made = [Source(name, settings, data) for name, data in named.items()]
+    if settings.data_dir is not None:
+        for name, data in (real or {}).items():
+            keys = {"data_dir": settings.data_dir, **data.get("init_args", {})}
+            made.append(Source(name, settings, {**data, "init_args": keys}, real=True))
+    return made
+
+
+def grid(
+    axes: Mapping[str, Any],
+    norms: Iterable[str],
+    seeds: Iterable[int],
+    config: Mapping[str, Any] | Callable[[Conditions], Mapping[str, Any]] | None = None,
+    weight: float | Callable[[Conditions], float] = 1.0,
+) -> list[Trial]:
+    """A trial for every combination of conditions, norms and seeds, the first axis being the outermost loop.
+
+    Args:
+        axes: condition → its value, or several.
+        norms: of each combination.
+        seeds: of each norm.
+        config: of what is trained, or a function of the conditions; None: nothing is trained beforehand.
+        weight: about how many seconds a trial takes, or a function of the conditions.
+    """
+    norms, seeds = list(norms), list(seeds)
+    several = [[v] if isinstance(v, str | int | float) else list(v) for v in axes.values()]
+    made = []
+    for combination in product(*several):
+        here: dict[str, Condition] = dict(zip(axes, combination, strict=True))
+        shared = config(here) if callable(config) else config
+        seconds = weight(here) if callable(weight) else weight
+        made += [Trial(here, norm, seed, shared, seconds) for norm in norms for seed in seeds]
+    return made

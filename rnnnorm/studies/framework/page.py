@@ -1,0 +1,194 @@
+"""`report.html` of the studies: a table of claims first, then a page per study."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from rnnnorm._version import __version__
+from rnnnorm.engine.records import write, write_json
+from rnnnorm.report.markup import environment
+from rnnnorm.studies.framework.conclude import VERDICT, describe, read_verdict
+from rnnnorm.studies.framework.measurements import FILE, read
+from rnnnorm.studies.framework.plots import Drawn, Entry, inline_panels, save_figure
+from rnnnorm.studies.framework.settings import from_description, load
+from rnnnorm.studies.framework.study import STUDIES, Study
+
+log = logging.getLogger(__name__)
+
+MARKS = {"supported": "✓", "contradicted": "✗", "depends": "±"}
+TALLY = {"holds": "✓", "fails": "✗", "open": "?"}
+STANDINGS = {"holds": "✓ holds", "fails": "✗ fails", "open": "? undecided"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One study on the page.
+
+    Args:
+        study: which.
+        content: its `verdict.json`.
+        panels: its plots.
+        legend: what serves all of them.
+        settings: its `study.yaml`.
+    """
+
+    study: Study
+    content: Mapping[str, Any]
+    panels: list[Drawn]
+    legend: list[Entry]
+    settings: str
+
+
+def build(out: Path) -> Path:
+    """Write `report.html` from everything that studies have left in a folder.
+
+    Args:
+        out: the folder with one folder per study.
+
+    Returns:
+        The path of `report.html`.
+    """
+    sections = [section for name in STUDIES if (section := _section(name, out)) is not None]
+    templates = environment(Path(__file__).parent)
+    templates.filters |= {"effect": effect, "interval": interval, "tally": tally}
+    page = templates.get_template("studies.html.j2").render(
+        sections=sections,
+        marks=MARKS,
+        standings=STANDINGS,
+        counts=count_verdicts(section.content for section in sections),
+        strip=strip,
+        markup=Markup,
+        seconds=_spent(sections, out),
+        tensorboard=f"tensorboard --logdir {shlex.quote(str(out))}",
+        version=__version__,
+    )
+    path = out / "report.html"
+    write(path, page)
+    return path
+
+
+def conclude_again(out: Path) -> list[str]:
+    """Verdicts and figures of every study in a folder, from its `measurements.csv` alone.
+
+    Returns:
+        What went wrong, a line for each study that could not be concluded.
+
+    Raises:
+        ValueError: there is no study in the folder.
+    """
+    found = [name for name in STUDIES if (out / name / FILE).is_file()]
+    if not found:
+        raise ValueError(f"{out} holds no study: expected folders <study>/ with {FILE}")
+    problems = []
+    for name in found:
+        try:
+            _conclude_again(name, out / name)
+        except Exception as error:  # one study must not take the others with it
+            problems.append(f"{name} could not be concluded, {type(error).__name__}: {error}")
+    return problems
+
+
+def _conclude_again(name: str, folder: Path) -> None:
+    study, table = _study(name, folder), read(folder)
+    old = read_verdict(folder) or {}
+    new = describe(study, study.verdicts(table), table, str(old.get("command", "")))
+    # How many trials there were to be is not in the measurements.
+    new |= {key: old[key] for key in ("trials", "measured", "scale", "version", "machine") if key in old}
+    write_json(folder / VERDICT, new)
+    panels = study.panels(table)
+    if panels:
+        save_figure(panels, folder, study.question)
+
+
+def _study(name: str, folder: Path) -> Study:
+    path = folder / "study.yaml"
+    described = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return STUDIES[name](from_description(described) if isinstance(described, dict) else load(name))
+
+
+def _section(name: str, out: Path) -> Section | None:
+    folder = out / name
+    content = read_verdict(folder)
+    if content is None or not (folder / "measurements.csv").is_file():
+        return None
+    study = _study(name, folder)
+    try:
+        panels, legend = inline_panels(study.panels(read(folder)), name)
+    except Exception as error:  # one study must not take the page with it
+        log.warning("the figure of %s could not be drawn: %s: %s", name, type(error).__name__, error)
+        panels, legend = [], []
+    path = folder / "study.yaml"
+    return Section(study, content, panels, legend, path.read_text(encoding="utf-8") if path.is_file() else "")
+
+
+def _spent(sections: Sequence[Section], out: Path) -> float:
+    """Seconds of training in all trials."""
+    total = 0.0
+    for section in sections:
+        for path in (out / section.study.name).glob("*/*/seed=*/result.json"):
+            total += float(json.loads(path.read_text(encoding="utf-8")).get("seconds") or 0)
+    return total
+
+
+def count_verdicts(contents: Any) -> dict[str, int]:
+    """How many claims are supported, contradicted, or depend."""
+    counts = dict.fromkeys(MARKS, 0)
+    for content in contents:
+        for verdict in content["verdicts"]:
+            counts[verdict["verdict"]] += 1
+    return counts
+
+
+def tally(conditions: Sequence[Mapping[str, Any]]) -> str:
+    """In how many conditions a claim holds, fails or is undecided: `3 ✓ 1 ✗ 2 ?`; what does not occur is left out."""
+    counts = {mark: sum(case["standing"] == word for case in conditions) for word, mark in TALLY.items()}
+    return " ".join(f"{count} {mark}" for mark, count in counts.items() if count)
+
+
+def effect(value: float | None) -> str:
+    """A number with three digits; what is not finite as a dash."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.4g}"
+    return text.replace("-", "−")
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """A confidence interval, or nothing where one seed cannot have one."""
+    low, high = ends
+    return "" if low is None or high is None else f"[{effect(low)}, {effect(high)}]"
+
+
+def strip(cases: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """For each case a drawing of its effect and interval, all on one scale, with a line at what the claim needs."""
+    needed = [float(str(case["needed"]).split()[-1]) for case in cases]
+    ends = [[v for v in (case["effect"], *case["interval"]) if v is not None] for case in cases]
+    every = [v for values in ends for v in values] + needed
+    low, high = min(every), max(every)
+    span = (high - low) or 1.0
+
+    def x(value: float) -> str:
+        return format(8 + 184 * (value - low) / span, ".1f")
+
+    drawn = []
+    for case, limit, values in zip(cases, needed, ends, strict=True):
+        parts = [f'<line x1="{x(limit)}" x2="{x(limit)}" y1="0" y2="18" class="limit"/>']
+        if values:
+            parts.append(f'<line x1="{x(min(values))}" x2="{x(max(values))}" y1="9" y2="9" class="range"/>')
+            parts.append(f'<circle cx="{x(case["effect"])}" cy="9" r="4"/>')
+        drawn.append(
+            Markup(
+                f'<svg class="strip {case["standing"]}" viewBox="0 0 200 18" aria-hidden="true">{"".join(parts)}</svg>'
+            )
+        )
+    return drawn

@@ -1,0 +1,110 @@
+"""Selection: points of a table of measurements, and how they are called in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from string import Formatter
+from typing import Any
+
+import pandas as pd
+
+from rnnnorm.studies.framework.measurements import where
+
+Point = Mapping[str, Any]
+"""Column → value."""
+
+Only = Mapping[str, Any]
+"""Column → which of its values: one, a list of them, or a function from those that occur to those that are meant."""
+
+Words = Mapping[str, Any]
+"""Column → how its values are written: a mapping, a function, or a format such as `"{:g} layers"`."""
+
+
+def occurring(m: pd.DataFrame, column: str) -> list[Any]:
+    """The values of a column: numbers ascending, words in the order of the table; none if there is no such column."""
+    if column not in m:
+        return []
+    found = m[column].dropna().unique().tolist()
+    return found if any(isinstance(value, str) for value in found) else sorted(found)
+
+
+def first(found: Sequence[Any]) -> Sequence[Any]:
+    """The first of the values that occur; for `only`."""
+    return found[:1]
+
+
+def last(found: Sequence[Any]) -> Sequence[Any]:
+    """The last of the values that occur: the greatest number; for `only`."""
+    return found[-1:]
+
+
+def chosen(m: pd.DataFrame, column: str, rule: Any) -> list[Any]:
+    """The values of a column that a rule of `Only` means, in its order; those of a list need not occur."""
+    if rule is None:
+        return occurring(m, column)
+    if callable(rule):
+        return list(rule(occurring(m, column)))
+    return list(rule) if isinstance(rule, list | tuple | set | frozenset) else [rule]
+
+
+def narrowed(m: pd.DataFrame, only: Only) -> pd.DataFrame:
+    """The rows that have the chosen values, column after column."""
+    for column, rule in only.items():
+        m = where(m, **{column: chosen(m, column, rule)})
+    return m
+
+
+def points(m: pd.DataFrame, by: Sequence[str], only: Only) -> Iterator[dict[str, Any]]:
+    """The points of a grid, the first column being the outermost loop.
+
+    Args:
+        m: measurements.
+        by: the columns.
+        only: what is chosen of them.
+    """
+    if not by:
+        yield {}
+        return
+    column, *others = by
+    for value in chosen(m, column, only.get(column)):
+        for point in points(where(m, **{column: value}), others, only):
+            yield {column: value, **point}
+
+
+def names_matching(*presets: str) -> Callable[[Iterable[str]], list[str]]:
+    """A rule for `only`: the norms that are one of some presets, with whatever overrides."""
+    return lambda found: [norm for norm in found if norm.split(":")[0] in presets]
+
+
+class _Speaker(Formatter):
+    """`str.format` that writes numbers without a format of their own as `%g`."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        plain = isinstance(value, int | float) and not format_spec
+        return str(super().format_field(value, "g" if plain else format_spec))
+
+
+def in_words(column: str, value: Any, words: Words) -> Any:
+    """A value as the words of a study have it; without any, the value itself."""
+    said = words.get(column)
+    if said is None:
+        return value
+    if isinstance(said, str):
+        return said.format(value)
+    if callable(said):
+        return said(value)
+    return said.get(value, value)
+
+
+def spoken(template: str, point: Point, words: Words) -> str:
+    """A format filled in with the values of a point, in words.
+
+    Raises:
+        KeyError: the format names a column that the point does not have.
+    """
+    return _Speaker().vformat(template, (), {column: in_words(column, v, words) for column, v in point.items()})
+
+
+def fields(template: str) -> list[str]:
+    """The names in a format, each once."""
+    return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(template) if name))

@@ -1,0 +1,91 @@
+"""Sentences made from measurements: formats filled in with means over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.framework.measurements import per_seed, where
+from rnnnorm.studies.framework.selection import Only, Point, Words, fields, narrowed, points, spoken
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A finding: one sentence per point, whose numbers are means over seeds.
+
+    `{layers}` is the value of a column of `by`, in words; `{gain:+.3f}` the mean of the quantity `gain` at the point;
+    `{items}` a list with an item per norm, `{first}` and `{last}` its ends. A point at which one of the quantities was
+    not measured has no sentence.
+
+    Args:
+        text: the format.
+        by: columns; each combination of their values has a sentence.
+        only: column → which of its values.
+        items: the format of an item, such as `"{norm} {loss:.3f}"`.
+        over: columns whose combinations are items.
+        rising: items from the smallest to the largest value of their first quantity, or the reverse; None: as measured.
+        least: with fewer items there is no sentence.
+    """
+
+    text: str
+    by: Sequence[str] = ()
+    only: Only = field(default_factory=dict)
+    items: str = ""
+    over: Sequence[str] = ("norm",)
+    rising: bool | None = None
+    least: int = 1
+
+    def said(self, m: pd.DataFrame, words: Words) -> Iterator[str]:
+        """The sentences.
+
+        Args:
+            m: measurements, derived quantities among them.
+            words: how values are written.
+        """
+        columns = [*self.by, *self.over]
+        rows = narrowed(m, {column: rule for column, rule in self.only.items() if column not in columns})
+        for point in points(rows, self.by, self.only):
+            here, listed = where(rows, **point), {}
+            if self.items:
+                items = self._items(here, words)
+                if len(items) < self.least:
+                    continue
+                listed = {"items": ", ".join(items), "first": items[0], "last": items[-1], "count": str(len(items))}
+            text = _filled(self.text, here, {**point, **listed}, words)
+            if text is not None:
+                yield text
+
+    def _items(self, m: pd.DataFrame, words: Words) -> list[str]:
+        made = []
+        for point in points(m, self.over, self.only):
+            here = where(m, **point)
+            text = _filled(self.items, here, point, words)
+            if text is not None:
+                quantity = next((name for name in fields(self.items) if name not in point), "")
+                made.append((_mean(here, quantity), text))
+        if self.rising is not None:
+            made.sort(key=lambda pair: pair[0], reverse=not self.rising)
+        return [text for _, text in made]
+
+
+def _filled(template: str, m: pd.DataFrame, point: Point, words: Words) -> str | None:
+    """A format with values of the point and means of quantities; None if a quantity is missing."""
+    means = {name: _mean(m, name) for name in fields(template) if name not in point}
+    return None if any(math.isnan(mean) for mean in means.values()) else spoken(template, {**point, **means}, words)
+
+
+def _mean(m: pd.DataFrame, quantity: str) -> float:
+    return estimate(per_seed(m, quantity=quantity)).mean
+
+
+def divergence(m: pd.DataFrame) -> Iterator[str]:
+    """How many trainings diverged, and under which norms, if any did."""
+    measured = where(m, quantity="diverged")
+    lost = where(measured, value=1.0)
+    if len(lost):
+        names = ", ".join(f"{norm} ({count})" for norm, count in lost["norm"].value_counts(sort=False).items())
+        yield f"{len(lost)} of {len(measured)} trainings diverged: {names}."

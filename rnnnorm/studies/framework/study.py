@@ -1,0 +1,161 @@
+"""What a study is: a grid of trials, a measurement, a figure, a verdict."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from rnnnorm.studies.framework.case import Case
+from rnnnorm.studies.framework.claim import Claim
+from rnnnorm.studies.framework.figure import Plot
+from rnnnorm.studies.framework.grid import Source, grid, sources
+from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.selection import Words
+from rnnnorm.studies.framework.sentence import Sentence, divergence
+from rnnnorm.studies.framework.settings import Settings
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Condition, Row, Trial
+from rnnnorm.studies.framework.verdict import Verdict, judge
+
+STUDIES: dict[str, type[Study]] = {}
+"""Every study by its name, in the order of the report; a class enters by being defined."""
+
+
+class Study(ABC):
+    """One question about normalization, answered by an experiment.
+
+    A subclass names the question, says which trials there are and what is measured in each, and declares its claims,
+    plots and sentences; see `rnnnorm.studies.framework`. Everything after `measure` works on the measurements alone, a
+    tidy table with one number per row, so that verdicts and figures can be recomputed from `measurements.csv`. What
+    cannot be declared is said by overriding `judge`, `panels` or `findings`.
+
+    Args:
+        settings: how large it is.
+    """
+
+    name: ClassVar[str]
+    """On the command line, in folders, and the name of its file in `experiments/studies/`."""
+    question: ClassVar[str]
+    """One sentence with a question mark."""
+    method: ClassVar[str]
+    """What is measured and how, in a paragraph for the report."""
+    claims: ClassVar[tuple[Claim, ...]]
+    """What is judged, each claim by its contrasts."""
+    plots: ClassVar[tuple[Plot, ...]] = ()
+    """The figure, the most telling plot first."""
+    sentences: ClassVar[tuple[Sentence, ...]] = ()
+    """Findings that belong beside the figure; advice, above all."""
+    words: ClassVar[Words] = {}
+    """How the values of columns are written in conditions, plots and sentences."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns that `measure` adds to the table: they are there also before the first trial has written them."""
+    alone: ClassVar[bool] = False
+    """Whether its trials measure time, so that nothing else may run beside them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            STUDIES[cls.name] = cls
+
+    @abstractmethod
+    def trials(self) -> list[Trial]:
+        """The grid. Trials of one arm stand together; cheap and telling ones come first."""
+
+    @abstractmethod
+    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+        """The numbers of one trial, each a row with `quantity`, `value` and whatever says where (`t`, `mode`, …).
+
+        Args:
+            trial: which.
+            trained: what its training left behind; None if it has no `config`.
+        """
+
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """Tables with the quantities that claims, plots and sentences name, some of them computed from others.
+
+        Args:
+            m: the measurements.
+        """
+        yield m
+
+    def headline(self, **point: Any) -> Any:
+        """A key of a condition: the one with the largest stands in the table of claims, the first one if all agree."""
+        return 0
+
+    def says(self, cases: Sequence[Case]) -> str:
+        """One or two sentences about a verdict, made from its cases; empty: where the claim holds, and where not."""
+        return ""
+
+    def judge(self, m: pd.DataFrame) -> list[Verdict]:
+        """The verdict on each claim that the measurements bear on.
+
+        Args:
+            m: the measurements: the conditions, `norm`, `seed`, `quantity`, `value` and the columns of `measure`.
+        """
+        return self.judged(self.derived(m))
+
+    def judged(self, m: pd.DataFrame) -> list[Verdict]:
+        """The verdicts on a table with all derived quantities."""
+        verdicts = []
+        for claim in self.claims:
+            found = [pair for contrast in claim.contrasts for pair in contrast.cases(m, self.words)]
+            if found:
+                cases = [case for _, case in found]
+                head = max(range(len(found)), key=lambda k: self.headline(**found[k][0]))
+                verdicts.append(judge(claim, claim.contrasts[0].unit, cases, self.says(cases), head))
+        return verdicts
+
+    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
+        """The plots of the figure, the most telling one first."""
+        m = self.derived(m)
+        return [panel for plot in self.plots for panel in plot.panels(m, self.words)]
+
+    def findings(self, m: pd.DataFrame) -> list[str]:
+        """Sentences made from the measurements that belong beside the figure, divergence last."""
+        whole = self.derived(m)
+        said = [text for sentence in self.sentences for text in sentence.said(whole, self.words)]
+        return [*said, *divergence(m)]
+
+    def derived(self, m: pd.DataFrame) -> pd.DataFrame:
+        """All tables of `derive` as one; it may count on the `columns` being there."""
+        m = m.assign(**{column: math.nan for column in self.columns if column not in m})
+        tables = [table for table in self.derive(m) if len(table)]
+        return pd.concat(tables, ignore_index=True) if tables else m.iloc[:0]
+
+    def verdicts(self, m: pd.DataFrame) -> list[Verdict]:
+        """The verdicts on what has been measured: a claim without any effect has none."""
+        return [verdict for verdict in self.judge(m) if verdict.headline.effect.n > 0]
+
+    def claim(self, key: str) -> Claim:
+        """One of the claims by its key."""
+        return next(claim for claim in self.claims if claim.key == key)
+
+    def grid(
+        self,
+        axes: Mapping[str, Any],
+        norms: Iterable[str] | None = None,
+        config: Mapping[str, Any] | Callable[[Mapping[str, Condition]], Mapping[str, Any]] | None = None,
+        weight: float | Callable[[Mapping[str, Condition]], float] = 1.0,
+        seeds: Iterable[int] | None = None,
+    ) -> list[Trial]:
+        """A trial for every combination of conditions, norms and seeds, those of the settings where none are given.
+
+        See `framework.grid.grid`.
+        """
+        own = self.settings
+        return grid(axes, own.norms if norms is None else norms, own.seeds if seeds is None else seeds, config, weight)
+
+    def sources(
+        self,
+        generated: str | Mapping[str, Mapping[str, Any] | None],
+        real: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[Source]:
+        """The data at hand: the user's own, or generated and real ones: see `framework.grid.sources`."""
+        return sources(self.settings, generated, real)

@@ -1,0 +1,1 @@
+"""What studies measure of a network, and how measurements are combined."""

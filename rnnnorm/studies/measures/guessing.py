@@ -1,0 +1,36 @@
+"""What a network that diverged is worth: a guess."""
+
+from __future__ import annotations
+
+import math
+
+from rnnnorm.data.base import Spec
+from rnnnorm.studies.framework.trained import Trained
+
+CLASSIFIERS = ("classification", "tagging", "language-modelling")
+
+
+def spec(trained: Trained) -> Spec:
+    """The shape of the data of a trial."""
+    found: Spec = trained.data().spec  # type: ignore[attr-defined]
+    return found
+
+
+def guess(trained: Trained) -> float:
+    """The accuracy of guessing one of the classes; minus infinity where targets are no classes."""
+    shape = spec(trained)
+    return 1 / shape.num_outputs if shape.task in CLASSIFIERS else -math.inf
+
+
+def score(trained: Trained, mode: str = "population") -> float:
+    """Test metric of the best checkpoint, larger being better; that of guessing for a network that diverged.
+
+    Args:
+        trained: the trial.
+        mode: by which statistics.
+    """
+    result = trained.result
+    if trained.diverged:
+        return guess(trained)
+    sign = 1.0 if result["metric_mode"] == "max" else -1.0
+    return sign * float(result["test"][mode][result["metric"]])

@@ -1,0 +1,95 @@
+"""Evaluation of one network in every mode, in batches of every size, and what one way costs against another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+from lightning import LightningDataModule
+
+from rnnnorm.norms import has_batch_statistics
+from rnnnorm.norms.batch_statistics import BatchNormalizer
+from rnnnorm.report.curves import Curve
+from rnnnorm.studies.framework.derive import paired
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.measures.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
+from rnnnorm.tasks import SequenceTask
+
+BINS = 10
+"""Ranges of timesteps."""
+
+
+def momentum_of(model: SequenceTask) -> float | None:
+    """The weight of the newest batch in a network's running averages; 0: average over all rows; None: it has none."""
+    for module in model.modules():
+        if isinstance(module, BatchNormalizer):
+            return 0.0 if module.momentum is None else module.momentum
+    return None
+
+
+def base_of(norm: str) -> str:
+    """A norm without what is said about its momentum."""
+    return ":".join(part for part in norm.split(":") if not part.startswith("momentum="))
+
+
+def losses_by_mode(model: SequenceTask, data: LightningDataModule, count: int, sizes: Iterable[int]) -> Iterator[Row]:
+    """Bits per prediction in every mode: `loss` by `mode` and `rows`, `loss_at` by `t`, `train_split`.
+
+    Args:
+        model: a recalibrated network in evaluation mode.
+        data: what it was trained on.
+        count: sequences that are evaluated.
+        sizes: batch sizes besides that of the training.
+    """
+    full = int(data.batch_size)  # type: ignore[attr-defined]
+    examples, task = data.examples("test")[:count], data.task  # type: ignore[attr-defined]
+    batches = list(regrouped(examples, task, full))
+    stored = has_batch_statistics(model)
+    for mode in MODES if stored else MODES[:1]:
+        scores = scored(model, batches, mode)
+        yield {"quantity": "loss", "mode": mode, "rows": full, "value": mean_bits(scores)}
+        longest = int(data.spec.max_length)  # type: ignore[attr-defined]
+        for t, bits, number in bits_by_step(scores, max(longest // BINS, 1)):
+            yield {"quantity": "loss_at", "mode": mode, "t": t, "count": number, "value": bits}
+    seen = list(regrouped(data.examples("train"), task, full, count))  # type: ignore[attr-defined]
+    for mode in MODES if stored else MODES[:1]:
+        yield {"quantity": "train_split", "mode": mode, "value": mean_bits(scored(model, seen, mode))}
+    if not stored:
+        return
+    for size in sorted({int(size) for size in sizes} - {full}):
+        few = list(regrouped(examples, task, size))
+        for mode in MODES[:3] if size == 1 else MODES[2:3]:
+            yield {"quantity": "loss", "mode": mode, "rows": size, "value": mean_bits(scored(model, few, mode))}
+    alone = mean_bits(scored(model, list(twins(examples, task)), "batch"))
+    yield {"quantity": "loss", "mode": "own", "rows": 1, "value": alone}
+
+
+def validation_gap(curves: dict[str, Curve]) -> Iterator[Row]:
+    """The gap of the validation loss in the course of training, in bits, by the share of training that is over."""
+    running, batch = curves.get("val_running/loss", curves.get("val/loss")), curves.get("val/loss_batch")
+    if running is None or batch is None:
+        return
+    kept = dict(zip(batch.step.tolist(), batch.value.tolist(), strict=True))
+    last = max(running.step.tolist(), default=1)
+    for step, value in zip(running.step.tolist(), running.value.tolist(), strict=True):
+        if step in kept:
+            gap = (value - kept[step]) / BIT
+            yield {"quantity": "val_gap", "step": int(step), "progress": (step + 1) / (last + 1), "value": gap}
+
+
+def own_moments(losses: pd.DataFrame, full: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """`lost` by a batch of one against full batches, `cost` of a test batch's own moments against the population's.
+
+    Args:
+        losses: rows of `loss` by `mode` and `rows`, of one norm.
+        full: those in full batches, as `full`.
+    """
+    whole = full.assign(quantity="loss", rows=0, mode=full["mode"].replace({"batch": "own"}))
+    alone = where(losses, rows=1, mode=["own", "population", "running"])
+    lost = paired(pd.concat([alone, whole], ignore_index=True), "loss", {"rows": 0}, "lost")
+    # Sums in another order differ in the last digits; such a difference is none.
+    yield lost.assign(value=lost["value"].round(5))
+    exact = where(full, mode="population").assign(quantity="loss", rows=0, mode="batch")
+    own = losses[(losses["mode"] == "own") | ((losses["mode"] == "batch") & (losses["rows"] > 1))].assign(mode="batch")
+    yield paired(pd.concat([own, exact], ignore_index=True), "loss", {"rows": 0}, "cost")

@@ -1,1 +1,0 @@
-"""What single studies, or a few of them, are made of: data, measurements, tables, panels."""

@@ -1,0 +1,113 @@
+"""Every declared claim is supported in a world made to its contrasts, and not in the opposite one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rnnnorm.norms.presets import presets
+from rnnnorm.studies import STUDIES
+from rnnnorm.studies.framework.contrast import Contrast
+from rnnnorm.studies.framework.selection import chosen
+from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.study import Study
+
+MADE = {"mode": ["running", "population", "batch", "training"]}
+"""Values of columns that are no conditions of trials; of others numbers will do."""
+NUMBERS = [1, 2, 3, 64, 128]
+DECLARED = [(name, claim.key) for name, cls in STUDIES.items() for claim in cls.claims if claim.contrasts]
+
+Place = tuple[str, frozenset[tuple[str, Hashable]]]
+"""A quantity at a point."""
+
+
+def candidates(study: Study, contrast: Contrast, column: str) -> list[Any]:
+    """Values that a column of a contrast may have: those of trials, of its own rules, and of its reference."""
+    of_trials = [trial.conditions[column] for trial in study.trials() if column in trial.conditions]
+    if column == "norm":
+        of_trials = [*(trial.norm for trial in study.trials()), *presets()]
+    found = list(dict.fromkeys(of_trials)) or MADE.get(column, NUMBERS)
+    rule = contrast.chosen.get(column)
+    if rule is not None:
+        found = chosen(pd.DataFrame({column: found}), column, rule)
+    against = {"norm": contrast.against} if isinstance(contrast.against, str) else contrast.against or {}
+    reference = against.get(column, found[0] if found else 1)
+    others = [value for value in of_trials or NUMBERS if callable(reference)]
+    return list(dict.fromkeys([*found, *others, *([] if callable(reference) else [reference])]))
+
+
+def grid(study: Study, contrast: Contrast) -> pd.DataFrame:
+    """Every combination of the values that a contrast knows, one row each."""
+    against = {"norm": contrast.against} if isinstance(contrast.against, str) else contrast.against or {}
+    columns = dict.fromkeys([*contrast.chosen, *contrast.conditions, *against])
+    values = [candidates(study, contrast, column) for column in columns]
+    table = pd.DataFrame(product(*values), columns=list(columns))
+    return table.assign(quantity=contrast.quantity, seed=0, value=0.0)
+
+
+def place(quantity: str, point: Mapping[str, Any]) -> Place:
+    return quantity, frozenset(point.items())
+
+
+def world(study: Study, key: str, agrees: bool) -> tuple[pd.DataFrame, bool]:
+    """A table of derived quantities in which a claim holds everywhere, or nowhere; and whether it can hold nowhere."""
+    ends: dict[tuple[Place, Place | None, bool], dict[str, float]] = defaultdict(dict)
+    points: dict[Place, dict[str, Any]] = {}
+    tables = []
+    for contrast in study.claim(key).contrasts:
+        tables.append(grid(study, contrast))
+        for point, reference in contrast.pairs(tables[-1]):
+            here = place(contrast.quantity, point)
+            there = None if reference is None else place(contrast.quantity, reference)
+            points[here] = {**point, "quantity": contrast.quantity}
+            if there is not None and reference is not None:
+                points[there] = {**reference, "quantity": contrast.quantity}
+            needed, below = (rule(point) if callable(rule) else rule for rule in (contrast.needed, contrast.below))
+            ends[here, there, contrast.turned]["high" if below else "low"] = float(needed)
+    effects = {here: (there, -_inside(end, agrees) if turned else _inside(end, agrees))
+               for (here, there, turned), end in ends.items()}  # fmt: skip
+
+    def value(here: Place | None) -> float:
+        if here is None or here not in effects:
+            return 0.0
+        there, effect = effects[here]
+        return value(there) + effect
+
+    rows = []
+    for table in tables:
+        constant = {c: table[c].iloc[0] for c in table if c not in ("quantity", "seed", "value")}
+        for here, point in points.items():
+            if point["quantity"] == table["quantity"].iloc[0]:
+                rows += [{**constant, **point, "seed": seed, "value": value(here)} for seed in (0, 1)]
+    return pd.DataFrame(rows).drop_duplicates(), all(len(end) == 1 for end in ends.values())
+
+
+def _inside(end: Mapping[str, float], agrees: bool) -> float:
+    """An effect on the claim's side of every threshold, or beyond one."""
+    if len(end) == 2:
+        return (end["low"] + end["high"]) / 2 if agrees else end["high"] + 1
+    ((kind, needed),) = end.items()
+    return needed + (1 if (kind == "low") is agrees else -1)
+
+
+@pytest.mark.parametrize(("name", "key"), DECLARED)
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_claim_follows_its_contrasts(name: str, key: str, agrees: bool, tmp_path: Path) -> None:
+    study = STUDIES[name](load(name, quick=True, data_dir=str(tmp_path)))
+    table, possible = world(study, key, agrees)
+    found = {verdict.claim.key: verdict for verdict in study.judged(table)}
+    expected = "supported" if agrees else "contradicted" if possible else "depends"
+    assert found[key].verdict == expected
+    names = [case.condition for case in found[key].cases]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(name for name, _ in DECLARED))
+def test_a_study_is_declared_or_judges_itself(name: str) -> None:
+    assert all(claim.contrasts for claim in STUDIES[name].claims) or "judge" in vars(STUDIES[name])
