@@ -136,6 +136,9 @@ class Comparison(TaskCLI):
         config = self.config
         if config.get("data") is None:
             raise ValueError("no data: name a data module with --data, see `rnnnorm list tasks`")
+        for name in ("model", "trainer"):
+            if config.get(name) is None:
+                raise ValueError(f"{name}: expected a section with keys, got nothing")
         model, data = config.model, config.data
         if "norm" not in model.init_args:
             raise ValueError(f"{model.class_path} has no argument `norm`, so there is nothing to compare")

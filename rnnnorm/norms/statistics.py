@@ -250,6 +250,9 @@ class StoredStatistics(Checked, StatisticBuffers):
         first = index[0]
         if momentum is not None and index == list(range(first, first + len(index))):  # each slot once, in order
             here = slice(first, first + len(index))
+            held = min(len(self.num_rows), *(len(running) for running, _ in moves))
+            if held < here.stop:  # a slice that is too short would be broadcast
+                raise IndexError(f"rows at slot {here.stop - 1}, but statistics of {held} slots")
             weight: float | Tensor = momentum
             if self.total_weight is not None:
                 new = count.to(like.dtype) if self.by_rows else like.new_ones(())

@@ -168,3 +168,9 @@ def test_a_file_that_contains_itself(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("a: &a [*a]\n", encoding="utf-8")
     with pytest.raises(ValueError, match="a configuration contains itself"):
         Comparison(["-c", str(tmp_path / "mine.yaml")])
+
+
+def test_a_section_without_keys_is_refused(small: Small) -> None:
+    small.config.write_text(small.config.read_text().partition("trainer:")[0] + "trainer:\n")
+    with pytest.raises(ValueError, match="trainer: expected a section with keys, got nothing"):
+        Comparison(["-c", str(small.config)])

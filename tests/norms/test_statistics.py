@@ -325,3 +325,14 @@ def test_which_statistics_belong_to_a_method() -> None:
     running = {n for n in rnnnorm.presets() if evaluates_by(rnnnorm.LSTM(4, 4, norm=n)) == "running"}
     assert running == {"online", "streaming", "power", "brn", "cmbn", "bn-frozen"}
     assert evaluates_by(nn.Linear(2, 2)) == "population"
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("name", ["running_mean", "running_var", "num_rows"])
+def test_statistics_without_a_slot_for_the_rows(name: str, backend: str) -> None:
+    """What has been put in place of a buffer is not broadcast."""
+    lstm = rnnnorm.LSTM(3, 4, norm="bn-star", backend=backend)
+    stats = lstm.norms_l0.input.stats
+    setattr(stats, name, getattr(stats, name)[:-1])
+    with pytest.raises(IndexError):
+        lstm(torch.randn(2, 2, 3))
