@@ -20,6 +20,8 @@ from rnnnorm.report.canvas import LIGHT, THEMED, VARIABLES, Theme, canvas, compa
 from rnnnorm.report.colours import colour, dashes
 
 MARKERS = "os^Dv<>Phx*"
+MANY = 14
+"""With more rows of points their names stand beside them."""
 _SIZE = (470, 330)
 _MARGINS = (62, 18, 34, 46)
 _LINE = 19  # pixels of a line of a legend
@@ -240,20 +242,24 @@ def points(
     *,
     colours: Mapping[str, str] | None = None,
 ) -> None:
-    """One row per group: seeds as small dots, their mean as a large one; names stand at the left, first group on top.
+    """One row per group: seeds as small dots, their mean as a large one; first group on top.
 
-    The left margin of a panel is small: keep names short, or they are drawn above their row.
+    Names stand above their rows; where there are more than `MANY` rows there is no room for that, and they stand
+    smaller in the left margin, which takes 62 pixels.
     """
+    many = len(groups) > MANY
+    size = 9 - 3.0 * many
     for number, (name, values) in enumerate(groups):
         row = len(groups) - 1 - number
         paint = (colours or {}).get(name) or colour(name)
         finite = [value for value in values if math.isfinite(value)]
         axes.plot(finite, [row] * len(finite), "o", color=paint, markersize=4, alpha=0.55, linestyle="none")
         if finite:
-            axes.plot([float(np.mean(finite))], [row], "o", color=paint, markersize=9, linestyle="none")
+            axes.plot([float(np.mean(finite))], [row], "o", color=paint, markersize=size, linestyle="none")
+        look: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 7} if many else {"fontsize": 10}
         axes.annotate(
-            name, (0, row), xycoords=("axes fraction", "data"), xytext=(2, 7), textcoords="offset points",
-            fontsize=10, color=theme.ink,
+            name, (0, row), xycoords=("axes fraction", "data"), xytext=(-4, 0) if many else (2, 7),
+            textcoords="offset points", color=theme.ink, annotation_clip=False, **look,
         )  # fmt: skip
     axes.set_yticks([])
     axes.set_ylim(-0.6, len(groups) - 0.2)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from rnnnorm.report.canvas import LIGHT, Theme
 from rnnnorm.report.colours import colour
 from rnnnorm.studies.framework.plots import (
+    MANY,
     Panel,
     entries,
     inline_panels,
@@ -93,6 +94,13 @@ def test_points_leave_out_what_is_not_finite(axes: Axes) -> None:
     drawn = [(np.asarray(line.get_xdata()).tolist(), list(line.get_ydata())) for line in axes.lines]
     assert drawn == [([1.0, 3.0], [1, 1]), ([2.0], [1]), ([5.0], [0]), ([5.0], [0])]
     assert [text.get_text() for text in axes.texts] == ["none", "ln"]
+
+
+@pytest.mark.parametrize(("count", "beside"), [(MANY, False), (MANY + 1, True)])
+def test_names_of_many_rows_stand_beside_them(axes: Axes, count: int, beside: bool) -> None:
+    points(axes, [(f"ln:gain={k}", [1.0, 2.0]) for k in range(count)], LIGHT)
+    assert {text.get_ha() == "right" for text in axes.texts} == {beside}
+    assert axes.texts[0].get_text() == "ln:gain=0"
 
 
 @pytest.mark.parametrize("which", ["x", "y"])
