@@ -20,7 +20,7 @@ from rnnnorm.report.canvas import LIGHT, THEMED, VARIABLES, Theme, canvas, compa
 from rnnnorm.report.colours import colour, dashes
 
 MARKERS = "os^Dv<>Phx*"
-MANY = 14
+MANY = 16
 """With more rows of points their names stand beside them."""
 _SIZE = (470, 330)
 _MARGINS = (62, 18, 34, 46)

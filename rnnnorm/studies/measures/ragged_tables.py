@@ -73,6 +73,6 @@ def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield scored.assign(quantity="score_by_step", t=(scored["t"] + scored["last"]) / 2)
     off = where(plain, quantity="off_by", norm=BASE, data=[RAGGED, "fixed", FRAMED, OWN])
     off = off[(off["mode"] == "running") | ((off["batches"] == "similar") & off["data"].isin([RAGGED, OWN]))]
-    what = off["data"].replace({FRAMED: "first symbol constant", OWN: "your data"})
-    what += off["batches"].map({"mixed": ", mixed batches"}).fillna("") + ", " + off["mode"]
+    what = off["data"].replace({FRAMED: "constant start", OWN: "your data"})
+    what += off["batches"].map({"mixed": ", mixed"}).fillna("") + ", " + off["mode"]
     yield off.assign(quantity="moments_off_by", t=off["t"] + 1, what=what)
