@@ -4,28 +4,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
-from rnnnorm.studies.framework.estimate import estimate
-from rnnnorm.studies.framework.measurements import difference, per_seed, where
-from rnnnorm.studies.framework.plots import Panel, lines, log_axis
-from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, first, last, mapped, names_matching
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import linear_axis
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.measures.rates import apart, chosen, exponents, sizes_of
+from rnnnorm.studies.measures.rates import POINT, rates
 
 OCTAVE = 0.5
 PAYS = 0.02  # nats
 SLOPE_WITHIN = 0.25
 PATIENCE = 10.0
 STYLES = {"wn": "--"}  # it often lies upon none
+
+
+def horizontal(norms: Sequence[str]) -> list[str]:
+    """Batch normalization of W_hh h, too."""
+    return [norm for norm in norms if norm.startswith("bn-") and not norm.startswith("bn-vertical")]
+
+
+def horizontal_first(norms: Sequence[str]) -> list[str]:
+    """All norms, batch normalization of W_hh h first."""
+    return sorted(norms, key=lambda norm: norm not in horizontal(norms))
+
+
+def ends(sizes: Sequence[int]) -> list[int]:
+    """The smallest and the largest batch size."""
+    return [*dict.fromkeys([*sizes[:1], *sizes[-1:]])]
+
+
+def moderate(sizes: Sequence[int]) -> list[int]:
+    """The batch size next to 32, above the smallest."""
+    return sorted(sizes[1:], key=lambda size: abs(math.log2(size / 32)))[:1]
+
+
+def in_powers(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
+    """Write octaves as powers of 2: -3 as 1/8."""
+    linear_axis(axes, integer=True)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"1/{2.0**-p:g}" if p < 0 else f"{2.0**p:g}"))
+
+
+limit = partial(
+    Contrast, "stable_octaves", "octaves", against="none", by=("batch",), only={"batch": lambda sizes: sizes[::-1]},
+    needed=OCTAVE, label="{norm}, B = {batch}",
+)  # fmt: skip
+slope = partial(
+    Contrast, "slope", "exponent of the best learning rate in B", horizontal_first, by=("start", "batch"),
+    only={"batch": moderate},
+)  # fmt: skip
+by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2, styles=STYLES, also=in_powers)
 
 
 class LearningRate(Study):
@@ -42,46 +78,71 @@ class LearningRate(Study):
         f"{OCTAVE:g} octaves, for losses {PAYS:g} nats, and a slope counts as linear scaling within {SLOPE_WITHIN:g} "
         "of 1; far below means more than one octave. A largest stable rate at the end of the grid is a lower bound."
     )
-    columns: ClassVar[tuple[str, ...]] = ("learning_rate", "t")
-    claims: ClassVar[tuple[Claim, ...]] = (
+    columns = ("learning_rate", "t")
+    claims = (
         Claim(
-            "larger",
-            "Batch normalization allows larger learning rates.",
+            "larger", "Batch normalization allows larger learning rates.",
             "Ioffe & Szegedy, ICML 2015; De & Smith, NeurIPS 2020",
             "learning rates 5 and 30 times as large for Inception on ImageNet",
+            limit(norms=horizontal),
         ),
         Claim(
             "vertical",
             "Vertical batch normalization cannot use larger learning rates, since W_hh stays unnormalized.",
-            "Laurent et al., ICASSP 2016",
-            "no number was published",
+            "Laurent et al., ICASSP 2016", "no number was published",
+            limit(norms=names_matching("bn-vertical", "bn-vertical-framewise"), below=True),
         ),
         Claim(
-            "pays",
-            "What batch normalization gains by large learning rates it gains at large batches.",
+            "pays", "What batch normalization gains by large learning rates it gains at large batches.",
             "De & Smith, NeurIPS 2020, figures 5 and 6 (wide residual networks, CIFAR-10, constant number of epochs)",
+            contrast=Contrast(
+                "gain", "nats", lambda norms: [norm for norm in norms if norm.startswith("bn-")],
+                {"batch": partial(min, default=None)}, only={"batch": last}, needed=PAYS,
+                label="{norm}, gain over none at B = {batch} minus that at B = {against[batch]}",
+            ),
         ),
         Claim(
-            "unused",
-            "At small batches the best learning rate is far below the largest stable one, normalized or not.",
+            "unused", "At small batches the best learning rate is far below the largest stable one, normalized or not.",
             "De & Smith, NeurIPS 2020",
+            contrast=Contrast(
+                "spare", "octaves", horizontal_first, by=("batch",), only={"batch": first}, needed=1.0,
+                label="{norm}, B = {batch}",
+            ),
         ),
         Claim(
-            "linear",
-            "The best learning rate is proportional to the batch size as long as batches are small.",
-            "De & Smith, NeurIPS 2020; Goyal et al., 2017",
-            "exponent 1",
+            "linear", "The best learning rate is proportional to the batch size as long as batches are small.",
+            "De & Smith, NeurIPS 2020; Goyal et al., 2017", "exponent 1",
+            (
+                slope(needed=1 - SLOPE_WITHIN, label="{norm}, B = {start} to {batch}, not slower"),
+                slope(needed=1 + SLOPE_WITHIN, below=True, label="{norm}, B = {start} to {batch}, not faster"),
+            ),
         ),
-    )
+    )  # fmt: skip
+    plots = (
+        Lines(
+            "mean_loss", "final training loss, nats; B = {batch}", "learning rate",
+            "Final training loss; a line ends where training diverges.", x="learning_rate", each=("batch",),
+            only={"batch": ends}, log="xy", base=2, band=False, styles=STYLES,
+            y_ticks=[1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 5, 10],
+        ),
+        by_size("best_octaves", "best learning rate", about="The learning rate with the lowest final loss."),
+        by_size("stable_octaves", "largest stable learning rate", about="The largest rate that ends below the start."),
+    )  # fmt: skip
+    sentences = (
+        Sentence(
+            "Best and largest stable learning rate at B = {batch} (geometric means): {items}.",
+            by=("batch",), only={"batch": ends},
+            items="{norm} {typical_best:.2g} of at most {typical_stable:.2g} (loss {best_loss:.3f})",
+        ),
+        Sentence(
+            "Stable up to the end of the grid, so that the true limit is higher: {items}.",
+            items="{norm} ({at_end:g})",
+        ),
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Batch size × norm; each trial goes through all learning rates."""
-        return [
-            Trial({"batch": size}, norm, seed, weight=1 + 40 / size)
-            for size in self.settings.option("batch_sizes")
-            for norm in self.settings.norms
-            for seed in self.settings.seeds
-        ]
+        return self.grid({"batch": self.settings.option("batch_sizes")}, weight=lambda c: 1 + 40 / float(c["batch"]))
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`first_loss` and `final_loss` by `learning_rate`: 2 to the powers from `octaves[0]` to `octaves[1]`."""
@@ -99,128 +160,25 @@ class LearningRate(Study):
             yield {"quantity": "final_loss", "learning_rate": rate, "value": final(losses)}
             yield from curve(losses, learning_rate=rate)
 
-    def judge(self, m: pd.DataFrame) -> list[Verdict]:
-        """Octaves between largest stable rates, and between stable and best; gain in loss; exponents."""
-        rates = chosen(m)
-        stable, best, loss = (where(rates, quantity=q) for q in ("stable", "best", "best_loss"))
-        sizes, norms = sizes_of(rates), list(dict.fromkeys(rates["norm"])) if len(rates) else []
-        normalized = [norm for norm in norms if norm.startswith("bn-")]
-        horizontal = [norm for norm in normalized if not norm.startswith("bn-vertical")]
-        cases: dict[str, list[Case]] = {
-            "larger": [
-                Case(f"{norm}, B = {size}", apart(stable, norm, stable, "none", size), OCTAVE)
-                for size in reversed(sizes)
-                for norm in horizontal
-            ],
-            "vertical": [
-                Case(f"{norm}, B = {size}", apart(stable, norm, stable, "none", size), OCTAVE, below=True)
-                for size in reversed(sizes)
-                for norm in normalized
-                if norm not in horizontal
-            ],
-            "unused": [
-                Case(f"{norm}, B = {sizes[0]}", apart(stable, norm, best, norm, sizes[0]), 1.0)
-                for norm in [*horizontal, *(n for n in norms if n not in horizontal)]
-            ],
-        }
-        if len(sizes) > 1:
-            cases["pays"] = [
-                Case(
-                    f"{norm}, gain over none at B = {sizes[-1]} minus that at B = {sizes[0]}",
-                    estimate(difference(_gain(loss, norm, sizes[-1]), _gain(loss, norm, sizes[0]))),
-                    PAYS,
-                )
-                for norm in normalized
-            ]
-            a, b = sizes[0], min(sizes[1:], key=lambda size: abs(math.log2(size / 32)))
-            cases["linear"] = [
-                Case(f"{norm}, B = {a} to {b}, {word}", estimate(exponents(best, norm, a, b)), limit, below=below)
-                for norm in [*horizontal, *(n for n in norms if n not in horizontal)]
-                for word, limit, below in (
-                    ("not slower", 1 - SLOPE_WITHIN, False),
-                    ("not faster", 1 + SLOPE_WITHIN, True),
-                )
-            ]
-        units = {"pays": "nats", "linear": "exponent of the best learning rate in B"}
-        known = {key: [case for case in found if case.effect.n] for key, found in cases.items()}
-        return [
-            judge(claim, units.get(claim.key, "octaves"), known[claim.key])
-            for claim in self.claims
-            if known.get(claim.key)
-        ]
-
-    def findings(self, m: pd.DataFrame) -> list[str]:
-        """Stable and best rates at the smallest and the largest batch, and whether the grid was wide enough."""
-        rates, found = chosen(m), []
-        for size in dict.fromkeys(sizes_of(rates)[:1] + sizes_of(rates)[-1:]):
-            parts = []
-            for norm in dict.fromkeys(rates["norm"]):
-                best, stable = (_typical(where(rates, quantity=q, norm=norm, batch=size)) for q in ("best", "stable"))
-                value = where(rates, quantity="best_loss", norm=norm, batch=size)["value"].mean()
-                parts.append(f"{norm} {best:.2g} of at most {stable:.2g} (loss {value:.3f})")
-            found.append(f"Best and largest stable learning rate at B = {size} (geometric means): {'; '.join(parts)}.")
-        ends = where(m, quantity="final_loss")["learning_rate"]
-        stable = where(rates, quantity="stable")
-        if len(stable) and (stable["value"] == ends.max()).any():
-            reached = ", ".join(dict.fromkeys(stable[stable["value"] == ends.max()]["norm"]))
-            found.append(f"Stable up to the end of the grid, so that the true limit is higher: {reached}.")
-        return found
-
-    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
-        """Final loss against the learning rate at the smallest and largest batch; best and largest stable rates."""
-        rates, sizes = chosen(m), sizes_of(m)
-        ends = sorted(set(where(m, quantity="final_loss")["learning_rate"])) if len(m) else []
-
-        def loss_at(size: int) -> Panel:
-            def draw(axes: Axes, theme: Theme) -> None:
-                rows = where(m, quantity="final_loss", batch=size)
-                rows = rows[np.isfinite(rows["value"].astype(float))]
-                # A mean over those seeds alone that did not diverge would flatter: the line ends where one does.
-                full = where(m, quantity="final_loss", batch=size)["seed"].nunique()
-                counted = rows.groupby(["norm", "learning_rate"])["seed"].transform("nunique")
-                lines(axes, rows[counted == full], "learning_rate", styles=STYLES, band=False)
-                log_axis(axes, "x", base=2)
-                axes.set_xticks(ends[::2], [_fraction(rate) for rate in ends[::2]])
-                low, high = axes.get_ylim()
-                wide = low <= 0 or high / low > 100
-                log_axis(
-                    axes,
-                    numbers=[1e-4, 1e-3, 0.01, 0.1, 1, 10]
-                    if wide
-                    else [0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 5],
-                )
-
-            about = f"Final training loss at batch size {size}; a line ends where training diverges."
-            return Panel(f"final training loss, nats; B = {size}", "learning rate", draw, about)
-
-        def against(quantity: str, title: str, about: str) -> Panel:
-            def draw(axes: Axes, theme: Theme) -> None:
-                rows = where(rates, quantity=quantity).copy()
-                rows["value"] = rows["value"].map(lambda value: math.log2(value) if value > 0 else math.nan)
-                lines(axes, rows.dropna(subset=["value"]), "batch", styles=STYLES)
-                log_axis(axes, "x", base=2, numbers=sizes)
-                powers = range(math.floor(axes.get_ylim()[0]), math.ceil(axes.get_ylim()[1]) + 1)
-                ticks = list(powers)[:: 2 if len(powers) > 7 else 1]
-                axes.set_yticks(ticks, [_fraction(2.0**tick) for tick in ticks])
-
-            return Panel(title, "batch size B", draw, about)
-
-        return [
-            *(loss_at(size) for size in dict.fromkeys(sizes[:1] + sizes[-1:])),
-            against("best", "best learning rate", "The learning rate with the lowest final loss against batch size."),
-            against("stable", "largest stable learning rate", "The largest rate that ends below the initial loss."),
-        ]
-
-
-def _gain(loss: pd.DataFrame, norm: str, size: int) -> pd.Series:
-    plain, normalized = per_seed(loss, norm="none", batch=size), per_seed(loss, norm=norm, batch=size)
-    both = plain.index.intersection(normalized.index)
-    return plain[both] - normalized[both]
-
-
-def _typical(rows: pd.DataFrame) -> float:
-    return 2.0 ** float(rows["value"].map(math.log2).mean()) if len(rows) else math.nan
-
-
-def _fraction(rate: float) -> str:
-    return f"1/{1 / rate:g}" if rate < 1 else f"{rate:g}"
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """Rates in octaves and what lies between them, gains over none, slopes from the smallest batch on."""
+        # Infinite where one seed diverged: a mean over the others would flatter.
+        at = ["norm", "batch", "learning_rate"]
+        yield mapped(m, "final_loss", "mean_loss", lambda rows: rows.groupby(at)["value"].transform("mean"))
+        found = rates(m)
+        if found.empty:
+            return
+        start, octaves = found["batch"].min(), np.log2(found[["best", "stable"]])
+        made = found.assign(start=start, best_octaves=octaves["best"], stable_octaves=octaves["stable"])
+        plain = found[["batch", "seed"]].merge(where(made, norm="none"), "left")
+        first = found[["norm", "seed"]].merge(where(made, batch=start), "left")
+        made["spare"] = octaves["stable"] - octaves["best"]
+        made["gain"] = plain["best_loss"] - found["best_loss"]
+        larger = found["batch"].where(found["batch"] > start)
+        made["slope"] = (octaves["best"] - first["best_octaves"]) / np.log2(larger / start)
+        made["at_end"] = found["stable"].where(
+            found["stable"] == where(m, quantity="final_loss")["learning_rate"].max()
+        )
+        typical = 2.0 ** octaves.groupby([found["norm"], found["batch"]]).transform("mean")
+        made[["typical_best", "typical_stable"]] = typical
+        yield made.melt([*POINT, "start"], var_name="quantity")

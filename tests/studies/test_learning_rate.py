@@ -1,111 +1,86 @@
-"""The study of learning rates: verdicts on made tables, the choice of rates, a tiny real run."""
+"""The study of learning rates: the choice of rates and what is derived from them, a tiny real run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 import pytest
-from studies.tables import made, reread, verdicts
 
-from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.measurements import per_seed, where
 from rnnnorm.studies.framework.settings import Settings, load
-from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.learning_rate import LearningRate
-from rnnnorm.studies.measures.rates import chosen, exponents
-
-RATES = [2.0**power for power in range(-6, 5)]
+from rnnnorm.studies.measures.rates import rates
 
 
-def study(quick: bool = True) -> LearningRate:
-    return LearningRate(load("learning-rate", quick=quick))
+def study() -> LearningRate:
+    return LearningRate(load("learning-rate", quick=True))
 
 
-def table(agrees: bool) -> pd.DataFrame:
-    """A world in which the claims hold, or do not: loss grows with the octaves from the best rate."""
-
-    def rows(trial: Trial) -> Iterator[dict[str, Any]]:
-        size = int(trial.conditions["batch"])
-        if agrees:
-            best = size / 128  # linear
-            limit = 8.0 if trial.norm == "bn-timestep" else 2.0
-        else:
-            best = 1.0  # whatever the batch size
-            limit = 2.0 if trial.norm == "bn-vertical" else 1.0
-        for rate in RATES:
-            loss = 0.2 + abs(math.log2(rate / best)) / 10 + 0.01 * trial.seed
-            if size == 128 and trial.norm.startswith("bn-") is agrees:
-                loss -= 0.1
-            yield {"quantity": "first_loss", "learning_rate": rate, "value": 2.0}
-            yield {"quantity": "final_loss", "learning_rate": rate, "value": loss if rate <= limit else math.inf}
-
-    return made(study().trials(), rows)
-
-
-@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
-def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
-    made_up = table(agrees)
-    found = verdicts(study(), made_up)
-    assert found["larger"] == expected
-    assert found["vertical"] == expected
-    assert found["unused"] == expected
-    assert found["pays"] == expected
-    assert verdicts(study(), reread(made_up, tmp_path)) == found
-    if agrees:
-        assert found["linear"] == "supported"
-    else:
-        assert found["linear"] == "depends"  # slower than linear, but not faster
+def table(losses: Mapping[tuple[str, int, int], Mapping[float, float]]) -> pd.DataFrame:
+    """The measurements of trainings: norm, batch size and seed → learning rate → final loss; all begin at 2."""
+    rows = [
+        {"batch": size, "norm": norm, "seed": seed, "quantity": quantity, "learning_rate": rate, "value": value}
+        for (norm, size, seed), of_rates in losses.items()
+        for rate, loss in of_rates.items()
+        for quantity, value in (("first_loss", 2.0), ("final_loss", loss))
+    ]
+    return pd.DataFrame(rows)
 
 
 def test_the_best_and_the_largest_stable_rate() -> None:
-    losses = {0.1: 1.0, 0.2: 0.5, 0.4: 0.9, 0.8: 2.5, 1.6: math.inf}
-    rows = [
-        {"norm": "ln", "batch": 4, "seed": 0, "quantity": quantity, "learning_rate": rate, "value": value}
-        for rate, loss in losses.items()
-        for quantity, value in (("first_loss", 2.0), ("final_loss", loss))
+    found = rates(table({("ln", 4, 0): {0.1: 1.0, 0.2: 0.5, 0.4: 0.9, 0.8: 2.5, 1.6: math.inf}}))
+    assert found.to_dict("records") == [
+        {"norm": "ln", "batch": 4, "seed": 0, "best": 0.2, "best_loss": 0.5, "stable": 0.4}
     ]
-    found = chosen(pd.DataFrame(rows)).set_index("quantity")["value"]
-    assert found.to_dict() == {"best": 0.2, "best_loss": 0.5, "stable": 0.4}
 
 
 def test_a_norm_that_never_trains_has_no_rates() -> None:
-    here = {"norm": "ln", "batch": 4, "seed": 0, "learning_rate": 1.0}
-    losses = {"first_loss": 1.0, "final_loss": math.inf}
-    diverged = pd.DataFrame([{**here, "quantity": name, "value": value} for name, value in losses.items()])
-    assert chosen(diverged).empty
+    diverged = table({("ln", 4, 0): {1.0: math.inf}})
+    assert rates(diverged).empty
     assert study().judge(diverged) == []
+    assert study().findings(diverged) == []
+    assert study().panels(diverged) == []
 
 
-def test_exponents_are_slopes_in_octaves() -> None:
-    rows = [
-        {"norm": "ln", "batch": size, "seed": seed, "value": 0.1 * size**0.5 * (seed + 1)}
-        for size in (4, 64)
-        for seed in (0, 1)
-    ]
-    assert exponents(pd.DataFrame(rows), "ln", 4, 64) == pytest.approx([0.5, 0.5])
+@pytest.fixture
+def measured() -> pd.DataFrame:
+    """Best rates grow with the batch size, those of bn-timestep by B^2 from 4 to 16; its loss at 64 is lower."""
+    made = {}
+    for seed in (0, 1):
+        made |= {("none", size, seed): {size / 16: 0.5, 8.0: 1.0} for size in (4, 16, 64)}
+        made |= {("bn-timestep", size, seed): {size**2 / 64: 0.4 - size / 320, 16.0: 1.0} for size in (4, 16)}
+        made["bn-timestep", 64, seed] = {2.0: 0.2 + seed / 10, 32.0: 1.0 if seed else math.inf}
+    return table(made)
 
 
-@pytest.mark.parametrize("agrees", [True, False])
-def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
-    made_up = reread(table(agrees), tmp_path)
-    save_figure(study().panels(made_up), tmp_path, study().question)
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
-    text = " ".join(study().findings(made_up))
-    assert "B = 4" in text
-    assert "B = 128" in text
-    assert "end of the grid" not in text
-    cut = made_up[made_up["learning_rate"] <= 1]
-    assert "end of the grid" in " ".join(study().findings(cut))
+def test_what_is_derived_from_rates(measured: pd.DataFrame) -> None:
+    found = study().derived(measured)
+    slopes = where(found, quantity="slope", batch=16)
+    assert set(slopes["start"]) == {4}
+    assert per_seed(slopes, norm="none").tolist() == pytest.approx([1, 1])
+    assert per_seed(slopes, norm="bn-timestep").tolist() == pytest.approx([2, 2])
+    assert where(found, quantity="slope", batch=4)["value"].isna().all()
+    gain = where(found, quantity="gain", norm="bn-timestep")
+    assert per_seed(gain, batch=4).tolist() == pytest.approx([0.5 - 0.4 + 4 / 320] * 2)
+    assert per_seed(gain, batch=64).tolist() == pytest.approx([0.3, 0.2])
+    assert per_seed(where(found, quantity="spare", batch=4), norm="none").tolist() == pytest.approx([5, 5])
+    assert per_seed(where(found, quantity="typical_stable", batch=64), norm="bn-timestep").iloc[0] == 8  # of 2 and 32
+    mean = where(found, quantity="mean_loss", norm="bn-timestep", learning_rate=32.0)
+    assert set(mean["value"]) == {math.inf}
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_trials_are_unique_and_have_seeds(quick: bool) -> None:
-    trials = study(quick).trials()
-    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
-    assert len({t.seed for t in trials}) >= 3
+def test_conditions_and_findings(measured: pd.DataFrame) -> None:
+    cases = {verdict.claim.key: [case.condition for case in verdict.cases] for verdict in study().judge(measured)}
+    assert cases["larger"] == ["bn-timestep, B = 64", "bn-timestep, B = 16", "bn-timestep, B = 4"]
+    assert cases["unused"] == ["bn-timestep, B = 4", "none, B = 4"]
+    assert cases["pays"] == ["bn-timestep, gain over none at B = 64 minus that at B = 4"]
+    assert cases["linear"][0] == "bn-timestep, B = 4 to 16, not slower"
+    small, large, end = study().findings(measured)
+    assert "at B = 4 (geometric means): none 0.25 of at most 8 (loss 0.500), bn-timestep 0.25 of at most 16" in small
+    assert "B = 64" in large
+    assert end == "Stable up to the end of the grid, so that the true limit is higher: bn-timestep (32)."
 
 
 def test_a_tiny_run() -> None:

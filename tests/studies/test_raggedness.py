@@ -1,130 +1,114 @@
-"""The study of raggedness: verdicts, figure, grid, and a run on data of the user's own."""
+"""The study of raggedness: what is derived from scores, its grid, and a run on data of the user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pandas as pd
 import pytest
-from studies.tables import made, reread, verdicts
 
+from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder
 from rnnnorm.studies.framework.command import study
-from rnnnorm.studies.framework.measurements import read
-from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.measurements import per_seed, read, where
 from rnnnorm.studies.framework.settings import load
-from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.measures.ragged_claims import CLAIMS
-from rnnnorm.studies.raggedness import Raggedness
+from rnnnorm.studies.measures.ragged_tables import lag_and_noise
+from rnnnorm.studies.raggedness import Raggedness, least
 
 matplotlib.use("Agg")
 
-CLAIMED = [claim.key for claim in CLAIMS]
 PARITY = Path(__file__).parents[2] / "CONTRIBUTING.md"
+MODES = {"running": 0.4, "at rest": 0.7, "population": 0.8, "batch": 0.75}
 
 
 def quick(**keys: Any) -> Raggedness:
     return Raggedness(load("raggedness", True, **keys))
 
 
-def rows(trial: Trial, claim: str = "", answer: str = "yes") -> Iterator[dict[str, Any]]:
-    """Measurements by which every claim holds, apart from one, which fails or depends on the seed."""
-
-    def sign(key: str) -> float:
-        if key != claim:
-            return 1.0
-        return {"yes": 1.0, "no": -1.0, "by seed": (-1.0) ** trial.seed}[answer]
-
-    c, norm = trial.conditions, trial.norm
-    jitter = 1e-4 * trial.seed
-    base, cure = norm == "bn-timestep", norm.startswith(("bn-timestep:", "bn-window", "brn"))
-    yield {"quantity": "diverged", "value": 0.0}
-    if c["data"] != "fixed":
-        yield {"quantity": "late_start", "value": 48}
-    for t in (1, 10, 50, 60):
-        yield {"quantity": "active", "t": t, "value": 64.0 - t}
-        yield {"quantity": "visits", "t": t, "value": 1 - t / 64}
-        for mode in ("running", "population") if norm.startswith("bn") else ():
-            yield {"quantity": "off_by", "mode": mode, "t": t, "value": 0.01 * (t + 1)}
-    for region in ("all",) if c["data"] == "fixed" else ("all", "early", "late"):
-        exact = 0.7 + jitter
-        if c["data"] == "framed":
-            exact -= 0.1 * sign("constant")
-        if c["padding"] != "no":
-            exact -= 0.1 * sign("padding")
-        if base and region == "late":
-            exact -= 0.3 * sign("survivors")
-        values = dict.fromkeys(("running", "population", "batch"), exact)
-        if base:
-            values["running"] = exact - 0.15 * sign("running")
-            values["at rest"] = values["running"] + (0.1 if sign("lag") > 0 else 0.05) * sign("running")
-        if cure:  # compared with the base's population statistics, and late with its running averages
-            fallen = 0.3 * sign("survivors") if region == "late" else 0.0
-            values["running"] = exact - fallen - 0.1 * sign("cure")
-            if "min_rows" in norm:
-                values["running"] -= 0.1 - 0.1 * sign("rows")
-            if "pool" in norm:
-                values["running"] -= 0.1 - 0.1 * sign("tail")
-        for mode, value in values.items():
-            yield {"quantity": "score", "region": region, "mode": mode, "value": value}
-            yield {"quantity": "bucket", "mode": mode, "t": 10, "last": 20, "count": 9, "value": value}
-            yield {"quantity": "bucket", "mode": mode, "t": 21, "last": 63, "count": 9, "value": value - 0.1}
-        if norm.startswith("bn"):
-            spread = {"fixed": 0.0, "uniform": 0.1}.get(str(c["data"]), 0.2)
-            yield {"quantity": "gap", "region": region, "value": spread * sign("gap") + jitter * (1 + spread)}
+def score(norm: str, value: float, mode: str = "running", **here: Any) -> list[dict[str, Any]]:
+    """The scores of two seeds, the second 0.01 better."""
+    place = {"data": "heavy-tailed", "batches": "similar", "padding": "no", "region": "late", **here}
+    row = {**place, "norm": norm, "quantity": "score", "mode": mode}
+    return [{**row, "seed": seed, "value": value + 0.01 * seed} for seed in (0, 1)]
 
 
-def table(claim: str = "", answer: str = "yes", study: Raggedness | None = None) -> pd.DataFrame:
-    return made((study or quick()).trials(), lambda trial: rows(trial, claim, answer))
+@pytest.fixture
+def measured() -> pd.DataFrame:
+    """Late scores of the default, of two cures, of padding, and of a network without normalization."""
+    base = [row for mode, value in MODES.items() for row in score("bn-timestep", value, mode)]
+    cures = [*score("bn-timestep:min_rows=8", 0.6), *score("bn-window", 0.3)]
+    padded = score("bn-timestep", 0.5, batches="mixed", padding="frozen")
+    others = [*score("none", 0.9), *score("ln", 0.95), *score("bn-timestep", 0.45, batches="mixed")]
+    return pd.DataFrame([*base, *cures, *padded, *others])
 
 
-class TestVerdicts:
-    def test_every_claim_can_be_supported(self) -> None:
-        assert verdicts(quick(), table()) == dict.fromkeys(CLAIMED, "supported")
+class TestDerived:
+    def test_lag_and_noise_add_up_to_what_running_averages_lack(self, measured: pd.DataFrame) -> None:
+        found = where(lag_and_noise(measured, least), batches="similar")
+        by_seed = {name: per_seed(found, quantity=name).tolist() for name in ("lag", "noise", "lag_minus_noise")}
+        assert by_seed["lag"] == pytest.approx([0.3, 0.3])
+        assert by_seed["noise"] == pytest.approx([0.1, 0.1])
+        assert by_seed["lag_minus_noise"] == pytest.approx([0.2, 0.2])
 
-    @pytest.mark.parametrize("claim", [key for key in CLAIMED if key != "running"])
-    @pytest.mark.parametrize(("answer", "expected"), [("no", "contradicted"), ("by seed", "depends")])
-    def test_a_claim_follows_its_measurements(self, claim: str, answer: str, expected: str, tmp_path: Path) -> None:
-        found = table(claim, answer)
-        assert verdicts(quick(), reread(found, tmp_path))[claim] == expected
+    def test_where_nothing_fails_there_is_no_lag_to_compare(self, measured: pd.DataFrame) -> None:
+        measured.loc[measured["mode"] == "running", "value"] += 0.39
+        found = where(lag_and_noise(measured, least), batches="similar", quantity="lag_minus_noise")
+        assert len(found) == 2
+        assert found["value"].isna().all()
 
-    def test_a_verdict_says_where_it_holds_and_between_which_effects(self) -> None:
-        (tail,) = (verdict for verdict in quick().judge(table("tail", "no")) if verdict.claim.key == "tail")
-        assert tail.says == (
-            "Of 1 conditions it holds in 0 and fails in 1; open: 0. "
-            "Effect -0.150 [-0.150, -0.150] (heavy-tailed lengths)."
+    def test_what_was_tried_and_what_padding_does(self, measured: pd.DataFrame) -> None:
+        found = quick().derived(measured)
+        tried = where(found, quantity="tried", seed=0)
+        assert dict(zip(tried["way"], tried["value"], strict=True)) == {
+            "bn-timestep": 0.45, "recalibration": 0.8, "min_rows=8": 0.6, "bn-window": 0.3, "none": 0.9, "ln": 0.95,
+            "bn-timestep, padding frozen": 0.5,
+        }  # fmt: skip
+        assert per_seed(found, quantity="harm").tolist() == pytest.approx([0.05, 0.05])
+
+    def test_late_rows_are_those_from_the_start_of_the_tail_on(self) -> None:
+        here = {"data": "own", "batches": "similar", "padding": "no", "norm": "ln", "seed": 0}
+        rows = [{**here, "quantity": "late_start", "value": 10.0}]
+        rows += [{**here, "quantity": "active", "t": t, "value": 64.0 - t} for t in (0, 9, 10, 12)]
+        found = quick().derived(pd.DataFrame(rows).assign(region=None, mode="running", last=0))
+        assert where(found, quantity="late_active")["value"].tolist() == [54, 52]
+
+    @pytest.mark.parametrize(
+        ("data", "region", "needed"), [("own", "late", 0.02), ("own", "all", 0.01), ("JSB", "late", 0.01)]
+    )
+    def test_the_smallest_effect_that_counts(self, data: str, region: str, needed: float) -> None:
+        assert least({"data": data, "region": region}) == needed
+
+
+class TestSentences:
+    def test_findings_carry_the_numbers_and_the_advice(self, measured: pd.DataFrame) -> None:
+        said = quick().findings(measured)
+        assert "late steps: 0.405 by running averages, 0.805 by population statistics, 0.755 by each" in said[0]
+        assert "lag behind the weights costs 0.300, noise 0.100." in said[0]
+        assert "finished sequences frozen (late steps of heavy-tailed lengths, mixed batches" in said[1]
+        assert "0.505, +0.050 against statistics without it." in said[1]
+        best = "Best first, late steps of heavy-tailed lengths: ln 0.955, none 0.905, recalibration 0.805, min_rows=8"
+        assert said[2].startswith(best)
+        assert said[3] == (
+            "Advice: use recalibration: +0.400 [+0.400, +0.400] over the default's running averages. "
+            "Also helpful: `bn-timestep:min_rows=8`."
         )
 
-    def test_a_round_trip_changes_no_verdict(self, tmp_path: Path) -> None:
-        before, after = (quick().judge(found) for found in (table(), reread(table(), tmp_path)))
-        assert [verdict.says for verdict in before] == [verdict.says for verdict in after]
+    def test_no_cure_is_advised_that_the_seeds_do_not_agree_upon(self, measured: pd.DataFrame) -> None:
+        here = (measured["norm"] == "bn-timestep") & (measured["seed"] == 1) & (measured["mode"] == "running")
+        measured.loc[here, "value"] = 1.0
+        advice = quick().findings(measured)[-1]
+        assert advice.startswith("No cure is beyond doubt; the best on average is recalibration: ")
+        assert "Nothing else helps" in advice
 
-    def test_running_averages_that_are_better_contradict_that_they_are_terrible(self) -> None:
-        found = verdicts(quick(), table("running", "no"))
-        assert found["running"] == "contradicted"
-        assert "lag" not in found  # nothing fails that lag could explain
-
-    @pytest.mark.parametrize("norms", ["ln", "none,ln", "bn-timestep", "none,bn-vertical"])
-    def test_fewer_norms_leave_out_claims_without_data(self, norms: str) -> None:
-        chosen = quick(norms=norms)
-        found = verdicts(chosen, table(study=chosen))
-        assert set(found) <= set(CLAIMED)
-        assert ("survivors" in found) == ({"none", "bn-timestep"} <= set(norms.split(",")))
-        chosen.findings(table(study=chosen))
-
-    def test_findings_carry_the_numbers(self) -> None:
-        said = " ".join(quick().findings(table()))
-        assert "0.450" in said  # running averages where the first symbol is constant: 0.7 - 0.1 - 0.15
-        assert "Advice: use recalibration: +0.150" in said
-        assert "lag costs 0.100, noise 0.050" in said
-
-    def test_a_diverged_run_is_reported(self) -> None:
-        found = table()
-        first = (found["quantity"] == "diverged") & (found["norm"] == "bn-shared") & (found["seed"] == 0)
-        found.loc[first, "value"] = 1.0
-        assert "3 runs diverged and have no scores: bn-shared" in quick().findings(found)[-1]
+    def test_a_verdict_says_where_it_holds_and_between_which_effects(self, measured: pd.DataFrame) -> None:
+        rows, cure = (next(v for v in quick().judge(measured) if v.claim.key == key) for key in ("rows", "cure"))
+        assert rows.says == (
+            "Of 1 conditions it holds in 1 and fails in 0; open: 0. "
+            "Effect +0.200 [+0.200, +0.200] (heavy-tailed lengths)."
+        )
+        assert "Of 2 conditions it holds in 2 and fails in 0; open: 0. Largest effect +0.500" in cure.says
+        assert cure.says.endswith("(heavy-tailed lengths, late steps: recalibration against min_rows=8).")
 
 
 class TestGrid:
@@ -151,17 +135,24 @@ class TestGrid:
         fixed = {t.norm for t in quick().trials() if t.conditions["data"] == "fixed"}
         assert fixed == {"bn-vertical", "bn-shared", "bn-timestep"}
 
+    def test_a_folder_is_given_to_the_module_inside(self) -> None:
+        inner = {"class_path": "rnnnorm.data.JapaneseVowels", "init_args": {"batch_size": 16}}
+        assert in_folder(inner, "x")["init_args"] == {"batch_size": 16, "data_dir": "x"}
+        outer = {"class_path": REARRANGED, "init_args": {"split": "tail", "data": inner}}
+        assert in_folder(outer, "x")["init_args"] == {"split": "tail", "data": in_folder(inner, "x")}
 
-class TestFigure:
-    def test_panels_draw(self, tmp_path: Path) -> None:
-        png, svg = save_figure(quick().panels(table()), tmp_path, "title")
-        assert png.stat().st_size > 10_000
-        assert svg.is_file()
-
-    @pytest.mark.parametrize("norms", ["ln", "bn-timestep"])
-    def test_panels_draw_what_there_is(self, norms: str, tmp_path: Path) -> None:
-        chosen = quick(norms=norms)
-        save_figure(chosen.panels(table(study=chosen)), tmp_path, "title")
+    @pytest.mark.parametrize(
+        ("path", "can"),
+        [
+            ("rnnnorm.data.TemporalOrder", True),
+            ("TemporalOrder", True),
+            (REARRANGED, False),
+            ("rnnnorm.data.Nothing", False),
+            ("not.there.Module", True),
+        ],
+    )
+    def test_which_modules_can_be_rearranged(self, path: str, can: bool) -> None:
+        assert can_be_rearranged(path) is can
 
 
 def parity_module(folder: Path) -> None:

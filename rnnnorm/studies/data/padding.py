@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -14,6 +15,20 @@ from rnnnorm.norms import Normalizer
 from rnnnorm.packing import row_sequences, row_steps
 
 FINISHED = ("frozen", "running")
+
+
+def counting(config: Mapping[str, Any], finished: str) -> dict[str, Any]:
+    """A configuration with `CountPadding` among the callbacks.
+
+    Args:
+        config: as for `rnnnorm compare -c`.
+        finished: see `CountPadding`.
+    """
+    trainer = dict(config.get("trainer", {}))
+    callbacks = trainer.get("callbacks") or []
+    added = {"class_path": f"{__name__}.CountPadding", "init_args": {"finished": finished}}
+    trainer["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), added]
+    return {**config, "trainer": trainer}
 
 
 class CountPadding(L.Callback):

@@ -17,6 +17,7 @@ from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.loader import ResumableLoader
 from rnnnorm.data.module import Examples, SequenceDataModule
 from rnnnorm.data.sampler import LengthBucketBatchSampler
+from rnnnorm.studies.data.plain_training import named_class
 
 THIN = 1 / 16
 """The tail begins where fewer than this share of the sequences is left: fewer than 2 of a batch of 32."""
@@ -165,3 +166,24 @@ def _divide(examples: Sequence[Example], start: int) -> tuple[list[Example], lis
     """Sequences that end before step `start`, and those that reach it."""
     short = [example for example in examples if len(example[0]) <= start]
     return short, [example for example in examples if len(example[0]) > start]
+
+
+REARRANGED = f"{__name__}.{Rearranged.__name__}"
+
+
+def can_be_rearranged(class_path: str) -> bool:
+    """Whether a data module is a `SequenceDataModule`; one that cannot be imported is complained about when it runs."""
+    try:
+        found = named_class(class_path)
+    except ImportError:
+        return True
+    except AttributeError:
+        return False
+    return isinstance(found, type) and issubclass(found, SequenceDataModule)
+
+
+def in_folder(data: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The configuration of a data module that reads files from a folder; of a `Rearranged` one, the module inside."""
+    keys = data.get("init_args", {})
+    inner = {"data": in_folder(keys["data"], folder)} if data["class_path"] == REARRANGED else {"data_dir": folder}
+    return {**data, "init_args": {**keys, **inner}}

@@ -37,7 +37,7 @@ class Plot(ABC):
         each: columns; each combination of their values has a plot of its own.
         line: the name of a line, or of a row of points: a format of the columns.
         colours: of the lines; without, those of the norms that they name.
-        also: draws further things: a function of axes, theme and the rows.
+        also: draws further things at the end, ticks of its own among them: a function of axes, theme and the rows.
     """
 
     quantity: str | Sequence[str]
@@ -148,11 +148,11 @@ class Lines(Plot):
             places = occurring(rows, self.x)
             if self.curve is not None:
                 axes.plot(places, [*map(self.curve, places)], "--", color=theme.muted, label=self.formula)
-            if self.also is not None:
-                self.also(axes, theme, rows)
             if self.limits is not None:
                 axes.set_ylim(*self.limits)
             self._scale(axes, places)
+            if self.also is not None:
+                self.also(axes, theme, rows)
 
         title = self._titled(self.title, m, words)
         return Panel(title, self.axis, draw, self.about)
@@ -194,9 +194,9 @@ class Points(Plot):
         def draw(axes: Axes, theme: Theme) -> None:
             groups = [(str(name), group["value"].tolist()) for name, group in m.groupby("line", sort=False)]
             points(axes, groups, theme, colours=self._colours(m))
-            if self.also is not None:
-                self.also(axes, theme, m)
             if self.log:
                 log_axis(axes, "x")
+            if self.also is not None:
+                self.also(axes, theme, m)
 
         return Panel(self._titled(self.title, m, words), self.axis, draw, self.about)

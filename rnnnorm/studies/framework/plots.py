@@ -20,6 +20,8 @@ from rnnnorm.report.canvas import LIGHT, THEMED, VARIABLES, Theme, canvas, compa
 from rnnnorm.report.colours import colour, dashes
 
 MARKERS = "os^Dv<>Phx*"
+MANY = 16
+"""With more rows of points their names stand beside them."""
 _SIZE = (470, 330)
 _MARGINS = (62, 18, 34, 46)
 _LINE = 19  # pixels of a line of a legend
@@ -242,20 +244,24 @@ def points(
     *,
     colours: Mapping[str, str] | None = None,
 ) -> None:
-    """One row per group: seeds as small dots, their mean as a large one; names stand at the left, first group on top.
+    """One row per group: seeds as small dots, their mean as a large one; first group on top.
 
-    The left margin of a panel is small: keep names short, or they are drawn above their row.
+    Names stand above their rows; where there are more than `MANY` rows there is no room for that, and they stand
+    smaller in the left margin, which takes 62 pixels.
     """
+    many = len(groups) > MANY
+    size = 9 - 3.0 * many
     for number, (name, values) in enumerate(groups):
         row = len(groups) - 1 - number
         paint = (colours or {}).get(name) or colour(name)
         finite = [value for value in values if math.isfinite(value)]
         axes.plot(finite, [row] * len(finite), "o", color=paint, markersize=4, alpha=0.55, linestyle="none")
         if finite:
-            axes.plot([float(np.mean(finite))], [row], "o", color=paint, markersize=9, linestyle="none")
+            axes.plot([float(np.mean(finite))], [row], "o", color=paint, markersize=size, linestyle="none")
+        look: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 7} if many else {"fontsize": 10}
         axes.annotate(
-            name, (0, row), xycoords=("axes fraction", "data"), xytext=(2, 7), textcoords="offset points",
-            fontsize=10, color=theme.ink,
+            name, (0, row), xycoords=("axes fraction", "data"), xytext=(-4, 0) if many else (2, 7),
+            textcoords="offset points", color=theme.ink, annotation_clip=False, **look,
         )  # fmt: skip
     axes.set_yticks([])
     axes.set_ylim(-0.6, len(groups) - 0.2)
@@ -301,7 +307,7 @@ def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[f
     Args:
         axes: of the plot, drawn already.
         which: "x" or "y".
-        base: 10, or 2 for batch sizes and the like.
+        base: 10, or 2 for batch sizes and the like, whose numbers below 1 are written as fractions.
         numbers: where the ticks stand.
     """
     (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=base)
@@ -312,7 +318,8 @@ def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[f
     if numbers is not None:
         target.set_major_locator(matplotlib.ticker.FixedLocator(list(numbers)))
     exponent = FuncFormatter(lambda v, _: f"1e{math.log10(v):.0f}" if v > 0 else "0")
-    target.set_major_formatter(exponent if far else FuncFormatter(lambda v, _: compact(v)))
+    halves = FuncFormatter(lambda v, _: f"1/{compact(1 / v)}" if 0 < v < 1 else compact(v))
+    target.set_major_formatter(halves if base == 2 else exponent if far else FuncFormatter(lambda v, _: compact(v)))
     target.set_minor_locator(NullLocator())
     target.set_minor_formatter(NullFormatter())
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from rnnnorm.data.base import Batch
 from rnnnorm.engine.evaluation import MODES, batch_lengths
-from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
+from rnnnorm.norms import statistics
 from rnnnorm.studies.data.rearranged import Rearranged, tail_start
+from rnnnorm.studies.framework.modes import in_every_mode
 from rnnnorm.studies.framework.trial import Row
 from rnnnorm.studies.measures.stored import at_rest, can_rest, moments_by_step, off_by, per_step
 from rnnnorm.tasks import SequenceTask
@@ -43,13 +44,12 @@ def measure(model: SequenceTask, data: LightningDataModule, by_step: bool = True
     yield from _active(train)
     start = late_start(data, train)
     sign = 1.0 if model.metric_mode == "max" else -1.0
-    found = _scores(model, test, "running", sign)
-    scored = dict.fromkeys(MODES, found)
-    if has_batch_statistics(model):
-        recalibrate(model, train, forward=model.encode, rows=None)
-        scored |= {mode: _scores(model, test, mode, sign) for mode in ("population", "batch")}
-        if by_step and can_rest(model):
-            scored[AT_REST] = _scores(at_rest(model, train), test, "running", sign)
+    found = {mode: _scores(model, test, sign) for mode in in_every_mode(model, train)}
+    scored = dict.fromkeys(MODES, found["running"]) | found
+    if by_step and can_rest(model):
+        rested = at_rest(model, train)
+        with statistics(rested, "running"):
+            scored[AT_REST] = _scores(rested, test, sign)
     yield from _summary(scored, start)
     yield from _buckets(scored)
     if by_step and per_step(model):
@@ -82,11 +82,10 @@ def shown(t: int) -> bool:
 
 
 def _scores(
-    model: SequenceTask, batches: Sequence[Batch], mode: str, sign: float
+    model: SequenceTask, batches: Sequence[Batch], sign: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Score and step of each prediction."""
-    with statistics(model, mode):
-        parts = [model.scores(batch) for batch in batches]
+    parts = [model.scores(batch) for batch in batches]
     score = sign * torch.cat([part.score for part in parts]).double().cpu().numpy()
     return score, torch.cat([part.step for part in parts]).cpu().numpy()
 

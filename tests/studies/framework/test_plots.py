@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from rnnnorm.report.canvas import LIGHT, Theme
 from rnnnorm.report.colours import colour
 from rnnnorm.studies.framework.plots import (
+    MANY,
     Panel,
     entries,
     inline_panels,
@@ -95,6 +96,13 @@ def test_points_leave_out_what_is_not_finite(axes: Axes) -> None:
     assert [text.get_text() for text in axes.texts] == ["none", "ln"]
 
 
+@pytest.mark.parametrize(("count", "beside"), [(MANY, False), (MANY + 1, True)])
+def test_names_of_many_rows_stand_beside_them(axes: Axes, count: int, beside: bool) -> None:
+    points(axes, [(f"ln:gain={k}", [1.0, 2.0]) for k in range(count)], LIGHT)
+    assert {text.get_ha() == "right" for text in axes.texts} == {beside}
+    assert axes.texts[0].get_text() == "ln:gain=0"
+
+
 @pytest.mark.parametrize("which", ["x", "y"])
 @pytest.mark.parametrize(
     ("values", "numbers"), [([1.0, 1e9], None), ([3.0, 400.0], [3, 8, 400]), ([], None), ([1, 1], None)]
@@ -117,6 +125,13 @@ def test_logarithmic_axes_have_few_short_ticks(
         assert shown == ["3", "8", "400"]
     if values == [1.0, 1e9]:
         assert all(re.fullmatch(r"1e-?\d+", text) for text in shown if text)
+
+
+def test_powers_of_two_are_written_as_fractions() -> None:
+    axes = Figure().add_subplot()
+    axes.plot([2.0**-9, 2.0**5], [1, 1])
+    log_axis(axes, "x", base=2, numbers=[2.0**-9, 0.25, 1, 32])
+    assert [axes.xaxis.get_major_formatter()(v) for v in (2.0**-9, 0.25, 1, 32)] == ["1/512", "1/4", "1", "32"]
 
 
 def test_linear_axes_have_few_short_ticks(axes: Axes) -> None:

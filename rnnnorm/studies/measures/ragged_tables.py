@@ -1,0 +1,78 @@
+"""Tables computed from the measurements of raggedness: what lag and noise cost, what was tried, curves by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+
+from rnnnorm.studies.framework import paired
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.selection import Point
+
+BASE = "bn-timestep"
+RAGGED, FRAMED, OWN = "heavy-tailed", "framed", "own"
+MODES = ("running", "population", "batch")
+RECALIBRATION = "recalibration"
+PLACE = ["data", "batches", "region"]
+
+
+def scores(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """`score` with a column `way`: the norm, an option of the base, or recalibration; and two quantities made of it.
+
+    `tried` is the score by running averages of all norms, the base's also with mixed batches, padding counted, and by
+    population statistics; `harm` is what counting padding adds to the base's.
+    """
+    rows = where(m, quantity="score").dropna(subset=["region"])
+    base, mode, padded = rows["norm"] == BASE, rows["mode"], rows["padding"] != "no"
+    ways = rows["norm"].str.removeprefix(f"{BASE}:").mask(base & (mode == "population"), RECALIBRATION)
+    yield rows.assign(way=ways)
+    plain = (rows["batches"] == "similar") & ~padded
+    taken = ((mode == "running") & (plain | base)) | (plain & (ways == RECALIBRATION))
+    suffix = (", padding " + rows["padding"]).where(padded, "")
+    yield rows.assign(quantity="tried", way=ways + suffix)[taken]
+    yield paired(rows[base & (mode == "running")], "score", {"padding": "no"}, "harm")
+
+
+def lag_and_noise(m: pd.DataFrame, least: Callable[[Point], float]) -> pd.DataFrame:
+    """The base's score by mode, each a quantity, and how much of what running averages lack is `lag`, how much `noise`.
+
+    `lag` is what resting weights win for running averages, `noise` what these then lack to population statistics;
+    `lag_minus_noise` is only there where both together cost more than the smallest effect that counts.
+
+    Args:
+        m: measurements.
+        least: the smallest effect that counts at a point.
+    """
+    rows = where(m, quantity="score", norm=BASE, padding="no")
+    wide = rows.pivot_table(index=[*PLACE, "seed"], columns="mode", values="value", sort=False)
+    wide = wide.reindex(columns=[*MODES, "at rest"])
+    lag, noise = wide["at rest"] - wide["running"], wide["population"] - wide["at rest"]
+    needed = [least(dict(zip(wide.index.names, point, strict=True))) for point in wide.index]
+    fails = (lag + noise).groupby(PLACE).transform("mean") > needed
+    wide = wide.assign(lag=lag, noise=noise, lag_minus_noise=(lag - noise).where(fails))
+    return wide.reset_index().melt([*PLACE, "seed"], var_name="quantity")
+
+
+def by_lengths(m: pd.DataFrame) -> pd.DataFrame:
+    """`gap_by_lengths`: the gap of norms that were trained on several distributions of lengths, or on own data."""
+    gaps = where(m, quantity="gap", padding="no")
+    known = where(gaps, data=["uniform", OWN])["norm"]
+    return gaps.assign(quantity="gap_by_lengths")[gaps["norm"].isin(known)]
+
+
+def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """`late_active`, `late_visits`: rows and share of batches at late steps; `score_by_step`; `moments_off_by`."""
+    plain, place = where(m, padding="no"), PLACE[:2]
+    start = where(plain, quantity="late_start").groupby(place)["value"].mean().rename("start")
+    steps = where(plain, quantity=["active", "visits", "bucket"]).join(start, on=place)
+    late = steps[(steps["quantity"] != "bucket") & (steps["t"] >= steps["start"])]
+    yield late.assign(quantity="late_" + late["quantity"])
+    scored = where(steps, quantity="bucket", norm=["none", "ln", BASE], batches="similar", mode=MODES)
+    scored = scored[(scored["norm"] == BASE) | (scored["mode"] == "running")]
+    yield scored.assign(quantity="score_by_step", t=(scored["t"] + scored["last"]) / 2)
+    off = where(plain, quantity="off_by", norm=BASE, data=[RAGGED, "fixed", FRAMED, OWN])
+    off = off[(off["mode"] == "running") | ((off["batches"] == "similar") & off["data"].isin([RAGGED, OWN]))]
+    what = off["data"].replace({FRAMED: "constant start", OWN: "your data"})
+    what += off["batches"].map({"mixed": ", mixed"}).fillna("") + ", " + off["mode"]
+    yield off.assign(quantity="moments_off_by", t=off["t"] + 1, what=what)
