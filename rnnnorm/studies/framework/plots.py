@@ -254,7 +254,7 @@ def points(
         colours: name → colour; by default that of the norm which the name is.
         shift: how far above the middle of their row points stand, in rows.
         label: of the means, in the legend.
-        names: write them.
+        names: write them, above their points.
     """
     for number, (name, values) in enumerate(groups):
         row = len(groups) - 1 - number
@@ -266,7 +266,7 @@ def points(
             axes.plot([float(np.mean(finite))], [row + shift], "o", **look)
         if names:
             axes.annotate(
-                name, (0, row), xycoords=("axes fraction", "data"), xytext=(2, 7), textcoords="offset points",
+                name, (0, row + shift), xycoords=("axes fraction", "data"), xytext=(2, 7), textcoords="offset points",
                 fontsize=10, color=theme.ink,
             )  # fmt: skip
     axes.set_yticks([])
