@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, ClassVar
 
 import pandas as pd
-from matplotlib.axes import Axes
 
-from rnnnorm.norms import recalibrate
 from rnnnorm.norms.presets import parse_norm
-from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.framework.estimate import estimate
-from rnnnorm.studies.framework.measurements import difference, per_seed, where
-from rnnnorm.studies.framework.plots import Panel, lines, log_axis, rule
-from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, in_every_mode, last
+from rnnnorm.studies.framework.grid import Source
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import rule
+from rnnnorm.studies.framework.selection import Words, narrowed
 from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.framework.trial import Condition, Row, Trial
 from rnnnorm.studies.measures.stepwise import (
     dense_batches,
     long_examples,
     mean_step_losses,
-    modes_of,
+    over_time,
     require_answers_per_step,
 )
 
 RISE = 0.02  # bits per step: the smallest difference that Cooijmans et al. make something of
-TASKS = {"language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare", "own": "own data"}
-LENGTHS = {"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"}
-BINS = 4  # per T_max
+FLOOR = 1e-4  # bits: zero has no place on a logarithmic axis
+FULL = {"norm": "bn-timestep", "slots": 1.0}
+FEWER = {"slots": lambda found: [share for share in found if share < 1], "mode": "running"}
+WAYS: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "#8a4a00"),
+    "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "#d77810"),
+    "bn-timestep by running averages": ({**FULL, "mode": "running"}, "#f0a03c"),
+    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#b04db1"),
+    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#4e6dea"),
+    "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f"),
+    "none": ({"norm": "none"}, "#878787"),
+    "ln": ({"norm": "ln"}, "#48bc90"),
+}
+"""Ways to predict beyond T_max: which rows are meant, and their colour."""
+STYLES = {"batch statistics": "--", "running averages": ":", "tail pooled": "-.", "repeated": "--"}
+"""Line styles, by the end of a line's name."""
 
 
 def has_slots(norm: str) -> bool:
     """Whether a norm keeps statistics per timestep, so that T_max and the tail policy mean something to it."""
     uses = vars(parse_norm(norm)).values()
     return any(getattr(use, "options", {}).get("statistics") == "timestep" for use in uses)
+
+
+def ends(times: Sequence[int]) -> Sequence[int]:
+    """A rule for `only`: the shortest and the longest test."""
+    return sorted({*times[:1], *times[-1:]})
+
+
+rise = partial(
+    Contrast, "rise", "bits of rise", needed=RISE, below=True,
+    by=("task", "lengths"), only={"slots": 1.0, "mode": "running"}, label="{task}, {lengths}",
+)  # fmt: skip
 
 
 class LongerThanTrained(Study):
@@ -52,8 +75,8 @@ class LongerThanTrained(Study):
         "tail=last takes the last slot for all later steps and tail=pool pools all of them. A rise of less than "
         f"{RISE} bits counts as none."
     )
-    columns: ClassVar[tuple[str, ...]] = ("mode", "times", "t", "reach", "axis", "low", "high", "count")
-    claims: ClassVar[tuple[Claim, ...]] = (
+    columns = ("mode", "times", "t", "reach", "axis", "low", "high", "count")
+    claims = (
         Claim(
             "last",
             "The statistics of the last training step serve for all later ones: BN-LSTM generalizes to longer "
@@ -61,66 +84,97 @@ class LongerThanTrained(Study):
             "Cooijmans et al., ICLR 2017, section 5.2 and its figure of the Penn Treebank",
             "char PTB, population statistics, T_max = 100: 1.398 bits at length 100, 1.338 at 500, 1.333 at 1000 "
             "(read off)",
+            contrast=rise(
+                norms="bn-timestep", by=("task", "lengths", "mode"), label="{task}, {lengths}, {mode}",
+                only={"slots": 1.0, "mode": ("population", "running")},
+            ),
         ),
         Claim(
             "population",
             "Population statistics beat the batch's own at every length.",
             "Cooijmans et al., ICLR 2017, the same figure",
             "0.022 bits at length 100, 0.023 at 500, 0.029 at 1000 (read off)",
+            contrast=Contrast(
+                "loss", "bits, batch minus population", "bn-timestep", {"mode": "population"},
+                by=("task", "lengths", "times"), only={"slots": 1.0, "times": ends, "mode": "batch"},
+                label="{task}, {lengths}, {times} T_max",
+            ),
         ),
         Claim(
             "ln",
             "Layer normalization has no problem with sequences longer than any in training.",
             "Ba et al. 2016, introduction and section 3.1",
             "no measurement was published",
+            contrast=rise(norms="ln"),
         ),
-    )
+    )  # fmt: skip
+
+    diverged = "are in no mean"
+    words: ClassVar[Words] = {
+        "task": {
+            "language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare", "own": "own data",
+        },
+        "lengths": {"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"},
+        "slots": lambda share: "" if share == 1 else f" with {share:g} T_max slots",
+    }  # fmt: skip
+    plots = (
+        Lines(
+            "along", "{task}, {lengths}: bits per step", "timestep t / T_max",
+            "The loss along time, within and beyond the trained lengths.",
+            x="reach", each=("task", "lengths"), line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
+            colours={way: colour for way, (_, colour) in WAYS.items()}, marker=None,
+            styles=lambda way: next((style for end, style in STYLES.items() if way.endswith(end)), "-"),
+            also=lambda axes, theme, _: rule(axes, theme, x=1.0, text="T_max"),
+        ),
+    )  # fmt: skip
+    sentences = (
+        Sentence(
+            "On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
+            by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
+            items="{norm}{slots} {loss:.3g}", over=("norm", "slots"), rising=True,
+        ),
+        Sentence(
+            "Worst rise of bn-timestep over all tasks and lengths, in bits: {items}. Choose {first}.",
+            items="{way} ({worst:+.3g})", over=("way",), rising=True, least=2,
+        ),
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Task × lengths × slots × norm; fewer slots only where a norm has any."""
-        made: list[Trial] = []
-        for conditions, data, trainer, longest in self._arms():
-            for share in self.settings.option("slots"):
-                if share != 1.0 and longest is None:
-                    continue  # how many slots that is stands in no configuration
-                model = {} if longest is None else {"max_steps": max(1, round(share * longest))}
-                config = self.settings.configured(data=data, model=model, trainer=trainer)
-                for norm in self.settings.norms:
-                    pooled = "tail=pool" in norm
-                    if (share != 1.0 and not has_slots(norm)) or (share == 1.0 and pooled):
-                        continue  # with a slot for every step there is no tail to pool
-                    here = {**conditions, "slots": float(share)}
-                    made += [Trial(here, norm, seed, config, 2.0) for seed in self.settings.seeds]
-        return made
+        option, keys, made = self.settings.option, self._keys(), list[Trial]()
+        if self.settings.own:
+            require_answers_per_step(self.settings.config["data"], self.name)
+        tasks = {
+            task: {"class_path": path["class_path"], "init_args": {**keys, **path.get("init_args", {})}}
+            for task, path in option("tasks").items()
+        }
+        text = {"dataset": "tinyshakespeare", **{key: keys.get(key) for key in ("max_length", "batch_size")}}
+        real = {"shakespeare": {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
+        for source in self.sources(tasks, real):
+            lengths = "own" if source.real or self.settings.own else option("lengths")
+            axes = {"task": source.name, "lengths": lengths, "slots": [float(share) for share in option("slots")]}
+            made += self.grid(axes, config=partial(self._configured, source), weight=2.0)
+        return [trial for trial in made if self._makes_sense(trial)]
 
-    def _arms(self) -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], int | None]]:
-        """Conditions, data, trainer and, if known, T_max."""
-        settings = self.settings
-        if settings.own:
-            require_answers_per_step(settings.config["data"], self.name)
-            options = settings.config["data"].get("init_args", {})
-            return [({"task": "own", "lengths": "own"}, {}, {}, options.get("max_length"))]
-        longest = int(settings.config["data"]["init_args"]["max_length"])
-        common = {key: v for key, v in settings.config["data"]["init_args"].items() if key != "length_distribution"}
-        arms: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], int | None]] = []
-        for task, path in settings.option("tasks").items():
-            for lengths in settings.option("lengths"):
-                data = {"class_path": path["class_path"], "init_args": {**common, **path.get("init_args", {})}}
-                data["init_args"]["length_distribution"] = lengths
-                arms.append(({"task": task, "lengths": lengths}, data, {}, longest))
-        if settings.data_dir is not None:
-            text = {"dataset": "tinyshakespeare", "data_dir": settings.data_dir, "max_length": longest}
-            data = {
-                "class_path": "rnnnorm.data.LanguageModel",
-                "init_args": {**text, "batch_size": common.get("batch_size", 64)},
-            }
-            trainer = {
-                "max_epochs": 1,
-                "limit_train_batches": settings.option("text_steps"),
-                "check_val_every_n_epoch": 1,
-            }
-            arms.append(({"task": "shakespeare", "lengths": "own"}, data, trainer, longest))
-        return arms
+    def _keys(self) -> dict[str, Any]:
+        keys = self.settings.config["data"].get("init_args", {})
+        return {key: value for key, value in keys.items() if key != "length_distribution"}
+
+    def _makes_sense(self, trial: Trial) -> bool:
+        if trial.conditions["slots"] == 1.0:
+            return "tail=pool" not in trial.norm  # with a slot for every step there is no tail to pool
+        return "max_length" in self._keys() and has_slots(trial.norm)  # else it is not known how many slots that is
+
+    def _configured(self, source: Source, here: Mapping[str, Condition]) -> dict[str, Any]:
+        longest, trainer = self._keys().get("max_length"), dict[str, Any]()
+        model = {} if longest is None else {"max_steps": max(1, round(float(here["slots"]) * longest))}
+        if source.real:
+            steps = self.settings.option("text_steps")
+            trainer = {"max_epochs": 1, "limit_train_batches": steps, "check_val_every_n_epoch": 1}
+        config = source.configured(model=model, trainer=trainer)
+        if here["lengths"] != "own":
+            config["data"]["init_args"]["length_distribution"] = here["lengths"]
+        return config
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """In bits and by mode: `loss` at `times` T_max, `loss_at` step `t` (`reach` = t/T_max), `rise`."""
@@ -136,127 +190,17 @@ class LongerThanTrained(Study):
         longest = long_examples(data, options, times[-1] * T, int(self.settings.option("num_long")))
         batches = list(dense_batches(longest, data, int(self.settings.option("batch_long"))))
         limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
-        train = (batch for k, batch in enumerate(data.train_dataloader()) if limit is None or k < limit)
-        recalibrate(model, train, forward=model.encode, rows=None)
-        for mode in modes_of(model):
-            # What is predicted at a step does not depend on later ones: prefixes are shorter test sequences.
-            losses = mean_step_losses(model, batches, mode)
-            for k in times:
-                yield {"quantity": "loss", "mode": mode, "times": k, "value": float(losses[: k * T].mean())}
-            settled = losses[T // 2 : T].mean()
-            yield {"quantity": "settled", "mode": mode, "value": float(settled)}
-            yield {"quantity": "rise", "mode": mode, "value": float(losses[-T:].mean() - settled)}
-            for number, part in enumerate(losses.tensor_split(BINS * times[-1])):
-                where_ = {"t": round(number * T / BINS), "reach": (number + 0.5) / BINS}
-                yield {"quantity": "loss_at", "mode": mode, **where_, "value": float(part.mean())}
+        for mode in in_every_mode(model, islice(data.train_dataloader(), limit)):
+            found = over_time(mean_step_losses(model, batches), T, times)
+            yield from ({**row, "mode": mode} for row in found)
 
-    def judge(self, m: pd.DataFrame) -> list[Verdict]:
-        """The rise of bn-timestep and ln; the batch's own statistics against the population's."""
-        full = where(m, slots=1.0)
-        arms = list(dict.fromkeys(zip(m["task"], m["lengths"], strict=True))) if len(m) else []
-        last, population, layer = [], [], []
-        for task, lengths in arms:
-            here, name = (
-                where(full, task=task, lengths=lengths),
-                f"{TASKS.get(task, task)}, {LENGTHS.get(lengths, lengths)}",
-            )
-            own = where(here, norm="bn-timestep")
-            for mode in ("population", "running"):
-                effect = estimate(per_seed(where(own, quantity="rise", mode=mode)))
-                last.append(Case(f"{name}, {mode}", effect, RISE, below=True))
-            losses = where(own, quantity="loss")
-            for k in sorted({losses["times"].min(), losses["times"].max()}) if len(losses) else []:
-                gap = difference(per_seed(losses, times=k, mode="batch"), per_seed(losses, times=k, mode="population"))
-                population.append(Case(f"{name}, {k:g} T_max", estimate(gap)))
-            effect = estimate(per_seed(where(here, norm="ln", quantity="rise", mode="running")))
-            layer.append(Case(name, effect, RISE, below=True))
-        found = (("last", "bits of rise", last), ("population", "bits, batch minus population", population))
-        return [
-            judge(self.claim(key), unit, cases)
-            for key, unit, cases in (*found, ("ln", "bits of rise", layer))
-            if any(case.effect.n for case in cases)
-        ]
-
-    def findings(self, m: pd.DataFrame) -> list[str]:
-        """The loss at the longest test, by tail policy; what to do."""
-        losses = where(m, quantity="loss")
-        if losses.empty:
-            return []
-        far = where(losses, times=losses["times"].max())
-        said = []
-        for task, lengths in dict.fromkeys(zip(far["task"], far["lengths"], strict=True)):
-            here, name = where(far, task=task, lengths=lengths), TASKS.get(task, task)
-            kept = where(here, mode="running")
-            named = {
-                f"{norm}{'' if slots == 1 else f' with {slots:g} T_max slots'}": rows["value"].mean()
-                for (norm, slots), rows in kept.groupby(["norm", "slots"], sort=False)
-            }
-            listed = ", ".join(f"{name} {value:.3g}" for name, value in sorted(named.items(), key=lambda item: item[1]))
-            said.append(
-                f"{name[0].upper()}{name[1:]}, {LENGTHS.get(lengths, lengths)}, at {far['times'].max():g} T_max, bits "
-                f"per step under running averages: {listed}."
-            )
-        count = int(where(m, quantity="diverged")["value"].sum())
-        lost = [f"{count} networks diverged and are in no mean."] if count else []
-        return said + self._advice(m) + lost
-
-    def _advice(self, m: pd.DataFrame) -> list[str]:
-        rises = where(m, quantity="rise")
-        bn = rises[rises["norm"].str.startswith("bn-timestep")] if len(rises) else rises
-        ways = {
-            "running averages with a slot for every step": where(bn, slots=1.0, mode="running"),
-            "population statistics with a slot for every step": where(bn, slots=1.0, mode="population"),
-            "running averages with fewer slots, the last one repeated": bn[
-                (bn["slots"] < 1) & (bn["norm"] == "bn-timestep") & (bn["mode"] == "running")
-            ],
-            "running averages with fewer slots and a pooled tail": bn[
-                (bn["slots"] < 1) & bn["norm"].str.contains("tail=pool") & (bn["mode"] == "running")
-            ],
-            "the batch's own statistics": where(bn, slots=1.0, mode="batch"),
-        }
-        worst = {
-            way: rows.groupby(["task", "lengths"])["value"].mean().max() for way, rows in ways.items() if len(rows)
-        }
-        if len(worst) < 2:
-            return []
-        ranked = sorted(worst.items(), key=lambda item: item[1])
-        listed = "; ".join(f"{way}, {value:+.3g}" for way, value in ranked)
-        return [f"Worst rise of bn-timestep over all tasks and lengths, in bits: {listed}. Choose {ranked[0][0]}."]
-
-    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
-        """Per task and lengths: loss along time up to the longest test."""
-        rows = where(m, quantity="loss_at")
-        arms = list(dict.fromkeys(zip(rows["task"], rows["lengths"], strict=True))) if len(rows) else []
-        return [self._panel(where(rows, task=task, lengths=lengths), task, lengths) for task, lengths in arms]
-
-    def _panel(self, rows: pd.DataFrame, task: str, lengths: str) -> Panel:
-        kinds = {
-            "bn-timestep, population statistics": where(rows, norm="bn-timestep", slots=1.0, mode="population"),
-            "bn-timestep, batch statistics": where(rows, norm="bn-timestep", slots=1.0, mode="batch"),
-            "bn-timestep, running averages": where(rows, norm="bn-timestep", slots=1.0, mode="running"),
-            "bn-timestep, running, pooled tail": where(rows, norm="bn-timestep:tail=pool", mode="running"),
-            "bn-shared, population statistics": where(rows, norm="bn-shared", mode="population"),
-            "none": where(rows, norm="none"),
-            "ln": where(rows, norm="ln"),
-        }
-        shades = {
-            "bn-timestep, population statistics": "#8a4a00",
-            "bn-timestep, batch statistics": "#d77810",
-            "bn-timestep, running averages": "#f0a03c",
-            "bn-timestep, running, pooled tail": "#4e6dea",
-        }
-        styles = {"bn-timestep, batch statistics": "--", "bn-timestep, running averages": ":"}
-        styles["bn-timestep, running, pooled tail"] = "-."
-
-        def draw(axes: Axes, theme: Theme) -> None:
-            parts = [part.assign(norm=name) for name, part in kinds.items() if len(part)]
-            rule(axes, theme, x=1.0, text="T_max")
-            if parts:
-                shown = pd.concat(parts)
-                shown["value"] = shown["value"].clip(lower=1e-4)  # zero has no place on a logarithmic axis
-                lines(axes, shown, "reach", colours=shades, styles=styles, marker=None)
-            log_axis(axes)
-            log_axis(axes, "x", base=2, numbers=[0.25, 0.5, 1, 2, 4, 8])
-
-        title = f"{TASKS.get(task, task)}, {LENGTHS.get(lengths, lengths)}: bits per step"
-        return Panel(title, "timestep t / T_max", draw, "The loss along time, within and beyond the trained lengths.")
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """By `way`: the loss `along` time, and of bn-timestep the `worst` rise over all tasks and lengths."""
+        yield m
+        for way, (chosen, _) in WAYS.items():
+            rows = narrowed(m, chosen).assign(way=way)
+            along = where(rows, quantity="loss_at")
+            yield along.assign(quantity="along", value=along["value"].clip(lower=FLOOR))
+            if way.startswith("bn-timestep") and len(rises := where(rows, quantity="rise")):
+                worst = rises.groupby(["task", "lengths"])["value"].mean().max()
+                yield pd.DataFrame([{"way": way, "seed": 0, "quantity": "worst", "value": worst}])

@@ -3,31 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import ClassVar
 
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from rnnnorm.norms import evaluates_by, has_batch_statistics, recalibrate, statistics
 from rnnnorm.report.canvas import Theme
-from rnnnorm.report.colours import colour
-from rnnnorm.studies.data.drifting import drifting, loss_in_pieces, test_then_train
+from rnnnorm.studies.data.drifting import CLASSES, drifting, test_then_train
 from rnnnorm.studies.data.plain_training import build_data, build_task, curve, train
-from rnnnorm.studies.framework.estimate import estimate
-from rnnnorm.studies.framework.measurements import difference, per_seed, values, where
-from rnnnorm.studies.framework.plots import Panel, lines, log_axis, points, rule
-from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework import (
+    Claim,
+    Contrast,
+    Lines,
+    Points,
+    Sentence,
+    Study,
+    names_matching,
+    paired,
+)
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import rule
+from rnnnorm.studies.framework.selection import Words
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.measures.streams import MODES, prequential, reading
 from rnnnorm.tasks import Classification
 
 NEEDED = 0.05
-POINTS = 40
 CLIP = 1.0
 STREAMING = ("online", "streaming")
+
+
+def sorted_norms(*presets: str) -> Callable[[Sequence[str]], Sequence[str]]:
+    """A rule for `only`: the norms that are one of some presets, in alphabetical order."""
+    return lambda found: sorted(names_matching(*presets)(found))
+
+
+def calm_first(drifts: Sequence[str]) -> Sequence[str]:
+    """A rule for `only`: no drift, then the others in alphabetical order."""
+    return sorted(drifts, key=lambda drift: (drift != "none", drift))
+
+
+def shift(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
+    """Mark where the source drifts abruptly; a network that got worse than guessing must not squeeze the others."""
+    axes.set_ylim(0, min(float(rows["value"].max()) * 1.05, 3.0))
+    if (rows["drift"] == "abrupt").all():
+        rule(axes, theme, x=float(rows["t"].max()) / 2, text="scale × 4, mean + 2")
+
+
+single = partial(
+    Contrast, "loss", "nats", by=("drift",), only={"part": "learning", "drift": calm_first, "batch": 1}, needed=NEEDED,
+    label="{norm}, {drift}",
+)  # fmt: skip
 
 
 class Online(Study):
@@ -44,74 +74,98 @@ class Online(Study):
         "reading the segment at once. A difference counts from 0.05 nats; a loss that ceases to be finite counts as "
         "that of guessing."
     )
-    columns: ClassVar[tuple[str, ...]] = ("t", "mode", "chunk")
-    claims: ClassVar[tuple[Claim, ...]] = (
+    columns = ("t", "mode", "chunk")
+    claims = (
         Claim(
             "online",
             "Batch normalization cannot be applied to online learning, where a batch is one sequence.",
             "Ba, Kiros & Hinton 2016, section 1",
+            contrast=single(lambda found: sorted(norm for norm in found if norm.startswith("bn-")), "ln"),
         ),
         Claim(
             "made-for-it",
             "Normalizers made for streams learn from single sequences where batch normalization does not.",
             "Chiley et al., NeurIPS 2019 (online normalization); Liao et al. 2016 (streaming normalization)",
+            contrast=single(sorted_norms(*STREAMING), "bn-timestep", turned=True),
         ),
         Claim(
             "drift",
             "A normalizer that looks at one sequence only carries a network over a change of scale of its inputs.",
             "invariance to rescaling of single cases: Ba, Kiros & Hinton 2016, table 1; Zhang & Sennrich 2019, table 1",
+            contrast=single(
+                sorted_norms("ln", "rms", "gn"), "none", by=("drift", "batch"), turned=True,
+                only={"part": "learning", "drift": lambda found: sorted({*found} - {"none"})},
+                label="{norm}, {drift}, B = {batch}",
+            ),
         ),
         Claim(
             "pieces",
             "Statistics per timestep do not serve where a stream is read in pieces: each piece begins at step 0 again.",
             "reported as a bug of public code: Element-Research/rnn#252; never measured",
+            contrast=Contrast(
+                "lost", "nats", names_matching("bn-timestep"), by=("norm", "mode", "chunk"), only={"mode": MODES},
+                needed=NEEDED, label="{norm}, {mode}, {chunk} steps at a time",
+            ),
         ),
-    )
+    )  # fmt: skip
+
+    words: ClassVar[Words] = {"drift": lambda drift: f"{'no' if drift == 'none' else drift} drift"}
+    plots = (
+        Lines(
+            "prequential", "loss before learning, nats, {drift}", "sequences seen", "B = 1.", x="t", each=("drift",),
+            only={"batch": 1, "drift": calm_first}, rule=math.log(CLASSES), text="guessing", marker=None, band=False,
+            also=shift,
+        ),
+        Lines(
+            "reading", "loss, nats", "steps read at a time", "The last point is the whole segment.", x="chunk", log="x",
+            line="{norm}{by}", styles=lambda line: "--" if line.endswith("running") else "-",
+        ),
+        Points(
+            "loss", "all drifts, second half", "loss before learning, nats", "By norm and batch size.",
+            only={"part": "learning"}, series="B = {batch}", colours=("#2d6779", "#d77810", "#878787"),
+        ),
+    )  # fmt: skip
+    sentences = (
+        Sentence(
+            "One sequence at a time, {drift}, nats: {items}.",
+            by=("drift",), only={"part": "learning", "drift": calm_first, "batch": 1}, items="`{norm}` {loss:.3f}",
+            rising=True, least=2,
+        ),
+        Sentence(
+            "Reading in pieces changes the loss by (nats, mean over sizes and statistics): {items}.",
+            items="`{norm}` {lost:+.3f}",
+        ),
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Drift × batch size × norm; then networks that are read in pieces."""
-        option, settings = self.settings.option, self.settings
-        made = []
-        if not settings.own:
-            for drift in option("drifts"):
-                for size in option("batch_sizes"):
-                    for norm in settings.norms:
-                        slow = norm.split(":")[0] in STREAMING
-                        here = {"part": "learning", "drift": drift, "batch": size}
-                        made += [Trial(here, norm, seed, weight=(9 if slow else 3) / size) for seed in settings.seeds]
-        for norm in option("chunk_norms"):
-            made += [Trial({"part": "reading"}, norm, seed, weight=2.0) for seed in settings.seeds]
-        return made
+        option, slow = self.settings.option, names_matching(*STREAMING)(self.settings.norms)
+        fast = [norm for norm in self.settings.norms if norm not in slow]
+        axes = {"part": "learning", "drift": option("drifts"), "batch": option("batch_sizes")}
+        learning = [
+            *self.grid(axes, fast, weight=lambda here: 3 / float(here["batch"])),
+            *self.grid(axes, slow, weight=lambda here: 9 / float(here["batch"])),
+        ]
+        reading = self.grid({"part": "reading"}, option("chunk_norms"), weight=2.0)
+        return reading if self.settings.own else [*learning, *reading]
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`prequential` loss by `t` and as `loss` of the second half; or `loss` by `chunk` and `mode`."""
-        measured = self._learning if trial.conditions["part"] == "learning" else self._reading
-        yield from measured(trial)
+        yield from self._learning(trial) if trial.conditions["part"] == "learning" else self._reading(trial)
 
     def _learning(self, trial: Trial) -> Iterable[Row]:
-        c, option = trial.conditions, self.settings.option
-        stream = drifting(int(option("examples")), int(option("steps")), str(c["drift"]), trial.seed)
+        option, size = self.settings.option, int(trial.conditions["batch"])
+        stream = drifting(int(option("examples")), int(option("steps")), str(trial.conditions["drift"]), trial.seed)
         model = self.settings.config["model"]["init_args"]
         keys = {key: model[key] for key in ("hidden_size", "learning_rate") if key in model}
         torch.manual_seed(trial.seed)
         task = Classification(stream.spec, norm=trial.norm, **keys)
-        losses = test_then_train(task, stream, int(c["batch"]), CLIP)
-        late = losses[len(losses) // 2 :]
-        finite = math.isfinite(late[-1])
-        guess = math.log(stream.spec.num_outputs)
-        yield {"quantity": "diverged", "value": float(not finite)}
-        yield {"quantity": "loss", "value": sum(late) / len(late) if finite else guess}
-        block = max(len(losses) // POINTS, 1)
-        for start in range(0, len(losses) - block + 1, block):
-            mean = sum(losses[start : start + block]) / block
-            if math.isfinite(mean):
-                yield {"quantity": "prequential", "t": (start + block) * int(c["batch"]), "value": mean}
+        yield from prequential(test_then_train(task, stream, size, CLIP), size, guess=math.log(CLASSES))
 
     def _reading(self, trial: Trial) -> Iterable[Row]:
         config = self.settings.configured()
         data = build_data(config, trial.seed)
         batches = list(data.test_dataloader())
-        T = len(batches[0].input.batch_sizes)
         if any(len(set(b.input.batch_sizes.tolist())) > 1 or len(b.target) != len(b.input.data) for b in batches):
             raise ValueError(f"study {self.name!r} reads in pieces: it needs sequences of one length, a target per row")
         task = build_task(config, data, trial.norm, trial.seed)
@@ -119,139 +173,14 @@ class Online(Study):
         losses = train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"))
         yield from curve(losses)
         yield {"quantity": "diverged", "value": float(not math.isfinite(losses[-1]))}
-        if not math.isfinite(losses[-1]):
-            return
-        task.eval()
-        stored = has_batch_statistics(task)
-        if stored:
-            recalibrate(task, data.train_dataloader(), forward=task.encode, rows=None)
-        for mode in ("running", "population") if stored else (evaluates_by(task),):
-            for size in (*(chunk for chunk in self.settings.option("chunks") if chunk < T), None):
-                with statistics(task, mode):
-                    each = [loss_in_pieces(task, batch, size) for batch in batches]
-                weights = [len(batch.target) for batch in batches]
-                mean = sum(loss * weight for loss, weight in zip(each, weights, strict=True)) / sum(weights)
-                yield {"quantity": "loss", "mode": mode, "chunk": size or T, "value": mean}
+        if math.isfinite(losses[-1]):
+            yield from reading(task, batches, data.train_dataloader(), self.settings.option("chunks"))
 
-    def judge(self, m: pd.DataFrame) -> list[Verdict]:
-        """Differences of losses, paired by seed."""
-        learned = where(m, quantity="loss", part="learning")
-        drifts, norms = values(learned, "drift"), values(learned, "norm")
-        batchwise = [norm for norm in norms if norm.startswith("bn-")]
-
-        def at(norm: str, drift: str, size: int = 1) -> pd.Series:
-            return per_seed(learned, norm=norm, drift=drift, batch=size)
-
-        def named(norm: str, drift: str) -> str:
-            return f"{norm}, {'no drift' if drift == 'none' else drift + ' drift'}"
-
-        order = sorted(drifts, key=lambda drift: drift != "none")
-        online = [
-            Case(named(n, d), estimate(difference(at(n, d), at("ln", d))), NEEDED) for d in order for n in batchwise
-        ]
-        made = [
-            Case(named(n, d), estimate(difference(at("bn-timestep", d), at(n, d))), NEEDED)
-            for d in order
-            for n in norms
-            if n.split(":")[0] in STREAMING
-        ]
-        drift = [
-            Case(f"{named(n, d)}, B = {size:g}", estimate(difference(at("none", d, size), at(n, d, size))), NEEDED)
-            for d in drifts
-            if d != "none"
-            for size in values(learned, "batch")
-            for n in norms
-            if n.split(":")[0] in ("ln", "rms", "gn")
-        ]
-        pieces = [
-            Case(f"{norm}, {mode}, {chunk:g} steps at a time", estimate(lost), NEEDED)
-            for norm, mode, chunk, lost in _lost(m)
-            if norm.startswith("bn-timestep")
-        ]
-        found = [("online", online), ("made-for-it", made), ("drift", drift), ("pieces", pieces)]
-        return [
-            judge(self.claim(key), "nats", kept)
-            for key, cases in found
-            if (kept := [case for case in cases if case.effect.n])
-        ]
-
-    def findings(self, m: pd.DataFrame) -> list[str]:
-        """The best online learner per drift, what pieces cost."""
-        said = []
-        for drift in values(where(m, part="learning"), "drift"):
-            rows = where(m, quantity="loss", part="learning", drift=drift, batch=1)
-            mean = rows.groupby("norm")["value"].mean().sort_values()
-            if len(mean) > 1:
-                ranked = ", ".join(f"`{norm}` {value:.3f}" for norm, value in mean.items())
-                said.append(f"One sequence at a time, {'no' if drift == 'none' else drift} drift, nats: {ranked}.")
-        costs: dict[str, list[float]] = {}
-        for norm, _, _, lost in _lost(m):
-            costs.setdefault(norm, []).extend(lost)
-        if costs:
-            text = ", ".join(f"`{norm}` {sum(lost) / len(lost):+.3f}" for norm, lost in costs.items() if lost)
-            said.append(f"Reading in pieces changes the loss by (nats, mean over sizes and statistics): {text}.")
-        lost_runs = where(m, quantity="diverged")
-        if len(lost_runs) and lost_runs["value"].sum():
-            said.append(f"{lost_runs['value'].sum():.0f} of {len(lost_runs)} networks diverged.")
-        return said
-
-    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
-        """Prequential loss along the stream, its late mean by norm and batch size, loss against the size of pieces."""
-        learned = where(m, quantity="prequential", part="learning", batch=1)
-        drifts = sorted(values(learned, "drift"), key=lambda drift: drift != "none")
-
-        def along(drift: str) -> Any:
-            def draw(axes: Axes, theme: Theme) -> None:
-                rows = where(learned, drift=drift)
-                rule(axes, theme, y=math.log(4), text="guessing")
-                lines(axes, rows, "t", marker=None, band=False)
-                if drift == "abrupt":
-                    rule(axes, theme, x=float(rows["t"].max()) / 2, text="scale × 4, mean + 2")
-                axes.set_ylim(0, min(float(rows["value"].max()) * 1.05, 3.0))
-
-            return draw
-
-        def late(axes: Axes, theme: Theme) -> None:
-            rows = where(m, quantity="loss", part="learning")
-            groups, colours = [], {}
-            for norm in rows["norm"].unique():
-                for size in values(rows, "batch"):
-                    name = f"{norm}, B = {size:g}"
-                    groups.append((name, where(rows, norm=norm, batch=size)["value"].tolist()))
-                    colours[name] = colour(norm)
-            points(axes, groups, theme, colours=colours)
-
-        def pieces(axes: Axes, theme: Theme) -> None:
-            rows = where(m, quantity="loss", part="reading").copy()
-            rows["line"] = [
-                n if n in ("none", "ln", "wn") else f"{n}, {mode}"
-                for n, mode in zip(rows["norm"], rows["mode"], strict=True)
-            ]
-            styles = {line: "--" if line.endswith("running") else "-" for line in rows["line"].unique()}
-            lines(axes, rows, "chunk", by="line", styles=styles)
-            log_axis(axes, "x", numbers=values(rows, "chunk"))
-
-        panels = [
-            Panel(
-                f"loss before learning, nats, {'no' if d == 'none' else d} drift", "sequences seen", along(d), "B = 1."
-            )
-            for d in drifts
-        ]
-        if len(where(m, part="reading", quantity="loss")):
-            panels.append(Panel("loss, nats", "steps read at a time", pieces, "The last point is the whole segment."))
-        if drifts:
-            panels.append(
-                Panel("all drifts, second half", "loss before learning, nats", late, "By norm and batch size.")
-            )
-        return panels
-
-
-def _lost(m: pd.DataFrame) -> Iterable[tuple[str, str, float, list[float]]]:
-    """Norm, mode, size of the pieces, and how much more loss they mean than the whole, per seed."""
-    rows = where(m, quantity="loss", part="reading")
-    for norm in rows["norm"].unique() if len(rows) else ():
-        for mode in values(where(rows, norm=norm), "mode"):
-            here = where(rows, norm=norm, mode=mode)
-            sizes = values(here, "chunk")
-            for size in sizes[:-1]:
-                yield norm, mode, size, difference(per_seed(here, chunk=size), per_seed(here, chunk=sizes[-1]))
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """The loss of `reading` with its statistics, where there are several; and what is `lost` against the whole."""
+        yield m
+        read = where(m, quantity="loss", part="reading")
+        for (_, mode), rows in read.groupby(["norm", "mode"], sort=False) if len(read) else ():
+            several = where(read, norm=rows["norm"].iloc[0])["mode"].nunique() > 1
+            yield rows.assign(quantity="reading", by=f", {mode}" if several else "")
+            yield paired(rows, "loss", {"chunk": rows["chunk"].max()}, "lost")

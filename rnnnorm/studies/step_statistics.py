@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
 import pandas as pd
 
-from rnnnorm.data.module import SequenceDataModule
-from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
-from rnnnorm.norms.places import Norm
-from rnnnorm.norms.presets import parse_norm
-from rnnnorm.studies.data.plain_training import build_data, build_task, carrying, curve, losses_by_step, train
-from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.studies.data.plain_training import build_data, build_task, carrying, curve, final, train
+from rnnnorm.studies.data.varied_norms import variations, varied
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study, first, paired
+from rnnnorm.studies.framework.case import FAILS, HOLDS, OPEN
+from rnnnorm.studies.framework.grid import grid
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import Panel
-from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.plots import rule
+from rnnnorm.studies.framework.selection import Words
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
-from rnnnorm.studies.measures.step_contrasts import MODES, PLACES, extra, settled, trap, words
-from rnnnorm.studies.measures.step_distances import SETTLED, distances
-from rnnnorm.studies.measures.step_panels import panels
-from rnnnorm.tasks import SequenceTask
+from rnnnorm.studies.measures.carried_losses import STATES, losses_by_state
+from rnnnorm.studies.measures.step_distances import SETTLED, distances, settled
 
-STATES = ("reset", "carried")
+MODES = ("population", "running")
 NEEDED = 0.01  # nats per step: a little more than the 0.01 bits to which the papers agree or differ
 TRANSIENT = 15  # steps
+ADVICE = {
+    HOLDS: "keep them per step there",
+    FAILS: "one pair for all steps is enough",
+    OPEN: "the seeds do not decide whether that matters; per-step statistics are the safe choice",
+}
+PLACE = "{state} state, {cell}, gain {gain}"
+
+
+def bn(norms: Sequence[str]) -> Sequence[str]:
+    """A rule for `only`: batch normalization."""
+    return [norm for norm in norms if norm.startswith("bn-")]
+
+
+def recurrent(places: Sequence[str]) -> Sequence[str]:
+    """A rule for `only`: places whose statistics depend on the state."""
+    return [place for place in places if place != "input"]
+
+
+per_step = partial(Contrast, unit="nats per step", by=("data", "state", "gain", "cell"), needed=NEEDED)
+sharing = partial(
+    per_step, "extra", norms="bn-shared", by=("mode", "data", "state", "gain", "cell"), only={"mode": MODES},
+    label=PLACE + ", {mode} statistics{data}",
+)  # fmt: skip
+SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
+along = partial(Lines, axis="timestep t", x="t", marker=None, rule=0.0)
 
 
 class StepStatistics(Study):
@@ -48,51 +70,111 @@ class StepStatistics(Study):
         "steps pooled, in pooled standard deviations, root mean square over units; it has settled once it stays within "
         f"{SETTLED:g} of its median over the second half."
     )
-    columns: ClassVar[tuple[str, ...]] = ("mode", "read", "place", "t")
-    claims: ClassVar[tuple[Claim, ...]] = (
+    columns = ("mode", "read", "place", "t")
+    claims = (
         Claim(
             "separate",
             "Each timestep has its own distribution: averaging statistics over time severely degrades performance.",
             "Cooijmans et al., ICLR 2017, section 3 (state reset in each segment, cell normalized)",
             "no number was published",
+            contrast=sharing(),
         ),
         Claim(
             "equal",
             "Sharing statistics over all timesteps is as good as keeping them per step.",
             "Hou et al., NeurIPS 2019 (state carried on, cell not normalized)",
             "bits per character, shared and separate alike: War and Peace 1.72, Penn Treebank 1.45, text8 1.46",
+            contrast=sharing(
+                by=("cell", "mode", "data", "state", "gain"), below=True,
+                only={"cell": ("no", "yes"), "mode": MODES, "state": "carried"},
+            ),
         ),
         Claim(
             "transient",
             f"From a fixed initial state the statistics pass through a transient and settle within {TRANSIENT} steps.",
             "Cooijmans et al., ICLR 2017, figure of population statistics (Penn Treebank)",
             "about 5 to 15 steps; the variance of W_hh h at t = 0 is exactly 0",
+            contrast=Contrast(
+                "settled", "steps", "bn-timestep", by=("data", "state", "gain", "cell", "place"),
+                only={"state": "reset", "place": recurrent}, needed=TRANSIENT, below=True,
+                label="{place}, " + PLACE + "{data}",
+            ),
         ),
         Claim(
             "trap",
             "Where statistics come from reset states and the state is then carried on, per-step statistics are worse "
             "than shared ones: the first steps have never seen a state.",
             "Ba et al., 2016, for online use; follows from Var(W_hh h_0) = 0, Cooijmans et al., ICLR 2017",
+            contrast=per_step(
+                "trap", norms="bn-timestep", label="trained with " + PLACE + "{data}, evaluated with carried state"
+            ),
         ),
-    )
+    )  # fmt: skip
+
+    words: ClassVar[Words] = {
+        "cell": {"yes": "cell norm", "no": "no cell norm"},
+        "place": {"input": "W_ih x", "hidden": "W_hh h", "cell": "c"},
+        "data": lambda data: ", Tiny Shakespeare" if data == "shakespeare" else "",
+    }
+    plots = (
+        along(
+            "distance", "distance of a step's statistics from the pooled ones, in σ",
+            about="With a reset state statistics pass through a transient, with a carried one there is none.",
+            only={"data": first, "norm": "bn-timestep", "cell": "yes", "gain": first, "place": recurrent},
+            line="{place}, {state}", styles=lambda line: "--" if line.startswith("c,") else "-",
+            colours={
+                "W_hh h, reset": "#a8453f", "c, reset": "#d77810",
+                "W_hh h, carried": "#2d6779", "c, carried": "#4e6dea",
+            },
+        ),
+        along(
+            "extra_at", "extra loss of shared statistics, nats",
+            about="Loss under shared minus loss under per-step statistics along the segment; cell normalized.",
+            only={"data": first, "norm": "bn-shared", "cell": "yes"}, band=False,
+            line="{state}, {mode} statistics", styles=lambda line: "--" if "running" in line else "-",
+            colours={
+                "reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
+                "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea",
+            },
+        ),
+        Points(
+            "loss", "trained on reset, evaluated on carried states", "loss, nats",
+            "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
+            only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": bn},
+            colours=SHADES,
+        ),
+        Points(
+            "extra", "every seed (small) and their mean (large)",
+            "extra loss of shared population statistics, nats per step",
+            "Loss under shared minus loss under per-step statistics, by condition.",
+            only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
+            series="gain {gain}{data}", colours=SHADES, also=lambda axes, theme, _: rule(axes, theme, x=0.0),
+        ),
+    )  # fmt: skip
+    sentences = (
+        Sentence(
+            "State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} conditions.",
+            by=("state", "mode"), only={"norm": "bn-shared", "mode": MODES}, items="{extra:+.3f}",
+            over=("data", "gain", "cell"), rising=True,
+        ),
+        Sentence(
+            "With reset state and population statistics it costs, on average: {items}.",
+            only={"norm": "bn-shared", "state": "reset", "mode": "population"}, items="{extra:+.3f} nats with {cell}",
+            over=("cell",), least=2,
+        ),
+    )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """State × cell norm × gain × norm, on the generated stream (or the user's), then on Tiny Shakespeare."""
-        sources = ["own" if self.settings.own else "running-order"]
-        if self.settings.data_dir is not None and not self.settings.own:
-            sources.append("shakespeare")
-        made = []
-        for source in sources:
-            gains, norms, seeds = self.settings.option("gains"), self.settings.norms, self.settings.seeds
-            if source == "shakespeare":
-                gains, seeds = gains[:1], seeds[: self.settings.option("shakespeare")["seeds"]]
+        made, option = list[Trial](), self.settings.option
+        for source in self.sources("running-order", {"shakespeare": {}}):
+            gains, norms, seeds = option("gains"), self.settings.norms, self.settings.seeds
+            if source.real:
+                gains, seeds = gains[:1], seeds[: option("shakespeare")["seeds"]]
                 norms = tuple(norm for norm in norms if norm in ("bn-timestep", "bn-shared"))
-            for state in STATES:
-                for norm in norms:
-                    for place in _changes(norm, gains):
-                        here = {"data": source, "state": state, **place}
-                        weight = 4.0 if source == "shakespeare" else 2.0
-                        made += [Trial(here, norm, seed, weight=weight) for seed in seeds]
+            for norm in norms:
+                axes = {"data": source.name, "state": STATES, **variations(norm, gains)}
+                made += grid(axes, [norm], seeds, weight=4.0 if source.real else 2.0)
         return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
@@ -105,23 +187,20 @@ class StepStatistics(Study):
                 f"rnnnorm.data.LanguageModel with mode=stream, got {type(data).__name__}"
             )
         carry = trial.conditions["state"] == "carried"
-        task = build_task(config, data, _norm(trial), trial.seed)
+        task = build_task(config, data, varied(trial.norm, trial.conditions), trial.seed)
         epochs, clip = config["trainer"]["max_epochs"], config["trainer"].get("gradient_clip_val")
         losses = train(task, data, epochs, clip, carry=carry, max_steps=max_steps)
         diverged = not math.isfinite(losses[-1])
-        last = losses[-max(len(losses) // 10, 1) :]
         yield {"quantity": "diverged", "value": float(diverged)}
-        yield {"quantity": "train_loss", "value": sum(last) / len(last)}
+        yield {"quantity": "train_loss", "value": final(losses)}
         yield from curve(losses)
         if diverged:
             yield from ({"quantity": "loss", "mode": m, "read": r, "value": math.inf} for m in MODES for r in STATES)
             return
-        if has_batch_statistics(task):
-            batches = carrying(islice(data.train_dataloader(), self.settings.option("recalibration")), carry)
-            recalibrate(task, batches, forward=task.encode, rows=None)
-        yield from _losses(task, data, str(trial.conditions["state"]))
-        for place, along in distances(task).items():
-            for t, value in enumerate(along):
+        calibration = carrying(islice(data.train_dataloader(), self.settings.option("recalibration")), carry)
+        yield from losses_by_state(task, data, calibration, str(trial.conditions["state"]))
+        for place, distance in distances(task).items():
+            for t, value in enumerate(distance):
                 yield {"quantity": "distance", "place": place, "t": t, "value": value}
 
     def _config(self, source: str, seed: int) -> tuple[dict[str, Any], int | None]:
@@ -136,104 +215,30 @@ class StepStatistics(Study):
         model = {key: small[key] for key in ("hidden_size", "learning_rate")}
         return self.settings.configured(data=data, model=model, trainer={"max_epochs": small["epochs"]}), small["steps"]
 
-    def judge(self, m: pd.DataFrame) -> list[Verdict]:
-        """Extra loss of shared statistics; steps until statistics settle; extra loss of per-step ones carried on."""
-        shared = [(here, estimate(values)) for here, values in extra(m)]
-        carried = [(here, effect) for here, effect in shared if here["state"] == "carried"]
-        carried.sort(key=lambda pair: pair[0]["cell"] == "yes")  # as in the paper: no cell norm first
-        cases = {
-            "separate": [Case(words(here), effect, NEEDED) for here, effect in shared],
-            "equal": [Case(words(here), effect, NEEDED, below=True) for here, effect in carried],
-            "transient": [
-                Case(f"{PLACES.get(place, place)}, {words(here)}", estimate(steps), TRANSIENT, below=True)
-                for here, place, steps in settled(m)
-                if here["state"] == "reset"
-            ],
-            "trap": [
-                Case(f"trained with {words(here)}, evaluated with carried state", estimate(values), NEEDED)
-                for here, values in trap(m)
-            ],
-        }
-        units = {"transient": "steps"}
-        return [
-            judge(claim, units.get(claim.key, "nats per step"), cases[claim.key])
-            for claim in self.claims
-            if cases[claim.key]
-        ]
+    def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
+        """`extra` loss, evaluated as trained, and `trap`, that on carried states, against another norm; `settled`."""
+        loss = where(m, quantity="loss")
+        yield m
+        yield paired(loss[loss["read"] == loss["state"]], "loss", "bn-timestep", "extra")
+        yield paired(where(m, quantity="loss_at", mode=MODES), "loss_at", "bn-timestep", "extra_at")
+        yield paired(where(loss, mode="population", state="reset", read="carried"), "loss", "bn-shared", "trap")
+        yield settled(m)
 
     def findings(self, m: pd.DataFrame) -> list[str]:
         """How much sharing costs, on what that depends, and what to do."""
-        shared = [(here, estimate(values)) for here, values in extra(m)]
-        shared = [(here, effect) for here, effect in shared if effect.n]
-        found = []
-        for state in STATES:
-            for mode in MODES:
-                costs = [effect.mean for here, effect in shared if (here["state"], here["mode"]) == (state, mode)]
-                if costs:
-                    found.append(
-                        f"State {state}, {mode} statistics: sharing costs {min(costs):+.3f} to {max(costs):+.3f} "
-                        f"nats per step over {len(costs)} conditions."
-                    )
-        by_cell = {
-            cell: [e.mean for h, e in shared if (h["state"], h["mode"], h["cell"]) == ("reset", MODES[0], cell)]
-            for cell in ("yes", "no")
-        }
-        if all(by_cell.values()):
-            yes, no = (sum(costs) / len(costs) for costs in by_cell.values())
+        cases, found = {verdict.claim.key: verdict.cases for verdict in self.verdicts(m)}, super().findings(m)
+        if "separate" in cases:
+            worst = max(cases["separate"], key=lambda case: case.effect.mean)
+            mean, low, high = worst.effect.mean, worst.effect.low, worst.effect.high
             found.append(
-                f"With reset state and population statistics it costs {yes:+.3f} nats on average where the cell is "
-                f"normalized and {no:+.3f} where it is not."
+                f"Sharing costs most with {worst.condition} ({mean:+.3f} nats, 95 % interval {low:+.3f} to "
+                f"{high:+.3f}): {ADVICE[worst.standing]}."
             )
-        if shared:
-            here, effect = max(shared, key=lambda pair: pair[1].mean)
-            advice = "one pair for all steps is enough"
-            if effect.low > NEEDED:
-                advice = "keep them per step there"
-            elif not effect.high < NEEDED:
-                advice = "the seeds do not decide whether that matters; per-step statistics are the safe choice"
-            interval = f"{effect.mean:+.3f} nats, 95 % interval {effect.low:+.3f} to {effect.high:+.3f}"
-            found.append(f"Sharing costs most with {words(here)} ({interval}): {advice}.")
-        wrong = [(here, estimate(values).mean) for here, values in trap(m)]
-        if wrong:
-            costs = [mean for _, mean in wrong]
+        if "trap" in cases:
+            costs = [case.effect.mean for case in cases["trap"]]
+            advice = "share them there, or train on carried states" if min(costs) > NEEDED else "no reason to share"
             found.append(
                 f"Trained on reset states and evaluated on carried ones, per-step statistics cost {min(costs):+.3f} to "
-                f"{max(costs):+.3f} nats per step against shared ones: "
-                + ("share them there, or train on carried states." if min(costs) > NEEDED else "no reason to share.")
+                f"{max(costs):+.3f} nats per step against shared ones: {advice}."
             )
-        diverged = where(m, quantity="diverged", value=1.0)
-        if len(diverged):
-            found.append(f"{len(diverged)} of {len(where(m, quantity='diverged'))} trainings diverged.")
         return found
-
-    def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
-        """The transient; what sharing costs along time and under each condition; the trap."""
-        return panels(m)
-
-
-def _changes(norm: str, gains: Iterable[float]) -> Iterator[dict[str, str | float]]:
-    """What can be varied of a norm: its gain where it has one, its cell norm where it has one."""
-    places = parse_norm(norm).places
-    gained = any(use.normalizer == "bn" for use in places.values())
-    for gain in gains if gained else [0.0]:
-        for cell in ("yes", "no") if "cell" in places and len(places) > 1 else ("no",):
-            yield {"cell": cell, **({"gain": float(gain)} if gained else {})}
-
-
-def _norm(trial: Trial) -> Norm:
-    norm, c = parse_norm(trial.norm), trial.conditions
-    if "gain" in c:
-        norm = norm.override({"gain": c["gain"]}, name=norm.name)
-    return norm if c["cell"] == "yes" else norm.without("cell")
-
-
-def _losses(task: SequenceTask, data: SequenceDataModule, state: str) -> Iterator[Row]:
-    for mode in (*MODES, "batch"):
-        for read in STATES:
-            used = mode if has_batch_statistics(task) else "running"
-            with statistics(task, used):
-                by_step = losses_by_step(task, carrying(data.test_dataloader(), read == "carried"), skip=1)
-            yield {"quantity": "loss", "mode": mode, "read": read, "value": float(by_step.mean())}
-            if read == state:
-                for t, value in enumerate(by_step.tolist()):
-                    yield {"quantity": "loss_at", "mode": mode, "t": t, "value": value}

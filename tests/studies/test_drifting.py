@@ -1,4 +1,4 @@
-"""Drifting streams, learning from what comes, and reading in pieces, against plain computations."""
+"""Drifting streams, and learning from what comes, against plain computations."""
 
 from __future__ import annotations
 
@@ -9,36 +9,16 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from rnnnorm.data.base import Batch, Spec
-from rnnnorm.norms import statistics
-from rnnnorm.studies.data.drifting import CLASSES, DRIFTS, FEATURES, drifting, loss_in_pieces, test_then_train
-from rnnnorm.tasks import Classification, Tagging
+from rnnnorm.studies.data.drifting import CLASSES, DRIFTS, FEATURES, drifting, test_then_train
+from rnnnorm.tasks import Classification
 
 prequential = test_then_train  # under its own name pytest would take it for a test
 del test_then_train
-
-SPEC = Spec("tagging", num_features=3, num_outputs=4, max_length=6)
 
 
 def classifier(norm: str = "none", **keys: float) -> Classification:
     torch.manual_seed(0)
     return Classification(drifting(4, 3, "none", 0).spec, norm=norm, hidden_size=5, **keys)
-
-
-def dense(T: int = 6, B: int = 3) -> Batch:
-    random = torch.Generator().manual_seed(1)
-    rows = torch.randn(T, B, 3, generator=random) * torch.arange(1, T + 1)[:, None, None]  # statistics depend on t
-    rows = rows.flatten(0, 1)
-    return Batch(PackedSequence(rows, torch.full((T,), B)), torch.randint(4, (T * B,), generator=random))
-
-
-def tagger(norm: str) -> Tagging:
-    """A network whose stored statistics are not those that it started with."""
-    torch.manual_seed(2)
-    task = Tagging(SPEC, norm=norm, hidden_size=5)
-    for _ in range(30):
-        task(dense().input)
-    return task.eval()
 
 
 def test_the_drifts_differ_by_scale_and_shift_alone() -> None:
@@ -123,32 +103,3 @@ def test_divergence_is_infinite_to_the_end() -> None:
     losses = prequential(classifier(), stream, 2, 1.0)
     assert [math.isfinite(loss) for loss in losses] == [True] * 3 + [False] * 2
     assert losses[3:] == [math.inf] * 2
-
-
-@pytest.mark.parametrize("norm", ["none", "ln", "wn", "bn-shared", "bn-vertical"])
-@pytest.mark.parametrize("size", [1, 2, 4, 6, 99])
-def test_without_statistics_per_timestep_pieces_are_the_whole(norm: str, size: int) -> None:
-    task = tagger(norm)
-    with statistics(task, "running"):
-        assert loss_in_pieces(task, dense(), size) == pytest.approx(loss_in_pieces(task, dense(), None), rel=1e-5)
-
-
-def test_the_whole_is_the_mean_loss_of_all_rows() -> None:
-    task, batch = tagger("ln"), dense()
-    expected = torch.nn.functional.cross_entropy(task(batch.input)[0], batch.target)
-    assert loss_in_pieces(task, batch, None) == pytest.approx(float(expected.detach()), rel=1e-6)
-
-
-def test_with_statistics_per_timestep_each_piece_begins_at_step_0_again() -> None:
-    """A piece of two steps is read as steps 0 and 1, wherever it stands."""
-    task, batch = tagger("bn-timestep"), dense()
-    total, state = 0.0, None
-    rows, targets = batch.input.data.view(3, 2 * 3, 3), batch.target.view(3, 2 * 3)
-    with torch.no_grad(), statistics(task, "running"):
-        for piece, target in zip(rows, targets, strict=True):
-            logits, state = task(PackedSequence(piece, torch.tensor([3, 3])), state)
-            total += float(torch.nn.functional.cross_entropy(logits, target)) / 3
-    with statistics(task, "running"):
-        found = [loss_in_pieces(task, batch, size) for size in (2, None)]
-    assert found[0] == pytest.approx(total, rel=1e-5)
-    assert abs(found[0] - found[1]) > 1e-3

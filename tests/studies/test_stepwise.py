@@ -12,13 +12,13 @@ from torch.nn.functional import cross_entropy
 
 from rnnnorm.data import DelayedRecall, TemporalOrder
 from rnnnorm.data.collate import collate
-from rnnnorm.norms import has_batch_statistics, recalibrate
+from rnnnorm.engine.evaluation import MODES
+from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.studies.data.languages import Lexicon, RunningSum
 from rnnnorm.studies.measures.stepwise import (
     dense_batches,
     long_examples,
     mean_step_losses,
-    modes_of,
     require_answers_per_step,
     step_losses,
 )
@@ -58,8 +58,9 @@ def test_a_prefix_is_a_shorter_test_sequence() -> None:
     for norm in ("ln", "bn-timestep", "bn-shared"):
         model, examples = network(norm), DATA.examples("test")
         short = [(rows[:5], targets[:5]) for rows, targets in examples]
-        for mode in modes_of(model):
-            long, cut = (mean_step_losses(model, [collate(some, DATA.task)], mode) for some in (examples, short))
+        for mode in MODES:
+            with statistics(model, mode):
+                long, cut = (mean_step_losses(model, [collate(some, DATA.task)]) for some in (examples, short))
             torch.testing.assert_close(long[:5], cut, rtol=1e-4, atol=1e-5)
 
 
@@ -74,21 +75,14 @@ def test_means_are_over_all_sequences() -> None:
     model, examples = network("ln"), DATA.examples("test")
     batches = list(dense_batches(examples, DATA, 3))
     assert len(batches) == 2
-    every = mean_step_losses(model, batches, "running", reduce=False)
-    assert every.shape == (12, 6)
-    torch.testing.assert_close(every, step_losses(model, collate(examples, DATA.task)), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(mean_step_losses(model, batches, "running"), every.mean(1))
+    every = step_losses(model, collate(examples, DATA.task))
+    torch.testing.assert_close(mean_step_losses(model, batches), every.mean(1), rtol=1e-4, atol=1e-5)
 
 
 def test_batches_are_full_but_never_none() -> None:
     examples = DATA.examples("test")
     assert [int(b.input.batch_sizes[0]) for b in dense_batches(examples, DATA, 4)] == [4]
     assert [int(b.input.batch_sizes[0]) for b in dense_batches(examples, DATA, 99)] == [6]
-
-
-@pytest.mark.parametrize(("norm", "number"), [("ln", 1), ("none", 1), ("wn", 1), ("bn-timestep", 3), ("bn-shared", 3)])
-def test_ways_to_evaluate_are_counted_once(norm: str, number: int) -> None:
-    assert len(modes_of(network(norm))) == number
 
 
 def test_generated_data_are_generated_longer() -> None:

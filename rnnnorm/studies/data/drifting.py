@@ -1,4 +1,4 @@
-"""A source that drifts, learned in one pass, and networks that read a sequence piece by piece."""
+"""Streams from a source that drifts, learned from in one pass."""
 
 from __future__ import annotations
 
@@ -104,23 +104,3 @@ def test_then_train(task: SequenceTask, stream: Stream, size: int, clip: float |
 def _loss(task: SequenceTask, batch: Batch) -> Tensor:
     logits, _ = task(batch.input)
     return task.losses(logits, batch.target).mean()
-
-
-@torch.no_grad()
-def loss_in_pieces(task: SequenceTask, batch: Batch, size: int | None) -> float:
-    """Mean loss of a dense batch that is read `size` steps at a time, each piece from the state the last one left.
-
-    Args:
-        task: in evaluation mode, with a target per row.
-        batch: B sequences of the same length.
-        size: steps of a piece; None: all at once.
-    """
-    T, B = len(batch.input.batch_sizes), int(batch.input.batch_sizes[0])
-    rows, targets = batch.input.data.view(T, B, -1), batch.target.view(T, B)
-    total, state = 0.0, None
-    for start in range(0, T, size or T):
-        stop = min(start + (size or T), T)
-        piece = PackedSequence(rows[start:stop].flatten(0, 1), torch.full((stop - start,), B))
-        logits, state = task(piece, state)
-        total += float(task.losses(logits, targets[start:stop].flatten()).sum())
-    return total / (T * B)

@@ -134,6 +134,19 @@ class Scaled(SequenceDataModule):
         }
 
 
+def scaled(data: Mapping[str, Any], scaling: str) -> dict[str, Any]:
+    """The `data` part of a configuration with `Scaled` around it, which takes over its batch size.
+
+    Args:
+        data: `class_path` and `init_args`.
+        scaling: one of `SCALINGS`.
+    """
+    keys = dict(data.get("init_args", {}))
+    batches = {"batch_size": keys.pop("batch_size")} if "batch_size" in keys else {}
+    inner = {"class_path": data["class_path"], "init_args": keys}
+    return {"class_path": f"{__name__}.Scaled", "init_args": {"data": inner, "scaling": scaling, **batches}}
+
+
 @lru_cache(maxsize=2)
 def _built(class_path: str, init_args: str) -> SequenceDataModule:
     """The other module; kept, since one process trains on the same data under many scalings."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from rnnnorm.norms.statistics import StoredStatistics
+from rnnnorm.studies.framework.measurements import where
 
 SETTLED = 0.1
 
@@ -71,3 +73,14 @@ def settling(along: Sequence[float], within: float = SETTLED) -> int:
     level = median(along[len(along) // 2 :])
     outside = [t for t, value in enumerate(along) if abs(value - level) > within]
     return outside[-1] + 1 if outside else 0
+
+
+def settled(m: pd.DataFrame) -> pd.DataFrame:
+    """`settled`: the step from which on each `distance` by `t` has settled, see `settling`."""
+    rows = where(m, quantity="distance")
+    keys = [column for column in rows if column not in ("t", "value")]
+    steps = [
+        float(settling(along.sort_values("t")["value"].tolist()))
+        for _, along in rows.groupby(keys, sort=False, dropna=False)
+    ]
+    return rows.drop_duplicates(keys).drop(columns="t").assign(quantity="settled", value=steps)

@@ -13,13 +13,14 @@ from torch import Tensor
 from rnnnorm.data.base import Batch
 from rnnnorm.data.collate import PER_ROW, Example, collate
 from rnnnorm.data.synthetic import Generated
-from rnnnorm.engine.evaluation import MODES
-from rnnnorm.norms import has_batch_statistics, statistics
 from rnnnorm.studies.data.plain_training import task_of
+from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.carry import State
 
 BIT = math.log(2)
+BINS = 4
+"""Places per T_max at which losses along time are kept."""
 
 
 def require_answers_per_step(data: Any, study: str) -> None:
@@ -102,23 +103,33 @@ def step_losses(model: SequenceTask, batch: Batch, chunk: int | None = None) -> 
     return torch.cat(losses).view(steps, B) / BIT
 
 
-def mean_step_losses(
-    model: SequenceTask, batches: Iterable[Batch], mode: str, chunk: int | None = None, reduce: bool = True
-) -> Tensor:
-    """Mean loss per step over batches of equally long sequences, (T,), in bits; all of them, (T, B), without `reduce`.
+def mean_step_losses(model: SequenceTask, batches: Iterable[Batch], chunk: int | None = None) -> Tensor:
+    """Mean loss per step over batches of equally long sequences, (T,), in bits.
 
     Args:
-        model: in evaluation mode.
+        model: in the mode in which it shall predict.
         batches: all of one length.
-        mode: "running", "population" or "batch": see `rnnnorm.statistics`.
         chunk: see `step_losses`.
-        reduce: take the mean over sequences.
     """
-    with statistics(model, mode):
-        losses = torch.cat([step_losses(model, batch, chunk) for batch in batches], 1)
-    return losses.mean(1) if reduce else losses
+    return torch.cat([step_losses(model, batch, chunk) for batch in batches], 1).mean(1)
 
 
-def modes_of(model: SequenceTask) -> tuple[str, ...]:
-    """The ways in which a model can be evaluated that differ: three with stored statistics, else one."""
-    return MODES if has_batch_statistics(model) else MODES[:1]
+def over_time(losses: Tensor, T: int, times: Sequence[int]) -> Iterator[Row]:
+    """`loss` of the first `times` T steps, `settled` loss, its `rise` to the end, `loss_at` step `t` (`reach` = t/T).
+
+    What is predicted at a step does not depend on later ones: the first steps are shorter test sequences. The settled
+    loss is that from T/2 to T, past the transient, the rise that of the last T steps minus that.
+
+    Args:
+        losses: of each step, (max(times) T,).
+        T: the longest sequence of training.
+        times: multiples of it, ascending.
+    """
+    for k in times:
+        yield {"quantity": "loss", "times": k, "value": float(losses[: k * T].mean())}
+    settled = losses[T // 2 : T].mean()
+    yield {"quantity": "settled", "value": float(settled)}
+    yield {"quantity": "rise", "value": float(losses[-T:].mean() - settled)}
+    for number, part in enumerate(losses.tensor_split(BINS * times[-1])):
+        place = {"t": round(number * T / BINS), "reach": (number + 0.5) / BINS}
+        yield {"quantity": "loss_at", **place, "value": float(part.mean())}
