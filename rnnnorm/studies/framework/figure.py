@@ -72,12 +72,15 @@ class Plot(ABC):
             if len(here):
                 yield self.panel(self._named(here, words), words)
 
-    def _named(self, rows: pd.DataFrame, words: Words) -> pd.DataFrame:
-        """The rows with a column `line`."""
-        keys = rows[fields(self.line)].astype(object)
-        values = [*keys.where(keys.notna(), None).itertuples(index=False, name=None)]
-        names = {key: spoken(self.line, dict(zip(keys, key, strict=True)), words) for key in set(values)}
-        return rows.assign(line=[names[key] for key in values])
+    def _named(self, rows: pd.DataFrame, words: Words, **formats: str) -> pd.DataFrame:
+        """The rows with a column `line`, or others made by formats of the columns."""
+        made = {}
+        for column, text in (formats or {"line": self.line}).items():
+            keys = rows[fields(text)].astype(object)
+            values = [*keys.where(keys.notna(), None).itertuples(index=False, name=None)]
+            names = {key: spoken(text, dict(zip(keys, key, strict=True)), words) for key in set(values)}
+            made[column] = [names[key] for key in values]
+        return rows.assign(**made)
 
     def _titled(self, text: str, rows: pd.DataFrame, words: Words) -> str:
         return spoken(text, {column: occurring(rows, column)[0] for column in fields(text)}, words)
@@ -182,17 +185,29 @@ class Points(Plot):
     """A row per line: seeds as small dots, their mean as a large one.
 
     Args:
+        series: the name of what stands side by side in each row, in colours of its own: a format of the columns.
         log: whether the x axis is logarithmic.
     """
 
+    series: str = ""
     log: bool = False
 
     def panel(self, m: pd.DataFrame, words: Words) -> Panel:
         """The plot of some rows."""
+        parts = [("", m)]
+        if self.series:
+            m = self._named(m, words, row=self.line, line=self.series)
+            parts = [(str(name), part.assign(line=part["row"])) for name, part in m.groupby("line", sort=False)]
+        rows = dict.fromkeys(str(name) for _, part in parts for name in part["line"])
 
         def draw(axes: Axes, theme: Theme) -> None:
-            groups = [(str(name), group["value"].tolist()) for name, group in m.groupby("line", sort=False)]
-            points(axes, groups, theme, colours=self._colours(m))
+            colours = self._colours(m)
+            for number, (name, part) in enumerate(parts):
+                groups = {str(row): group["value"].tolist() for row, group in part.groupby("line", sort=False)}
+                one = dict.fromkeys(rows, colours.get(name) or colour(name)) if self.series else colours
+                shift = (0.5 * (len(parts) - 1) - number) * min(0.16, 0.65 / len(parts))
+                whole = [(row, groups.get(row, [])) for row in rows]
+                points(axes, whole, theme, colours=one, shift=shift, label=name, names=number == 0)
             if self.also is not None:
                 self.also(axes, theme, m)
             if self.log:

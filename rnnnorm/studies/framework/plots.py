@@ -239,22 +239,36 @@ def points(
     theme: Theme,
     *,
     colours: Mapping[str, str] | None = None,
+    shift: float = 0.0,
+    label: str = "",
+    names: bool = True,
 ) -> None:
     """One row per group: seeds as small dots, their mean as a large one; names stand at the left, first group on top.
 
     The left margin of a panel is small: keep names short, or they are drawn above their row.
+
+    Args:
+        axes: where to draw.
+        groups: names and values.
+        theme: colours of the names and the grid.
+        colours: name → colour; by default that of the norm which the name is.
+        shift: how far above the middle of their row points stand, in rows.
+        label: of the means, in the legend.
+        names: write them.
     """
     for number, (name, values) in enumerate(groups):
         row = len(groups) - 1 - number
         paint = (colours or {}).get(name) or colour(name)
         finite = [value for value in values if math.isfinite(value)]
-        axes.plot(finite, [row] * len(finite), "o", color=paint, markersize=4, alpha=0.55, linestyle="none")
+        axes.plot(finite, [row + shift] * len(finite), "o", color=paint, markersize=4, alpha=0.55, linestyle="none")
         if finite:
-            axes.plot([float(np.mean(finite))], [row], "o", color=paint, markersize=9, linestyle="none")
-        axes.annotate(
-            name, (0, row), xycoords=("axes fraction", "data"), xytext=(2, 7), textcoords="offset points",
-            fontsize=10, color=theme.ink,
-        )  # fmt: skip
+            look: Any = {"color": paint, "markersize": 9, "linestyle": "none", "label": label}
+            axes.plot([float(np.mean(finite))], [row + shift], "o", **look)
+        if names:
+            axes.annotate(
+                name, (0, row), xycoords=("axes fraction", "data"), xytext=(2, 7), textcoords="offset points",
+                fontsize=10, color=theme.ink,
+            )  # fmt: skip
     axes.set_yticks([])
     axes.set_ylim(-0.6, len(groups) - 0.2)
     axes.grid(axis="x", color=theme.grid, linewidth=1)
@@ -291,7 +305,8 @@ def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[f
     target = axes.yaxis if which == "y" else axes.xaxis
     low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
     far = low > 0 and high / low > 1e4
-    target.set_major_locator(LogLocator(base=base, numticks=8))
+    near = base == 10 and low > 0 and high / low < 30  # in which powers of ten alone may be one tick, or none
+    target.set_major_locator(LogLocator(base=base, subs=(1.0, 2.0, 5.0) if near else (1.0,), numticks=8))
     if numbers is not None:
         target.set_major_locator(matplotlib.ticker.FixedLocator(list(numbers)))
     exponent = FuncFormatter(lambda v, _: f"1e{math.log10(v):.0f}" if v > 0 else "0")

@@ -82,10 +82,10 @@ def _mean(m: pd.DataFrame, quantity: str) -> float:
     return estimate(per_seed(m, quantity=quantity)).mean
 
 
-def divergence(m: pd.DataFrame) -> Iterator[str]:
-    """How many trainings diverged, and under which norms, if any did."""
+def divergence(m: pd.DataFrame, counted: str = "") -> Iterator[str]:
+    """How many trainings diverged, and under which norms, if any did; and how they are `counted`."""
     measured = where(m, quantity="diverged")
     lost = where(measured, value=1.0)
     if len(lost):
         names = ", ".join(f"{norm} ({count})" for norm, count in lost["norm"].value_counts(sort=False).items())
-        yield f"{len(lost)} of {len(measured)} trainings diverged: {names}."
+        yield f"{len(lost)} of {len(measured)} trainings diverged{counted and f' and {counted}'}: {names}."

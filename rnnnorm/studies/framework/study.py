@@ -48,6 +48,8 @@ class Study(ABC):
     """The figure, the most telling plot first."""
     sentences: ClassVar[tuple[Sentence, ...]] = ()
     """Findings that belong beside the figure; advice, above all."""
+    diverged: ClassVar[str] = ""
+    """How trainings that diverged are counted, as their finding says it: "count as guessing"."""
     words: ClassVar[Words] = {}
     """How the values of columns are written in conditions, plots and sentences."""
     columns: ClassVar[tuple[str, ...]] = ()
@@ -120,7 +122,7 @@ class Study(ABC):
         """Sentences made from the measurements that belong beside the figure, divergence last."""
         whole = self.derived(m)
         said = [text for sentence in self.sentences for text in sentence.said(whole, self.words)]
-        return [*said, *divergence(m)]
+        return [*said, *divergence(m, self.diverged)]
 
     def derived(self, m: pd.DataFrame) -> pd.DataFrame:
         """All tables of `derive` as one."""

@@ -97,7 +97,8 @@ def test_points_leave_out_what_is_not_finite(axes: Axes) -> None:
 
 @pytest.mark.parametrize("which", ["x", "y"])
 @pytest.mark.parametrize(
-    ("values", "numbers"), [([1.0, 1e9], None), ([3.0, 400.0], [3, 8, 400]), ([], None), ([1, 1], None)]
+    ("values", "numbers"),
+    [([1.0, 1e9], None), ([3.0, 400.0], [3, 8, 400]), ([200.0, 800.0], None), ([], None), ([1, 1], None)],
 )
 def test_logarithmic_axes_have_few_short_ticks(
     axes: Axes, which: str, values: list[float], numbers: list[float] | None
@@ -115,6 +116,8 @@ def test_logarithmic_axes_have_few_short_ticks(
     assert all(len(text) <= 6 for text in shown)
     if numbers:
         assert shown == ["3", "8", "400"]
+    if values == [200.0, 800.0]:
+        assert shown == ["200", "500"]
     if values == [1.0, 1e9]:
         assert all(re.fullmatch(r"1e-?\d+", text) for text in shown if text)
 
