@@ -37,7 +37,7 @@ class Plot(ABC):
         each: columns; each combination of their values has a plot of its own.
         line: the name of a line, or of a row of points: a format of the columns.
         colours: of the lines; without, those of the norms that they name.
-        also: draws further things: a function of axes, theme and the rows.
+        also: draws further things at the end, ticks of its own among them: a function of axes, theme and the rows.
     """
 
     quantity: str | Sequence[str]
@@ -151,11 +151,11 @@ class Lines(Plot):
             places = occurring(rows, self.x)
             if self.curve is not None:
                 axes.plot(places, [*map(self.curve, places)], "--", color=theme.muted, label=self.formula)
-            if self.also is not None:
-                self.also(axes, theme, rows)
             if self.limits is not None:
                 axes.set_ylim(*self.limits)
             self._scale(axes, places)
+            if self.also is not None:
+                self.also(axes, theme, rows)
 
         title = self._titled(self.title, m, words)
         return Panel(title, self.axis, draw, self.about)
@@ -208,9 +208,9 @@ class Points(Plot):
                 shift = (0.5 * (len(parts) - 1) - number) * min(0.16, 0.65 / len(parts))
                 whole = [(row, groups.get(row, [])) for row in rows]
                 points(axes, whole, theme, colours=one, shift=shift, label=name, names=number == 0)
-            if self.also is not None:
-                self.also(axes, theme, m)
             if self.log:
                 log_axis(axes, "x")
+            if self.also is not None:
+                self.also(axes, theme, m)
 
         return Panel(self._titled(self.title, m, words), self.axis, draw, self.about)

@@ -298,7 +298,7 @@ def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[f
     Args:
         axes: of the plot, drawn already.
         which: "x" or "y".
-        base: 10, or 2 for batch sizes and the like.
+        base: 10, or 2 for batch sizes and the like, whose numbers below 1 are written as fractions.
         numbers: where the ticks stand.
     """
     (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=base)
@@ -310,7 +310,8 @@ def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[f
     if numbers is not None:
         target.set_major_locator(matplotlib.ticker.FixedLocator(list(numbers)))
     exponent = FuncFormatter(lambda v, _: f"1e{math.log10(v):.0f}" if v > 0 else "0")
-    target.set_major_formatter(exponent if far else FuncFormatter(lambda v, _: compact(v)))
+    halves = FuncFormatter(lambda v, _: f"1/{compact(1 / v)}" if 0 < v < 1 else compact(v))
+    target.set_major_formatter(halves if base == 2 else exponent if far else FuncFormatter(lambda v, _: compact(v)))
     target.set_minor_locator(NullLocator())
     target.set_minor_formatter(NullFormatter())
 

@@ -122,6 +122,13 @@ def test_logarithmic_axes_have_few_short_ticks(
         assert all(re.fullmatch(r"1e-?\d+", text) for text in shown if text)
 
 
+def test_powers_of_two_are_written_as_fractions() -> None:
+    axes = Figure().add_subplot()
+    axes.plot([2.0**-9, 2.0**5], [1, 1])
+    log_axis(axes, "x", base=2, numbers=[2.0**-9, 0.25, 1, 32])
+    assert [axes.xaxis.get_major_formatter()(v) for v in (2.0**-9, 0.25, 1, 32)] == ["1/512", "1/4", "1", "32"]
+
+
 def test_linear_axes_have_few_short_ticks(axes: Axes) -> None:
     axes.plot([0, 1234567], [0, 1])
     linear_axis(axes, "x", integer=True)
