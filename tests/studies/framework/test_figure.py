@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.framework import Points
+from rnnnorm.studies.framework import Lines, Points
 from rnnnorm.studies.framework.plots import entries
 from rnnnorm.studies.framework.sentence import divergence
 
@@ -59,6 +59,17 @@ def test_series_stand_side_by_side_in_each_row() -> None:
     assert [(entry.label, entry.colour) for entry in entries([axes])] == [("B = 1", "#111111"), ("B = 8", "#222222")]
     small = [np.asarray(line.get_xdata()) for line in axes.lines if line.get_markersize() == 4]
     assert sorted(np.concatenate(small).tolist()) == pytest.approx(sorted(M["value"]))
+
+
+def test_a_rule_may_stand_at_the_median_of_a_quantity() -> None:
+    m = pd.concat([M, pd.DataFrame({"quantity": "chance", "seed": [0, 1, 2], "value": [1.0, 4.0, 2.0]})])
+    for quantity, expected in (("chance", ["guess"]), ("nothing", [])):
+        (panel,) = Lines("loss", "t", "x", "a", x="batch", rule=quantity, text="guess").panels(m, {})
+        axes = Figure().subplots()
+        panel.draw(axes, LIGHT)
+        assert [text.get_text() for text in axes.texts] == expected
+        rules = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_linewidth() == 1]
+        assert rules == [[2.0, 2.0]] * len(expected)
 
 
 def test_divergence_is_told_with_how_it_counts() -> None:
