@@ -100,6 +100,7 @@ class Regularization(Study):
             contrast=alone("gap", "gap with ln minus gap without, accuracy", "ln"),
         ),
     )
+    diverged = "count as guessing"
     words: ClassVar[Words] = {
         "train": lambda name: "your data" if name == "own" else name.replace(" sequences", " training sequences"),
         "dropout": lambda rate: f" with dropout {rate:g}" if rate else "",

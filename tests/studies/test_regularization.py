@@ -135,6 +135,13 @@ def test_findings_name_the_best_recipe_and_the_widest_gap(quick: Regularization)
     assert "the best is `none` with 0.980" in quick.findings(m)[0]
 
 
+def test_divergence_is_told(quick: Regularization) -> None:
+    m = table(quick)
+    assert "diverged" not in " ".join(quick.findings(m))
+    put(m, "diverged", 1.0, norm="bn-timestep", dropout=0.0)
+    assert quick.findings(m)[-1] == "6 of 48 trainings diverged and count as guessing: bn-timestep (6)."
+
+
 def test_the_figure_shows_the_numbers(quick: Regularization, tmp_path: Path) -> None:
     m = reread(table(quick), tmp_path)
     panels = quick.panels(m)
