@@ -131,7 +131,7 @@ class Depth(Study):
             trained("training loss minus BN's, nats", only={"depth": backwards, "method": "fixup"}, below=True),
         ),
     )  # fmt: skip
-    diverged = "count with the loss of logits of 0"
+    diverged, diverged_by = "count with the loss of logits of 0", "{method}{norm}"
     words: ClassVar[Words] = {
         "cell": CELLS,
         "optimizer": {"adam": "Adam", "sgd": "SGD"},
@@ -159,9 +159,6 @@ class Depth(Study):
             f"Deepest trainable {{cell}}, {{optimizer}} (to within {SLACK} nats of a skip at the smallest depth) among "
             "the depths {depths}: {items}.", ("cell", "optimizer", "depths"),
             {"cell": backwards}, "{method}{norm}: {deepest}", ("method", "norm"),
-        ),
-        Sentence(
-            "Diverged, over all learning rates: {items}.", items="{method}{norm} {lost:.0%}", over=("method", "norm"),
         ),
     )  # fmt: skip
 
@@ -210,11 +207,10 @@ class Depth(Study):
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Losses at the best learning rate; growth from half of all blocks to the last one, and what is there."""
         best = best_by(m, "loss", "learning_rate", ["cell", "optimizer", "depth", "method", "norm"])
-        loss, lost = where(best, quantity="loss"), where(m, quantity="diverged")
+        loss = where(best, quantity="loss")
         yield best
         yield loss[loss.groupby("cell")["depth"].rank("dense", ascending=False) <= 2].assign(quantity="deep_loss")
         yield deepest(loss)
-        yield lost[lost.groupby(["method", "norm"])["value"].transform("max") > 0].assign(quantity="lost")
         if "block" not in m:
             return
         end = m["block"].max()

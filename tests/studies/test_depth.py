@@ -80,7 +80,7 @@ def test_a_study_of_which_only_training_was_measured_has_no_blocks(tmp_path: Pat
     made_up = table(True)
     trained = made_up[made_up["part"] == "trained"].drop(columns="block")
     assert len(study().panels(trained)) == 2
-    assert len(study().findings(trained)) == 6
+    assert len(study().findings(trained)) == 5
 
 
 @pytest.mark.parametrize("agrees", [True, False])
@@ -93,7 +93,8 @@ def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
     text = " ".join(study().findings(made_up))
     assert (": skip: 2," in text) is agrees  # not trainable beyond two layers
     assert "BN on branch: 24" in text
-    assert ("learning rates: skip 67%, no skip 67%, SkipInit α = 1 67%." in text) is agrees
+    told = "144 of 576 trainings diverged and count with the loss of logits of 0: skip (48), no skip (48), SkipInit α ="
+    assert (told in text) is agrees
     assert "LSTM: after 64 blocks E[h²] is " in text
 
 
