@@ -1,4 +1,4 @@
-"""The study of depth: verdicts on made tables, stacks and their growth, a tiny real run."""
+"""The study of depth: derived quantities, findings, stacks and their growth, a tiny real run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from studies.tables import made, reread, verdicts
+from studies.tables import made, reread
 
-from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, moments
-from rnnnorm.studies.depth import Depth
+from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, growth, moments
+from rnnnorm.studies.depth import Depth, deepest
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.measures.depth_tables import trainable, tuned
 
-CLAIMS = {"linear", "exponential", "identity", "bn-deep", "skipinit", "alpha-one", "fixup"}
 DEEP = {"plain", "skipinit-1", "no-skip"}
 """Methods that fail at depth in the world of the literature."""
 
@@ -54,24 +53,34 @@ def table(agrees: bool) -> pd.DataFrame:
     return made(study().trials(), rows)
 
 
-@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
-def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
-    made_up = table(agrees)
-    found = verdicts(study(), made_up)
-    assert found == dict.fromkeys(CLAIMS, expected)
-    assert verdicts(study(), reread(made_up, tmp_path)) == found
+def test_growth_is_taken_over_the_second_half() -> None:
+    found = study().derived(table(True))
+    means = found.groupby(["quantity", "method"])["value"].mean()
+    assert means["factor", "plain"] == pytest.approx(2.0)  # 2^l, by every block
+    assert means["off_linear", "plain"] == pytest.approx(31.0)  # 2^64 / 2^32 = 2^32
+    assert means["off_linear", "bn-branch"] == pytest.approx(1 - 0.9775, abs=1e-3)  # log2(65 / 33)
+    assert means["last_share", "bn-branch"] == pytest.approx(1 / 65, abs=2e-4)
 
 
-def test_verdicts_depend_where_cells_disagree() -> None:
-    first, second = table(True), table(False)
-    mixed = pd.concat([first[first["cell"] == "lstm"], second[second["cell"] != "lstm"]])
-    assert set(verdicts(study(), mixed).values()) == {"depends"}
+def test_losses_that_count_are_those_of_the_two_greatest_depths_at_the_best_rate() -> None:
+    found = where(study().derived(table(True)), quantity="deep_loss")
+    assert set(found["depth"]) == {6, 24}
+    assert set(found["learning_rate"]) == {0.01}
 
 
 def test_claims_without_measurements_are_left_out() -> None:
     made_up = table(True)
-    assert set(verdicts(study(), made_up[made_up["part"] == "start"])) == {"linear", "exponential", "identity"}
-    assert "fixup" not in verdicts(study(), made_up[made_up["method"] != "fixup"])
+    keys = {verdict.claim.key for verdict in study().verdicts(made_up[made_up["part"] == "start"])}
+    assert keys == {"linear", "exponential", "identity"}
+    keys = {verdict.claim.key for verdict in study().verdicts(made_up[made_up["part"] == "trained"])}
+    assert keys == {"bn-deep", "skipinit", "alpha-one", "fixup"}
+
+
+def test_a_study_of_which_only_training_was_measured_has_no_blocks(tmp_path: Path) -> None:
+    made_up = table(True)
+    trained = made_up[made_up["part"] == "trained"].drop(columns="block")
+    assert len(study().panels(trained)) == 2
+    assert len(study().findings(trained)) == 5
 
 
 @pytest.mark.parametrize("agrees", [True, False])
@@ -82,24 +91,19 @@ def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
     save_figure(panels, tmp_path, study().question)
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     text = " ".join(study().findings(made_up))
-    assert (": skip 2;" in text) is agrees  # not trainable beyond two layers
-    assert "BN on branch 24" in text
-    assert "Diverged: " in text
-
-
-def test_each_method_and_depth_takes_its_best_learning_rate() -> None:
-    here = {"cell": "lstm", "optimizer": "sgd", "depth": 2, "method": "plain", "norm": "none", "quantity": "loss"}
-    losses = {(0.1, 0): 1.0, (0.1, 1): 2.0, (0.3, 0): 0.5, (0.3, 1): 3.0}
-    rows = pd.DataFrame([{**here, "learning_rate": r, "seed": k, "value": v} for (r, k), v in losses.items()])
-    assert tuned(rows)["learning_rate"].unique().tolist() == [0.1]
+    assert (": skip: 2," in text) is agrees  # not trainable beyond two layers
+    assert "BN on branch: 24" in text
+    told = "144 of 576 trainings diverged and count with the loss of logits of 0: skip (48), no skip (48), SkipInit α ="
+    assert (told in text) is agrees
+    assert "LSTM: after 64 blocks E[h²] is " in text
 
 
 def test_the_deepest_trainable() -> None:
     losses = {("plain", 2): 1.0, ("plain", 8): 1.05, ("plain", 32): 2.0, ("fixup", 2): 1.2, ("fixup", 8): 1.3}
-    rows = pd.DataFrame(
-        [{"method": k, "norm": "none", "depth": d, "seed": 0, "value": v} for (k, d), v in losses.items()]
-    )
-    assert trainable(rows) == {"skip": "8", "Fixup": "none"}
+    here = {"cell": "lstm", "optimizer": "sgd", "norm": "none", "seed": 0}
+    found = deepest(pd.DataFrame([{**here, "method": k, "depth": d, "value": v} for (k, d), v in losses.items()]))
+    assert dict(zip(found["method"], found["value"], strict=True)) == {"plain": 8, "fixup": 0}
+    assert set(found["depths"]) == {"2, 8, 32"}
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -128,6 +132,23 @@ def test_the_share_is_that_of_the_branch() -> None:
     branch = torch.relu(x @ network.weight_ih_l0.T).detach()
     assert square == pytest.approx(float((x + branch).square().mean()))
     assert share == pytest.approx(float(branch.square().mean()) / square)
+
+
+def test_growth_is_the_geometric_mean_over_draws() -> None:
+    sizes = {"size": 6, "depth": 2, "batch": 3, "steps": 4, "seed": 5}
+    found = list(growth("lstm", "plain", "none", draws=2, **sizes))
+    torch.manual_seed(5)
+    squares, shares = [], []
+    for _ in range(2):
+        rows = torch.randn(12, 6, dtype=torch.float64)
+        network = build_stack("lstm", "plain", "none", 6, 3, 4)
+        square, share = zip(*moments(network, rows, torch.full((4,), 3)), strict=True)
+        squares.append(square)
+        shares.append(share)
+    assert [block for block, _, _ in found] == [1, 2]
+    for block, square, share in found:
+        assert square == pytest.approx((squares[0][block - 1] * squares[1][block - 1]) ** 0.5)
+        assert share == pytest.approx((shares[0][block - 1] + shares[1][block - 1]) / 2)
 
 
 def test_relu_layers_keep_the_second_moment() -> None:

@@ -1,4 +1,4 @@
-"""The study of initial weights: verdicts on made tables, invariances, the scaling itself, a tiny real run."""
+"""The study of initial weights: derived quantities, findings, invariances, the scaling itself, a tiny real run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from studies.tables import made, reread, verdicts
+from studies.tables import made, reread
 
 import rnnnorm
 from rnnnorm.studies.data.plain_training import build_data, build_task
-from rnnnorm.studies.data.surgery import blank_loss, scale_weights, start_from_data
+from rnnnorm.studies.data.surgery import blank_loss, bounded_training, scale_weights, start_from_data
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.initialization import Initialization, sensitivity, tuned
+from rnnnorm.studies.initialization import Initialization
 from rnnnorm.studies.measures.rescaling import CHANGES, FACTOR, PUBLISHED, deviations, products
 
-CLAIMS = {"invariances", "resilient", "careful", "saturating", "data-dependent"}
 SCALES = (0.1, 1.0, 10.0)
 
 
@@ -52,18 +52,24 @@ def table(agrees: bool) -> pd.DataFrame:
     return made(study().trials(), rows)
 
 
-@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
-def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
-    made_up = table(agrees)
-    found = verdicts(study(), made_up)
-    assert found == dict.fromkeys(CLAIMS, expected)
-    assert verdicts(study(), reread(made_up, tmp_path)) == found
+def test_changes_that_should_be_visible_are_judged_the_other_way_round() -> None:
+    (found,) = (verdict for verdict in study().judge(table(True)) if verdict.claim.key == "invariances")
+    assert len(found.cases) == 6 * 5
+    assert {case.below for case in found.cases if "not invariant" in case.condition} == {False}
+    below = {case.condition for case in found.cases if case.below}
+    assert len(below) == sum(map(len, PUBLISHED.values()))
+    assert {"data shifted, bn-timestep", "one case × 3, ln", "weight matrix shifted, ln"} <= below
 
 
-def test_verdicts_depend_where_cells_disagree() -> None:
-    first, second = table(True), table(False)
-    mixed = pd.concat([first[first["cell"] == "lstm"], second[second["cell"] != "lstm"]])
-    assert verdicts(study(), mixed) == dict.fromkeys(CLAIMS, "depends") | {"invariances": "contradicted"}
+def test_batch_normalization_between_timesteps_stands_in_the_table() -> None:
+    heads = {verdict.claim.key: verdict.headline.condition for verdict in study().judge(table(True))}
+    assert heads == {
+        "invariances": "weight matrix × 3, bn-timestep",
+        "resilient": "bn-timestep, LSTM",
+        "careful": "bn-timestep, LSTM",
+        "saturating": "bn-timestep, LSTM, weights × 10",
+        "data-dependent": "wn:init=data, LSTM",
+    }
 
 
 def test_what_learns_nothing_anywhere_is_not_robust() -> None:
@@ -85,25 +91,43 @@ def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
     text = " ".join(study().findings(made_up))
     assert ("0.80 (none)" if agrees else "0.80 (ln)") in text
     assert ("90% (none)" if agrees else "10% (none)") in text
-    assert "Diverged: LSTM, " in text
+    assert f"with the loss of logits of 0: LSTM with {'none' if agrees else 'ln'} (3), " in text
 
 
 def test_without_none_and_wn_there_is_still_a_figure(tmp_path: Path) -> None:
     made_up = table(True)
     few = made_up[made_up["norm"] == "ln"]
-    assert set(verdicts(study(), few)) == {"invariances", "resilient"}
+    assert {verdict.claim.key for verdict in study().verdicts(few)} == {"invariances", "resilient"}
     assert study().findings(few)
     save_figure(study().panels(few), tmp_path, "?")
 
 
-def test_the_best_learning_rate_of_each_scale() -> None:
-    here = {"cell": "lstm", "norm": "ln", "quantity": "loss"}
+@pytest.mark.parametrize("part", ["invariance", "trained"])
+def test_one_part_alone_has_verdicts_and_a_figure(part: str, tmp_path: Path) -> None:
+    made_up = table(True)
+    one = made_up[made_up["part"] == part].dropna(axis=1, how="all")
+    assert len(study().verdicts(one)) == (1 if part == "invariance" else 4)
+    save_figure(study().panels(one), tmp_path, "?")
+
+
+def test_spreads_are_over_scales_at_their_best_learning_rates() -> None:
+    here = {"part": "trained", "cell": "lstm", "norm": "ln", "quantity": "loss"}
     losses = {(1.0, 0.1, 0): 1.0, (1.0, 0.2, 0): 0.5, (3.0, 0.1, 0): 0.7, (3.0, 0.2, 0): 0.9}
     rows = pd.DataFrame(
         [{**here, "scale": s, "learning_rate": r, "seed": k, "value": v} for (s, r, k), v in losses.items()]
     )
-    assert sorted(tuned(rows)["value"]) == [0.5, 0.7]
-    assert sensitivity(tuned(rows), "ln").tolist() == pytest.approx([0.2])
+    found = study().derived(rows).groupby("quantity")["value"].agg(list)
+    assert found["loss"] == [0.5, 0.7]
+    assert (found["worst"], found["spread"], found["largest"]) == ([0.7], [pytest.approx(0.2)], [0.7])
+
+
+def test_points_of_the_table_of_invariances_stand_side_by_side() -> None:
+    shown = where(study().derived(table(True)), quantity="shown")
+    places = shown.groupby(["change", "norm"])["place"].first()
+    assert len(set(places)) == 6 * 5
+    for number, change in enumerate(CHANGES):
+        assert places[change].mean() == pytest.approx(number)
+        assert places[change].max() < number + 0.5
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -188,6 +212,17 @@ def test_the_loss_of_saying_nothing_changes_nothing() -> None:
     assert task.training
     assert all(torch.equal(value, state[key]) for key, value in task.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_losses_of_a_training_that_goes_wrong_are_bounded() -> None:
+    data = build_data(CONFIG, 0)
+    config = {**CONFIG, "model": {"init_args": {"hidden_size": 6, "learning_rate": 1e4}}}
+    found = bounded_training(build_task(config, data, "none", 0), data, config)
+    assert found["loss"] == found["blank_loss"] == pytest.approx(float(torch.log(torch.tensor(4.0))))
+    config["model"]["init_args"]["learning_rate"] = 0.0
+    found = bounded_training(build_task(config, data, "none", 0), data, config, max_steps=1)
+    assert found["diverged"] == 0
+    assert found["loss"] == min(found["first_loss"], found["blank_loss"])
 
 
 def test_a_tiny_run() -> None:

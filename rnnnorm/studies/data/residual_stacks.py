@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -76,3 +77,30 @@ def moments(network: Recurrent[Any], rows: Tensor, batch_sizes: Tensor) -> Itera
         added = float((output - rows).square().mean()) if output.shape == rows.shape else square
         yield square, added / square
         rows = output
+
+
+def growth(
+    cell: str, method: str, norm: str, *, size: int, depth: int, batch: int, steps: int, draws: int, seed: int
+) -> Iterator[tuple[int, float, float]]:
+    """Per block its number from 1, E[h²] behind it (geometric mean over draws), and its branch's mean share of that.
+
+    Args:
+        cell: as for `build_stack`.
+        method: one of `METHODS`.
+        norm: inside the layers.
+        size: features of the Gaussian rows that the stack reads.
+        depth: blocks.
+        batch: sequences.
+        steps: of each sequence.
+        draws: of weights and rows.
+        seed: of all draws.
+    """
+    torch.manual_seed(seed)
+    found, sizes = torch.empty(draws, depth, 2, dtype=torch.float64), torch.full((steps,), batch)
+    for draw in found:
+        rows = torch.randn(steps * batch, size, dtype=torch.float64)
+        # One more than counts: nothing stands behind the last layer, so that its block has no normalizer between.
+        network = build_stack(cell, method, norm, size, depth + 1, steps)
+        draw.copy_(torch.tensor(list(islice(moments(network, rows, sizes), depth)), dtype=torch.float64))
+    squares, shares = found[..., 0].log().mean(0).exp().tolist(), found[..., 1].mean(0).tolist()
+    yield from zip(range(1, depth + 1), squares, shares, strict=True)

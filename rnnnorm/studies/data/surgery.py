@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch.nn.utils import parametrize
 
 from rnnnorm.data.base import Batch
+from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.nn.stack import RecurrentStack
+from rnnnorm.studies.data.plain_training import final, train
 from rnnnorm.tasks import SequenceTask
 
 
@@ -53,3 +59,27 @@ def blank_loss(task: SequenceTask, batch: Batch) -> float:
     task.train(training)
     torch.set_rng_state(random)
     return float(task.losses(torch.zeros_like(logits), batch.target).mean())
+
+
+def bounded_training(
+    task: SequenceTask, data: SequenceDataModule, config: Mapping[str, Any], max_steps: int | None = None
+) -> dict[str, float]:
+    """Train a network, and say what is left where training goes wrong.
+
+    Args:
+        task: is initialized from data, where its norm asks for that, and trained in place.
+        data: to train with.
+        config: `trainer`, as for `rnnnorm compare -c`.
+        max_steps: stop after that many steps.
+
+    Returns:
+        `loss` at the end, at most `blank_loss`; `first_loss`; `blank_loss`, that of logits of 0; and whether it
+        `diverged`, 0 or 1.
+    """
+    batch, trainer = next(iter(data.train_dataloader())), config.get("trainer", {})
+    start_from_data(task, batch)
+    blank = blank_loss(task, batch)
+    epochs, clip = trainer.get("max_epochs", 1), trainer.get("gradient_clip_val")
+    losses = train(task, data, epochs, clip, max_steps=max_steps)
+    diverged = float(not math.isfinite(losses[-1]))
+    return {"loss": min(final(losses), blank), "first_loss": losses[0], "blank_loss": blank, "diverged": diverged}

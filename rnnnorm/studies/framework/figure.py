@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -109,7 +109,7 @@ class Lines(Plot):
         linear_up_to: the y axis is linear up to this distance from 0, and logarithmic beyond.
         limits: the ends of the y axis, None: as it comes.
         above: values up to this are left out; a logarithmic axis has no place for 0.
-        rule: where a thin line is drawn that says where nothing changes.
+        rule: where a thin line is drawn that says where nothing changes; or the quantity whose median is there.
         text: what stands at that line.
         curve: a formula of x to draw beside.
         formula: its name in the legend.
@@ -126,13 +126,20 @@ class Lines(Plot):
     linear_up_to: float | None = None
     limits: tuple[float | None, float | None] | None = None
     above: float | None = None
-    rule: float | None = None
+    rule: float | str | None = None
     text: str = ""
     curve: Callable[[float], float] | None = None
     formula: str = ""
     styles: Mapping[str, str] | Callable[[str], str | None] | None = None
     marker: str | None = "o"
     band: bool = True
+
+    def panels(self, m: pd.DataFrame, words: Words) -> Iterator[Panel]:
+        """The plots; none where nothing was measured."""
+        if isinstance(self.rule, str):
+            level = where(m, quantity=self.rule)["value"]
+            return replace(self, rule=float(level.median()) if len(level) else None).panels(m, words)
+        return super().panels(m, words)
 
     def panel(self, m: pd.DataFrame, words: Words) -> Panel:
         """The plot of some rows."""
@@ -142,7 +149,7 @@ class Lines(Plot):
         styles = {name: given(name) for name in set(rows["line"])} if callable(given) else dict(given or {})
 
         def draw(axes: Axes, theme: Theme) -> None:
-            if self.rule is not None:
+            if isinstance(self.rule, int | float):
                 rule(axes, theme, y=self.rule, text=self.text)
             lines(
                 axes, rows, self.x, "line", colours=self._colours(m), marker=self.marker, band=self.band,

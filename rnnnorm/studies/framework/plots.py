@@ -274,9 +274,8 @@ def points(
         if names:
             look: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 7} if many else {"fontsize": 10}
             axes.annotate(
-                name, (0, row + shift * (not many)), xycoords=("axes fraction", "data"),
-                xytext=(-4, 0) if many else (2, 7), textcoords="offset points", color=theme.ink,
-                annotation_clip=False, **look,
+                name, (0, row), xycoords=("axes fraction", "data"), xytext=(-4, 0) if many else (2, 7),
+                textcoords="offset points", color=theme.ink, annotation_clip=False, **look,
             )  # fmt: skip
     axes.set_yticks([])
     axes.set_ylim(-0.6, len(groups) - 0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -82,10 +83,18 @@ def _mean(m: pd.DataFrame, quantity: str) -> float:
     return estimate(per_seed(m, quantity=quantity)).mean
 
 
-def divergence(m: pd.DataFrame, counted: str = "") -> Iterator[str]:
-    """How many trainings diverged, and under which norms, if any did; and how they are `counted`."""
+def divergence(m: pd.DataFrame, counted: str = "", by: str = "{norm}", words: Words | None = None) -> Iterator[str]:
+    """How many trainings diverged, if any did.
+
+    Args:
+        m: measurements.
+        counted: how such a training is counted.
+        by: what is told apart: a format of the columns.
+        words: how values are written.
+    """
     measured = where(m, quantity="diverged")
     lost = where(measured, value=1.0)
     if len(lost):
-        names = ", ".join(f"{norm} ({count})" for norm, count in lost["norm"].value_counts(sort=False).items())
+        counts = Counter(spoken(by, point, words or {}) for point in lost[fields(by)].to_dict("records"))
+        names = ", ".join(f"{name} ({count})" for name, count in counts.items())
         yield f"{len(lost)} of {len(measured)} trainings diverged{counted and f' and {counted}'}: {names}."

@@ -51,6 +51,8 @@ class Study(ABC):
     """Findings that belong beside the figure; advice, above all."""
     diverged: ClassVar[str] = ""
     """How trainings that diverged are counted, as their finding says it: "count as guessing"."""
+    diverged_by: ClassVar[str] = "{norm}"
+    """What that finding tells apart: a format of the columns."""
     words: ClassVar[Words] = {}
     """How the values of columns are written in conditions, plots and sentences."""
     columns: ClassVar[tuple[str, ...]] = ()
@@ -123,7 +125,7 @@ class Study(ABC):
         """Sentences made from the measurements that belong beside the figure, divergence last."""
         whole = self.derived(m)
         said = [text for sentence in self.sentences for text in sentence.said(whole, self.words)]
-        return [*said, *divergence(m, self.diverged)]
+        return [*said, *divergence(m, self.diverged, self.diverged_by, self.words)]
 
     def derived(self, m: pd.DataFrame) -> pd.DataFrame:
         """All tables of `derive` as one; it may count on the `columns` being there."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.framework import Points
+from rnnnorm.studies.framework import Lines, Points
 from rnnnorm.studies.framework.plots import entries
 from rnnnorm.studies.framework.sentence import divergence
 
@@ -61,8 +61,21 @@ def test_series_stand_side_by_side_in_each_row() -> None:
     assert sorted(np.concatenate(small).tolist()) == pytest.approx(sorted(M["value"]))
 
 
+def test_a_rule_may_stand_at_the_median_of_a_quantity() -> None:
+    m = pd.concat([M, pd.DataFrame({"quantity": "chance", "seed": [0, 1, 2], "value": [1.0, 4.0, 2.0]})])
+    for quantity, expected in (("chance", ["guess"]), ("nothing", [])):
+        (panel,) = Lines("loss", "t", "x", "a", x="batch", rule=quantity, text="guess").panels(m, {})
+        axes = Figure().subplots()
+        panel.draw(axes, LIGHT)
+        assert [text.get_text() for text in axes.texts] == expected
+        rules = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_linewidth() == 1]
+        assert rules == [[2.0, 2.0]] * len(expected)
+
+
 def test_divergence_is_told_with_how_it_counts() -> None:
     m = pd.DataFrame({"norm": ["ln", "wn", "wn"], "seed": 0, "quantity": "diverged", "value": [0.0, 1.0, 1.0]})
     assert [*divergence(m)] == ["2 of 3 trainings diverged: wn (2)."]
     assert [*divergence(m, "count as guessing")] == ["2 of 3 trainings diverged and count as guessing: wn (2)."]
+    told = divergence(m.assign(cell="lstm"), by="{cell}, {norm}", words={"cell": {"lstm": "LSTM"}})
+    assert [*told] == ["2 of 3 trainings diverged: LSTM, wn (2)."]
     assert [*divergence(m[m["norm"] == "ln"], "count as guessing")] == []
