@@ -87,6 +87,7 @@ class Control(Checkpoint):
         self.trained = 0.0
         """Seconds of training so far, validation not counted."""
         self._rows, self._trained_before = 0, 0.0
+        self._next, self._written = path.with_suffix(".next"), False
         self._stopping: type[Exception] | None = None
         self._streams: dict[str, Any] | None = None
         self._began = self._saved = self._resumed = time.monotonic()
@@ -99,7 +100,8 @@ class Control(Checkpoint):
             set_random_streams(self._streams)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stop here: Lightning logs a step after the hooks that end it."""
+        """Finish what the last step began: Lightning logs a step after the hooks that end it."""
+        self._publish(trainer)
         if self._stopping is not None:
             raise self._stopping
 
@@ -129,10 +131,13 @@ class Control(Checkpoint):
         """Save the end of training: if the evaluation is interrupted, nothing is trained again."""
         self._pause()
         self._save(trainer)
+        self._publish(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Training ends here."""
         self._pause()
+        if trainer.is_global_zero:
+            self._next.unlink(missing_ok=True)
 
     def _at_resumable_step(self, trainer: Trainer) -> None:
         now = time.monotonic()
@@ -158,9 +163,22 @@ class Control(Checkpoint):
         self._resumed = time.monotonic()
 
     def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
+        """Write the checkpoint, which takes its place once the curves have its step."""
+        trainer.save_checkpoint(self._next)
+        self._written = True
+
+    def _publish(self, trainer: Trainer) -> None:
+        """Put the checkpoint that was written last in its place, now that its curves are on the disk.
+
+        In the other order, a process that is killed in between would go on behind a step that no curve has.
+        """
+        if not self._written:
+            return
+        self._written = False
         for logger in trainer.loggers:
-            logger.save()  # curves up to here, should the process be killed
+            logger.save()
+        if trainer.is_global_zero:
+            self._next.replace(self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """The random streams and the time spent."""

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import lightning as L
 import pytest
@@ -15,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from rnnnorm.engine import trial as trial_module
-from rnnnorm.engine.control import Control
+from rnnnorm.engine.control import Control, Interrupt
 
 if TYPE_CHECKING:
     from tests.compare.conftest import AtStep, Small
@@ -153,3 +154,18 @@ def test_the_state_of_a_stream_and_its_random_numbers_survive(small: Small, tmp_
     assert small(*stream) == 130
     assert small(*stream) == 0
     assert_same_weights(small.out / "bn-vertical" / "seed=0", whole / "bn-vertical" / "seed=0", "last")
+
+
+def test_a_checkpoint_takes_its_place_after_its_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed in between goes on from the checkpoint before."""
+    control, did = Control(tmp_path / "last.ckpt", Interrupt(lambda: None), every=0.0), []
+    trainer = MagicMock(is_global_zero=True)
+    trainer.save_checkpoint.side_effect = lambda path: path.write_text("new")
+    trainer.strategy.reduce_boolean_decision.side_effect = lambda decision, all: decision
+    trainer.loggers[0].save.side_effect = lambda: did.append(control.path.exists())
+    trainer.loggers.__iter__.side_effect = lambda: iter([trainer.loggers[0]])
+    control.on_train_epoch_end(trainer, MagicMock())
+    assert not control.path.exists()
+    control.on_train_batch_start(trainer, MagicMock(), None, 0)
+    assert did == [False]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]

@@ -84,7 +84,7 @@ def test_data_dir_comes_before_the_variable_and_that_before_the_cache(
 
 @pytest.mark.parametrize(
     ("published", "member"),
-    [(CONTENT, ""), (gzip.compress(CONTENT), ""), (zipped("folder/a.txt", CONTENT), "folder/a.txt")],
+    [(CONTENT, ""), (gzip.compress(CONTENT, mtime=0), ""), (zipped("folder/a.txt", CONTENT), "folder/a.txt")],
     ids=["plain", "gzip", "zip"],
 )
 def test_a_missing_file_is_downloaded_once(
@@ -112,7 +112,7 @@ def test_downloads_go_to_the_cache_without_data_dir(served: tuple[Path, str], tm
     ("published", "member", "message"),
     [
         (b"<html>Sorry</html>", "", f"sha256 is {hashlib.sha256(b'<html>Sorry</html>').hexdigest()}, {SHA256} was"),
-        (gzip.compress(CONTENT)[:-9], "", "is broken"),
+        (gzip.compress(CONTENT, mtime=0)[:-9], "", "is broken"),
         (b"\x1f\x8b nonsense", "", "is broken"),
         (CONTENT, "a.txt", "no zip archive with a member a.txt"),
         (zipped("b.txt", CONTENT), "a.txt", "no zip archive with a member a.txt"),
@@ -177,7 +177,7 @@ def test_github_addresses_name_the_commit() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(CONTENT)[:-9], b"\x1f\x8b nonsense", gzip.compress(CONTENT)[:-1] + b"x"]
+    "content", [gzip.compress(CONTENT, mtime=0)[:-9], b"\x1f\x8b nonsense", gzip.compress(CONTENT, mtime=0)[:-1] + b"x"]
 )
 def test_a_broken_gzip_file_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "some.txt"
@@ -199,7 +199,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     assert read_text(path) == "Jürgen\ufeff"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n\t", codecs.BOM_UTF8, gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n \n\t", codecs.BOM_UTF8, gzip.compress(b"", mtime=0)])
 def test_a_blank_text_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "some.txt"
     path.write_bytes(content)
@@ -256,7 +256,7 @@ def test_a_gzip_file_is_decompressed_up_to_a_limit(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("published", "member"),
-    [(gzip.compress(bytes(100_000)), ""), (bytes(100_000), ""), (zipped("a.txt", bytes(100_000)), "a.txt")],
+    [(gzip.compress(bytes(100_000), mtime=0), ""), (bytes(100_000), ""), (zipped("a.txt", bytes(100_000)), "a.txt")],
     ids=["gzip", "plain", "zip"],
 )
 def test_a_download_is_not_unpacked_beyond_its_size(
