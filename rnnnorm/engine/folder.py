@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -49,6 +50,10 @@ def locked(out: Path) -> Iterator[None]:
             write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
         yield
         holder.unlink(missing_ok=True)
+    except BaseException:
+        if [*out.iterdir()] == [own]:  # refused before anything was written
+            shutil.rmtree(out, ignore_errors=True)
+        raise
     finally:
         lock.release()
 

@@ -43,7 +43,7 @@ def derivative(a: Tensor, nonlinearity: str) -> Tensor:
 def saturated_share(record: LayerRecord, network: RecurrentStack) -> dict[str, Tensor]:
     """Per gate, the share of its (row, unit) pairs with a derivative below 0.05 at each step, (T,) float64."""
     names = GATES.get(network.cell.name, ())
-    nonlinearity = getattr(network.cell, "nonlinearity", "sigmoid")
+    nonlinearity = network.cell.nonlinearity or "sigmoid"
     rows = torch.cat(record.gates)
     shares = {}
     for name, a in zip(names, rows.chunk(max(len(names), 1), 1), strict=False):

@@ -78,6 +78,12 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
+def runs(pid: str) -> bool:
+    """Whether there is such a process, and it has not ended: one that nobody has waited for has no command line."""
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.is_file() and bool(path.read_bytes())
+
+
 def test_a_machine_that_goes_away_costs_no_trial(cluster: Any, tmp_path: Path) -> None:
     nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
     works = [trials.work(tmp_path, seed) for seed in range(9)]
@@ -85,7 +91,9 @@ def test_a_machine_that_goes_away_costs_no_trial(cluster: Any, tmp_path: Path) -
 
     def kill_one() -> None:
         wait_for(lambda: len(list(tmp_path.glob("seed=*/attempts"))) >= 3, 300)
+        pids = [path.read_text().split()[0] for path in tmp_path.glob("seed=*/attempts")]
         cluster.remove_node(nodes[1], allow_graceful=False)
+        wait_for(lambda: not all(runs(pid) for pid in pids), 300)
         (tmp_path / "wait").unlink()
 
     killer = threading.Thread(target=kill_one)
