@@ -43,6 +43,14 @@ def packed(change: Callable[[Tensor], Tensor] = lambda data: data) -> PackedSequ
     return batch._replace(data=change(batch.data))
 
 
+def quantized(data: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(data, 0.1, 0, torch.qint8)
+
+
+def flatten(name: str) -> Callable[[nn.Module], None]:
+    return lambda module: setattr(module, name, nn.Parameter(module.get_parameter(name).detach().flatten()))
+
+
 x, y, Z = torch.randn(6, 3, 4), torch.randn(3, 4), torch.zeros
 double = nn.Module.double
 BOTH = {
@@ -56,6 +64,8 @@ BOTH = {
     "dtype by name": new(4, 5, dtype="float32"),
     "dtype int64": new(4, 5, dtype=torch.int64),
     "unknown device": new(4, 5, device="nowhere"),
+    "device -1": new(4, 5, device=-1),
+    "device 1.5": new(4, 5, device=1.5),
 }
 OF_LAYERS: dict[str, Call] = {
     **BOTH,
@@ -145,6 +155,8 @@ OF_CELLS: dict[str, Call] = {
     "input double": call(y.double()),
     "input half": call(y.half()),
     "input int": call(y.long()),
+    "flat weight_ih": call(y, prepare=flatten("weight_ih")),
+    "flat weight_hh": call(y, prepare=flatten("weight_hh")),
     "input float, module double": call(y, prepare=double),
     "hx of another batch": call(y, Z(2, 5)),
     "hx of another size": call(y, Z(3, 4)),
@@ -236,6 +248,21 @@ class TestMessages:
             rnn(x.to("meta"))
         with pytest.raises(InputError, match="h is on meta"):
             rnn(x, Z(1, 3, 5, device="meta"))
+
+    def test_quantized_views(self, norm: str) -> None:
+        """Copying such a view would end the process."""
+        view = torch._neg_view(quantized(x))
+        with pytest.raises(InputError, match=r"input is quantized, torch\.qint8: use input\.dequantize\(\)"):
+            rnnnorm.LSTM(4, 5, norm=norm, batch_first=True)(view)
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(InputError, match="h is quantized"):
+            rnnnorm.GRU(4, 5, norm=norm)(x, quantized(Z(1, 3, 5)))
+
+    def test_a_vector_of_weights(self, norm: str) -> None:
+        """A product with it broadcasts where H = 1."""
+        cell = rnnnorm.RNNCell(4, 1, norm=norm)
+        flatten("weight_ih")(cell)
+        with pytest.raises(InputError, match=r"weight_ih must be a matrix, got shape \(4,\)"):
+            cell(y, step=0)
 
     def test_autocast_converts(self, norm: str) -> None:
         rnn = rnnnorm.LSTM(4, 5, norm=norm)

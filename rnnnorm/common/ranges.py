@@ -126,6 +126,7 @@ def one_of(*words: Any, **more: Any) -> Range:
     return Range(words=words, **more)
 
 
+FLAG = Range(kinds=(bool,))
 POSITIVE = Range(0, ends="(]")
 PROBABILITY = Range(0, 1, noun="a probability")
 STEPS = Range(1, 1_000_000)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..common.ranges import Range
+from ..common.ranges import FLAG
 from .base import Equations, Layer
-
-_FLAG = Range(kinds=(bool,))
 
 
 class LSTMEquations(Equations):
@@ -37,7 +35,7 @@ class LSTMEquations(Equations):
     projects = True
 
     def __init__(self, peepholes: bool = False) -> None:
-        self.peepholes = _FLAG.check("peepholes", peepholes)
+        self.peepholes = FLAG.check("peepholes", peepholes)
         self.torch_operator = None if self.peepholes else "lstm"
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:

@@ -30,11 +30,18 @@ def enter(input: Tensor | PackedSequence, lengths: Tensor | None, input_size: in
 
 
 def check_rows(data: Tensor, input_size: int) -> None:
-    """Raise TypeError unless packed rows are a tensor, and InputError unless it is (N, F)."""
+    """Raise TypeError unless packed rows are a tensor, and InputError unless it is (N, F), not quantized."""
     if not isinstance(data, Tensor):
         raise TypeError(f"the data of a PackedSequence must be a Tensor, got {type(data).__name__}")
+    check_not_quantized("input", data)
     if data.dim() != 2 or data.shape[-1] != input_size:
         raise InputError(f"expected rows of {input_size} features, got {tuple(data.shape)}")
+
+
+def check_not_quantized(name: str, tensor: Tensor) -> None:
+    """Raise InputError for a quantized tensor: some views of one end the process as soon as they are copied."""
+    if tensor.is_quantized:
+        raise InputError(f"{name} is quantized, {tensor.dtype}: use {name}.dequantize()")
 
 
 def enter_padded(input: Tensor, lengths: Tensor | None, input_size: int, batch_first: bool) -> Tensor:
@@ -46,6 +53,7 @@ def enter_padded(input: Tensor, lengths: Tensor | None, input_size: int, batch_f
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"expected a Tensor or PackedSequence, got {type(input).__name__}")
+    check_not_quantized("input", input)
     if input.dim() not in (2, 3) or input.shape[-1] != input_size:
         order = "(B, T, F)" if batch_first else "(T, B, F)"
         raise InputError(f"expected input {order} or (T, F) with F = {input_size}, got shape {tuple(input.shape)}")

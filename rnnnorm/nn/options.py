@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from ..common.ranges import PROBABILITY, STEPS, OptionTypeError, Range, at_least, one_of
+from ..common.ranges import FLAG, PROBABILITY, STEPS, OptionTypeError, Range, at_least, one_of
 from ..equations import QUIET, Equations, Noise
 from ..norms.places import Norm
 from ..packing import InputError
@@ -17,7 +17,6 @@ from .residual import RESIDUALS
 
 INITIAL_STATES = ("zeros", "learned")
 _SIZE = at_least(1, kinds=(int,))
-_FLAG = Range(kinds=(bool,))
 _PROBABILITY = replace(PROBABILITY, kinds=(float,))
 
 
@@ -31,7 +30,7 @@ RANGES: Mapping[str, Range] = {
     "num_layers": at_least(1, 10_000, kinds=(int,)),
     "proj_size": at_least(0, kinds=(int,)),
     "max_steps": replace(STEPS, kinds=(int,)),
-    **dict.fromkeys(("bias", "batch_first", "bidirectional"), _FLAG),
+    **dict.fromkeys(("bias", "batch_first", "bidirectional"), FLAG),
     **dict.fromkeys(
         ("dropout", "variational_dropout", "hidden_dropout", "recurrent_dropout", "weight_dropout"), _PROBABILITY
     ),
@@ -97,6 +96,7 @@ class Options:
                 raise
             except ValueError as error:
                 raise InputError(*error.args) from None
+        self._check_device()
         if self.dtype is not None and not isinstance(self.dtype, torch.dtype):
             raise OptionTypeError(f"dtype must be a floating-point torch.dtype or None, got {self.dtype!r}")
         if self.dtype is not None and not (self.dtype.is_floating_point or self.dtype.is_complex):
@@ -105,6 +105,17 @@ class Options:
             raise ValueError(
                 f"proj_size must be at least 0 and below hidden_size={self.hidden_size}, got {self.proj_size}"
             )
+
+    def _check_device(self) -> None:
+        if self.device is None:
+            return
+        try:
+            torch.device(self.device)
+        except TypeError:
+            raise OptionTypeError(f"device must be a torch.device or its name, got {self.device!r}") from None
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"device must be a torch.device or its name, got {self.device!r}: {reason}") from None
 
     def check_equations(self, cell: Equations) -> None:
         """Raise ValueError for options that do not fit the equations; warn of one without effect."""

@@ -17,7 +17,7 @@ from ..equations import Equations, LayerWeights, dropout
 from ..norms import Normalizer, StoredStatistics
 from ..norms.presets import parse_norm
 from .initialization import check_init, initial_weights
-from .inputs import InputError
+from .inputs import InputError, check_not_quantized
 from .options import Options
 
 
@@ -116,10 +116,14 @@ class RecurrentWeights(Unscriptable, Settings):
     def read_weights(self, suffix: str) -> LayerWeights:
         """The weights of one layer and direction, as they are."""
         # One look at each: a parametrized weight is composed anew whenever it is read.
+        W_ih, W_hh = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
+        for name, weight in (("weight_ih", W_ih), ("weight_hh", W_hh)):
+            if weight.dim() != 2:  # a product with a vector has another shape, which might broadcast
+                raise InputError(f"{name + suffix} must be a matrix, got shape {tuple(weight.shape)}")
         biases = tuple(b for n in ("bias_ih", "bias_hh") if (b := getattr(self, n + suffix, None)) is not None)
         return LayerWeights(
-            getattr(self, "weight_ih" + suffix),
-            getattr(self, "weight_hh" + suffix),
+            W_ih,
+            W_hh,
             biases,
             getattr(self, "weight_hr" + suffix, None),
             getattr(self, "bias_hn" + suffix, None),
@@ -157,6 +161,7 @@ class RecurrentWeights(Unscriptable, Settings):
             weight = next(self.parameters(), rows)
         dtype, device = weight.dtype, weight.device
         for name, tensor in (("input", rows), *zip(self.cell.states, states, strict=False)):
+            check_not_quantized(name, tensor)
             if tensor.layout is not torch.strided:  # some of torch's operators read others as if they were this
                 raise InputError(f"{name} is a tensor of layout {tensor.layout}, expected a dense one: use .to_dense()")
             if tensor.device != device and device.type == "meta":

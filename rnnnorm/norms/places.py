@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..common.ranges import Range
+from ..common.ranges import FLAG
 from .base import options_of
 from .use import Use
 
-_FLAG = Range(kinds=(bool,))
 PLACES = ("input", "hidden", "joint", "cell", "output", "between")
 
 
@@ -68,7 +67,7 @@ class Norm:
             if use is not None:
                 use.check(place)
             object.__setattr__(self, place, use)
-        carried = _FLAG.check("carried", carried)
+        carried = FLAG.check("carried", carried)
         if carried and self.cell is None:
             raise ValueError("carried=True replaces c_t by N_cell(c_t), but cell=None")
         object.__setattr__(self, "carried", carried)
