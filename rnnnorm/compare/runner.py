@@ -17,7 +17,7 @@ from rnnnorm.compare.plan import plan
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.evaluation import length_summary
 from rnnnorm.engine.folder import locked
-from rnnnorm.engine.progress import Display, count, make_console
+from rnnnorm.engine.progress import Display, count, make_console, say
 from rnnnorm.engine.quiet import quiet
 from rnnnorm.engine.records import leads, read_result, write, write_json
 from rnnnorm.engine.run import Run
@@ -140,23 +140,20 @@ def _conclude(comparison: Comparison, outcome: Outcome, total: int, args: list[s
 
     out, report_failed = comparison.out, False
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
     if leads() and any(read_result(path) for path in out.glob("*/seed=*/result.json")):
         console.print(summary_table(out))
         try:
-            say(f"report:      {build(out)}")
+            say(console, f"report:      {build(out)}")
         except OSError as error:
             report_failed = True
-            say(f"report:      not written, {error}")
-        say(f"curves:      tensorboard --logdir {out}")
+            say(console, f"report:      not written, {error}")
+        say(console, f"curves:      tensorboard --logdir {out}")
     for work in outcome.failed:
-        say(f"failed:      {work.name}" + (f", see {work.error}" if work.error.is_file() else ""))
+        say(console, f"failed:      {work.name}" + (f", see {work.error}" if work.error.is_file() else ""))
     if outcome.waiting or outcome.cut:
         reason = "interrupted" if outcome.signal is not None else "disk full" if outcome.disk_full else "out of time"
         left = [f"{len(outcome.cut)} of {count(total, 'run')} cut"] if outcome.cut else []
         left += [f"{count(len(outcome.waiting), 'run')} left"] if outcome.waiting else []
         command = shlex.join(["rnnnorm", "compare", *args])
-        say(f"{reason}: {', '.join(left)}; to go on: {command}")
+        say(console, f"{reason}: {', '.join(left)}; to go on: {command}")
     return outcome.code or int(report_failed)

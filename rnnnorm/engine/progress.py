@@ -29,6 +29,11 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: paths and commands are neither coloured nor broken."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 class LeftColumn(TimeRemainingColumn):
     """The time left: the display's own estimate where it has one, else that of the bar."""
 
@@ -71,7 +76,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self.console, text)
 
     def begin(self, name: str) -> None:
         """A trial starts in this process."""

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 
 from rnnnorm.common.atomic import write_text
 from rnnnorm.engine.run import norm_folder
@@ -54,6 +57,18 @@ def finite(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+@contextmanager
+def events(folder: Path, name: str) -> Iterator[SummaryWriter]:
+    """Writer of an event file of its own, which takes the place of what an attempt that was killed has left of it.
+
+    TensorBoard purges by step, which does not help where the axis of a curve is something else.
+    """
+    for left in folder.glob(f"events.out.tfevents.*.{name}"):
+        left.unlink()
+    with SummaryWriter(str(folder), filename_suffix=f".{name}") as writer:
+        yield writer
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resum
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError
 from rnnnorm.engine.evaluation import MODES, ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
-from rnnnorm.engine.records import write, write_json
+from rnnnorm.engine.records import events, leads, write, write_json
 from rnnnorm.engine.run import Run
 from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
@@ -128,9 +128,9 @@ def _execute(
     interrupt.check()
     collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
     result |= _evaluate(experiment, run, model, trainer, result["status"], collector)
-    if result["status"] != "cut":  # the curves of one that was cut go on
-        _log_final(logger, task, result)
     logger.finalize("success")
+    if result["status"] != "cut" and leads():  # the curves of one that was cut go on
+        _log_final(run, task, result)
     write_json(run.result, result)
     return result
 
@@ -198,17 +198,18 @@ def final_tags(task: Task) -> list[str]:
     return [f"test/{name}_{mode}" for name in dict.fromkeys((task.metric, "loss")) for mode in MODES]
 
 
-def _log_final(logger: TensorBoardLogger, task: Task, result: dict[str, Any]) -> None:
+def _log_final(run: Run, task: Task, result: dict[str, Any]) -> None:
     """Final results as curves: test values at the last step, the tables by length and step over length and step."""
-    for mode, values in result["test"].items():
-        for name in dict.fromkeys((task.metric, "loss")):
-            if name in values:
-                logger.log_metrics({f"test/{name}_{mode}": values[name]}, step=result["steps"])
-    score = f"{task.metric}" if task.mode == "max" else "score"
-    for axis, buckets in result["buckets"].items():
-        for bucket in buckets:
-            tags = {f"test_by_{axis}/{score}_{mode}": bucket[mode] for mode in MODES}
-            logger.log_metrics(tags, step=bucket["high"])
+    with events(run.folder, "final") as writer:
+        for mode, values in result["test"].items():
+            for name in dict.fromkeys((task.metric, "loss")):
+                if name in values:
+                    writer.add_scalar(f"test/{name}_{mode}", values[name], result["steps"])
+        score = f"{task.metric}" if task.mode == "max" else "score"
+        for axis, buckets in result["buckets"].items():
+            for bucket in buckets:
+                for mode in MODES:
+                    writer.add_scalar(f"test_by_{axis}/{score}_{mode}", bucket[mode], bucket["high"])
 
 
 def describe(result: dict[str, Any]) -> str:

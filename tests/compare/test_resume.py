@@ -131,6 +131,27 @@ def test_a_run_interrupted_while_it_is_evaluated_is_not_trained_again(
     assert small.result()["steps"] == 12
 
 
+def test_a_run_killed_while_its_final_results_are_logged_logs_none_twice(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def kill(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(trial_module, "write_json", kill)
+        assert small() == 130
+    folder = small.out / "none" / "seed=0"
+    assert any(tag.startswith("test_by_length/") for tag, _ in raw(folder))
+    time.sleep(1 - time.time() % 1)
+    assert small() == 0
+    final = [point for point in raw(folder) if point[0].startswith("test_by_")]
+    assert len(final) == len(set(final))
+    events = EventAccumulator(str(folder)).Reload()
+    assert {tag for tag, _ in final} <= set(events.Tags()["scalars"])
+    assert [point.step for point in events.Scalars("test/accuracy_running")][-1] == 12
+
+
 def test_the_state_of_a_stream_and_its_random_numbers_survive(small: Small, tmp_path: Path, at_step: AtStep) -> None:
     text = tmp_path / "text"
     text.mkdir()

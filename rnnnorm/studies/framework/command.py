@@ -18,7 +18,7 @@ from rich.console import Console
 
 from rnnnorm.engine.folder import locked
 from rnnnorm.engine.options import OPTIONS, Options, add_options, default_jobs
-from rnnnorm.engine.progress import Display, count, duration, make_console
+from rnnnorm.engine.progress import Display, count, duration, make_console, say
 from rnnnorm.engine.quiet import quiet
 from rnnnorm.engine.records import write
 from rnnnorm.engine.runner import Outcome, run
@@ -127,7 +127,6 @@ def _run(studies: Sequence[Study], out: Path, options: Options, args: list[str],
         text = f"{len(trials) - len(todo)} of {count(len(trials), 'trial')} done before: skipped"
         console.print(text, highlight=False)
     broken: list[str] = []
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     began = time.monotonic()
     study_of = {work.folder: one for work, (one, _) in zip(works, todo, strict=True)}
     left = Counter(one.name for one, _ in todo)
@@ -140,7 +139,7 @@ def _run(studies: Sequence[Study], out: Path, options: Options, args: list[str],
 
     for one in ordered:
         if left[one.name] == 0:
-            broken += _conclude_one(say, one, out, command)
+            broken += _conclude_one(partial(say, console), one, out, command)
     outcome = run(works, out, options, 1, console, noun="trials", ended=ended)
     if done := outcome.done + len(outcome.failed):
         console.print(f"{count(done, 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
@@ -152,7 +151,7 @@ def _work(one: Study, trial: Trial, out: Path) -> Work:
     return Work(name, trial.run(out).folder, partial(work, one, trial, out), trial.weight, one.alone)
 
 
-def _conclude_one(say: Callable[[str], None], one: Study, out: Path, command: str) -> list[str]:
+def _conclude_one(tell: Callable[[str], None], one: Study, out: Path, command: str) -> list[str]:
     """Table, figure and verdicts of one study; what is wrong with it, if anything, so that the others go on."""
     try:
         verdicts = conclude(one, out / one.name, command)
@@ -166,22 +165,19 @@ def _conclude_one(say: Callable[[str], None], one: Study, out: Path, command: st
         head = verdict.headline
         ends = "" if math.isnan(head.effect.low) else f"[{head.effect.low:.3g}, {head.effect.high:.3g}] "
         effect = f"{head.effect.mean:.3g} {ends}{verdict.unit}"
-        say(f"{one.name}: {verdict.verdict}: {verdict.claim.text} ({effect}, n = {head.effect.n}, {head.condition})")
+        tell(f"{one.name}: {verdict.verdict}: {verdict.claim.text} ({effect}, n = {head.effect.n}, {head.condition})")
     return []
 
 
 def _conclude(out: Path, outcome: Outcome, broken: Sequence[str], command: str, console: Console) -> int:
     from rnnnorm.studies.framework.page import build
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    say(f"report:      {build(out)}")
-    say(f"curves:      tensorboard --logdir {out}")
+    say(console, f"report:      {build(out)}")
+    say(console, f"curves:      tensorboard --logdir {out}")
     for failed in outcome.failed:
-        say(f"failed:      {failed.name}, see {failed.error}")
+        say(console, f"failed:      {failed.name}, see {failed.error}")
     for text in broken:
-        say(f"failed:      {text}")
+        say(console, f"failed:      {text}")
     if outcome.signal is not None:
-        say(f"interrupted; to go on: {command}")
+        say(console, f"interrupted; to go on: {command}")
     return outcome.code or int(bool(broken))

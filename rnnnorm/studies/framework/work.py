@@ -13,13 +13,12 @@ from typing import Any
 import yaml
 from lightning import seed_everything
 from rich.console import Console
-from torch.utils.tensorboard import SummaryWriter
 
 from rnnnorm.compare.comparison import Comparison
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.progress import Display
 from rnnnorm.engine.quiet import quiet
-from rnnnorm.engine.records import read_result, write
+from rnnnorm.engine.records import events, read_result, write
 from rnnnorm.engine.trial import execute
 from rnnnorm.engine.work import Report
 from rnnnorm.studies.framework.study import Study
@@ -119,16 +118,11 @@ def parse(path: str, norm: str, out: str) -> Comparison:
 
 
 def _log(rows: Sequence[Row], folder: Path) -> None:
-    """What was measured, to TensorBoard: against its `t` where it has one, else a single point.
-
-    The file takes the place of that of a process which was killed before it could keep the measurements.
-    """
-    for events in folder.glob("events.out.tfevents.*.measured"):
-        events.unlink()
+    """What was measured, to TensorBoard: against its `t` where it has one, else a single point."""
     rows = [row for row in rows if isinstance(row["value"], int | float) and math.isfinite(row["value"])]
     if not rows:
         return
-    with SummaryWriter(str(folder), filename_suffix=".measured") as writer:
+    with events(folder, "measured") as writer:
         for row in rows:
             where = [str(v) for k, v in row.items() if k not in ("quantity", "value", "t") and v is not None]
             writer.add_scalar(
