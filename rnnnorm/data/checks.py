@@ -134,7 +134,7 @@ def _check_shapes(examples: Sequence[Example], spec: Spec, where: str) -> None:
 
 
 def _check_values(tensors: Sequence[Tensor], values: Values, where: str, by_row: bool = True) -> None:
-    for start, chunk in _chunks(tensors):
+    for start, chunk in chunks(tensors):
         found = values.outside(torch.cat(chunk) if len(chunk) > 1 else chunk[0])
         if found is not None:
             row, problem = found
@@ -144,7 +144,7 @@ def _check_values(tensors: Sequence[Tensor], values: Values, where: str, by_row:
                 row -= len(tensor)
 
 
-def _chunks(tensors: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
+def chunks(tensors: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
     """Parts of the tensors with many numbers each, and the index of their first one."""
     start, count = 0, 0
     for stop, tensor in enumerate(tensors, 1):

@@ -27,7 +27,8 @@ class TaggedText(WordTagging, OwnFiles):
         test: the test file; None takes `test_share` of the training file.
         token: the column of words, from 0, from the end if negative.
         tag: the column of tags, likewise.
-        comment: lines before the first word of a sentence that begin with it are left out; None: there are none.
+        comments: whether lines before the first word of a sentence that begin with "#" are left out; otherwise they are
+            words like others.
         unknown_labels: whether validation and test may have tags that training has not. These become one class
             ``<unk>``, which no model gets right; otherwise they are an error.
         **common: `features`, `lower`, `min_freq`, `max_train_length`: see `WordTagging`; `val_share`, `test_share`,
@@ -46,13 +47,13 @@ class TaggedText(WordTagging, OwnFiles):
         test: str | None = None,
         token: int = 0,
         tag: int = -1,
-        comment: str | None = "#",
+        comments: bool = True,
         unknown_labels: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(train=train, val=val, test=test, **common)
         self.columns = {"token": token, "tag": tag}
-        self.comment = comment
+        self.comments = comments
         self.unknown_labels = unknown_labels
 
     @property
@@ -72,7 +73,7 @@ class TaggedText(WordTagging, OwnFiles):
                     yield sentence
                 sentence = Tagged([], [])
                 continue
-            if not sentence.words and self.comment and line.startswith(self.comment):
+            if not sentence.words and self.comments and line.startswith("#"):
                 continue
             tabs = tabs if count else "\t" in line
             columns = line.rstrip("\r").split("\t") if tabs else line.split()
