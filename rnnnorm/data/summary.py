@@ -16,7 +16,7 @@ from rnnnorm.data.checks import chunks
 from rnnnorm.data.collate import PER_ROW, Example
 from rnnnorm.data.vocabulary import UNK
 
-ENOUGH = 1 << 25
+ENOUGH = 1 << 26
 """Numbers of one split that are summarized, about a second's work; of more, every n-th sequence is taken."""
 DOMINANT = 0.95
 """Share of a class above which there is a warning."""
@@ -95,7 +95,7 @@ class Split:
         if spec.task in CLASSES:
             counts = torch.bincount(targets, minlength=spec.num_outputs)
             self.counts = counts if self.counts is None else self.counts + counts
-        elif targets.is_floating_point():
+        elif spec.task == "regression":
             low, high = self.targets
             self.targets = min(low, float(targets.min())), max(high, float(targets.max()))
 
@@ -118,7 +118,7 @@ class Split:
         if self.low is not None and self.high is not None:
             ends = f"from {float(self.low.min()):.4g} to {float(self.high.max()):.4g}"
             parts.append(f"{count(len(self.low), 'feature')} {ends}")
-        if self.unknown:
+        if self.unknown >= 0.0005 * self.rows > 0:
             parts.append(f"{self.unknown / self.rows:.1%} of tokens unknown")
         if self.targets[0] <= self.targets[1]:
             parts.append(f"targets from {self.targets[0]:.4g} to {self.targets[1]:.4g}")
@@ -179,9 +179,8 @@ def _warnings(splits: Mapping[str, Split], names: list[str], guess: int | None, 
     if val is None or not (val.lengths or val.foreign):
         found.append("nothing is validated: the last weights are evaluated, not the best")
     if batches == 1:
-        found.append(
-            f"one optimizer step per epoch: a batch holds all {count(len(train.lengths), 'training sequence')}"
-        )
+        every = count(len(train.lengths), "training sequence")
+        found.append(f"one optimizer step per epoch: a batch holds all {every}")
     if train.lengths and max(train.lengths) == 1:
         found.append("all training sequences have one step: nothing is carried from step to step")
     if train.counts is not None and guess is not None:
@@ -210,7 +209,7 @@ def _of_features(ranges: Tensor) -> list[str]:
     found = []
     constant = [f"feature {k}" for k in (ranges == 0).nonzero().flatten().tolist()]
     if constant:
-        found.append(f"{_listed(constant)} the same in all training rows")
+        found.append(f"{_listed(constant)} constant in the training split")
     ranges = torch.where(ranges > 0, ranges, math.nan)
     moving = ranges[~ranges.isnan()]
     if len(moving) and float(moving.max() / moving.min()) > SPREAD:
