@@ -64,7 +64,7 @@ class PlainText(RunningText, OwnFiles):
             return [line for line in _text(path, longest).split("\n") if line.strip()]
 
         if self.mode == "sentences":
-            return {split: "\n".join(found) for split, found in self.read_splits(lines).items()}
+            return {split: "".join(f"{line}\n" for line in found) for split, found in self.read_splits(lines).items()}
         paths = {split: self.path(split) for split in ("train", "val", "test")}
         texts = {split: "" if path is None else _text(path, longest) for split, path in paths.items()}
         whole, ends = texts["train"], [len(texts["train"])]

@@ -179,7 +179,7 @@ def _warnings(splits: Mapping[str, Split], names: list[str], guess: int | None, 
     if val is None or not (val.lengths or val.foreign):
         found.append("nothing is validated: the last weights are evaluated, not the best")
     if batches == 1:
-        every = count(len(train.lengths), "training sequence")
+        every = count(len(train.lengths), "training sequence") if train.lengths else "training data"
         found.append(f"one optimizer step per epoch: a batch holds all {every}")
     if train.lengths and max(train.lengths) == 1:
         found.append("all training sequences have one step: nothing is carried from step to step")

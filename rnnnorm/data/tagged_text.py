@@ -11,7 +11,7 @@ from rnnnorm.data.own_files import OwnFiles
 from rnnnorm.data.tagging import Tagged, WordTagging
 
 DOCUMENT = "-DOCSTART-"
-"""The word that stands for the beginning of a document in CoNLL-2003: a sentence of it alone is left out."""
+"""What a line begins with that stands for the beginning of a document in CoNLL-2003: it is left out."""
 
 
 class TaggedText(WordTagging, OwnFiles):
@@ -69,11 +69,11 @@ class TaggedText(WordTagging, OwnFiles):
         sentence, tabs, count = Tagged([], []), False, 0
         for number, line in enumerate([*read_text(path, LONGEST_LINE).split("\n"), ""], start=1):
             if not line.strip():
-                if sentence.words not in ([], [DOCUMENT]):
+                if sentence.words:
                     yield sentence
                 sentence = Tagged([], [])
                 continue
-            if not sentence.words and self.comments and line.startswith("#"):
+            if not sentence.words and (line.startswith(DOCUMENT) or (self.comments and line.startswith("#"))):
                 continue
             tabs = tabs if count else "\t" in line
             columns = line.rstrip("\r").split("\t") if tabs else line.split()

@@ -89,7 +89,7 @@ def read_ts(path: Path, missing: bool = False) -> SeriesFile:
 
 
 def _says(header: dict[str, str], name: str) -> bool:
-    return header.get(name, "").lower() == "true"
+    return header.get(name, "").lower().split()[:1] == ["true"]
 
 
 def _number(path: Path, header: dict[str, str], name: str, default: int | None = None) -> int | None:
