@@ -55,7 +55,7 @@ def look_at(data: LightningDataModule) -> list[str]:
             count = len(loader) if isinstance(loader, Sized) else 0
         if not count and split != "val":
             raise ValueError(f"{name} has no batches in its {split} split: some are needed")
-        batches = count if split == "train" else batches
+        batches = count if split == "train" and not one.more else batches
     return lines(splits, spec, getattr(data, "class_names", None), batches)
 
 
