@@ -66,7 +66,7 @@ class LabelledText(OwnFiles, TokenDataModule):
 
     def __init__(
         self,
-        train: str,
+        train: str = "",
         val: str | None = None,
         test: str | None = None,
         text: int | str = "text",

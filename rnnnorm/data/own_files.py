@@ -31,7 +31,7 @@ class OwnFiles(SequenceDataModule):
         **common: `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `SequenceDataModule`.
 
     Raises:
-        ValueError: shares that leave nothing to train on, or nothing to test.
+        ValueError: no training file, or shares that leave nothing to train on, or nothing to test.
         FileNotFoundError: on first use of the data, a file that does not exist.
     """
 
@@ -40,7 +40,7 @@ class OwnFiles(SequenceDataModule):
 
     def __init__(
         self,
-        train: str,
+        train: str = "",
         val: str | None = None,
         test: str | None = None,
         val_share: float = 0.1,
@@ -54,6 +54,8 @@ class OwnFiles(SequenceDataModule):
         self.shares = {"val": val_share if val is None else 0.0, "test": test_share if test is None else 0.0}
         self.split_seed = split_seed
         self.data_dir = data_dir
+        if not train:
+            raise ValueError(f"{type(self).__name__} has no training file: name one by train (--data.train FILE)")
         if test is None and not test_share:
             raise ValueError("test_share is 0 and there is no test file: name one by test, or give it a share")
         if sum(self.shares.values()) >= 1:

@@ -38,7 +38,7 @@ class PlainText(RunningText, OwnFiles):
 
     def __init__(
         self,
-        train: str,
+        train: str = "",
         val: str | None = None,
         test: str | None = None,
         level: corpus.Level = "word",

@@ -42,7 +42,7 @@ class TaggedText(WordTagging, OwnFiles):
 
     def __init__(
         self,
-        train: str,
+        train: str = "",
         val: str | None = None,
         test: str | None = None,
         token: int = 0,

@@ -37,7 +37,7 @@ class _SeriesFiles(OwnFiles):
 
     def __init__(
         self,
-        train: str,
+        train: str = "",
         val: str | None = None,
         test: str | None = None,
         missing: Literal["error", "zero", "last"] = "error",
