@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rnnnorm.data import corpus
 from rnnnorm.data.files import read_text
 from rnnnorm.data.own_files import OwnFiles
-from rnnnorm.data.running_text import Mode, RunningText
+from rnnnorm.data.running_text import RunningText
 
 
 class PlainText(RunningText, OwnFiles):
@@ -22,35 +21,17 @@ class PlainText(RunningText, OwnFiles):
         train: the training file.
         val: the validation file; None takes `val_share` of the training file.
         test: the test file; None takes `test_share` of the training file.
-        level: "word" (between white space) or "char".
-        mode: "sentences", one sequence a line that is not blank, or "stream", one text read in parallel streams.
-        max_length: steps after which a sentence is cut; None never cuts.
-        bptt: steps per batch, for mode "stream".
-        min_freq: tokens seen fewer times in the training text become ``<unk>``. With 1 it is met for the first time in
-            validation.
-        **common: `val_share`, `test_share`, `split_seed`, `data_dir`, `batch_size`, `eval_batch_size`, `num_workers`,
-            `seed`: see `OwnFiles` and `SequenceDataModule`.
+        **common: `level`, `mode`, `max_length`, `bptt`, `min_freq`: see `RunningText`; `val_share`, `test_share`,
+            `split_seed`, `data_dir`, `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `OwnFiles` and
+            `SequenceDataModule`.
 
     Raises:
         ValueError: an unknown level or mode, or a length or frequency below 1; when data are read, a file that is blank
             or not UTF-8.
     """
 
-    def __init__(
-        self,
-        train: str = "",
-        val: str | None = None,
-        test: str | None = None,
-        level: corpus.Level = "word",
-        mode: Mode = "sentences",
-        max_length: int | None = 512,
-        bptt: int = 35,
-        min_freq: int = 1,
-        **common: Any,
-    ) -> None:
-        own: dict[str, Any] = {"train": train, "val": val, "test": test}
-        text: dict[str, Any] = {"level": level, "mode": mode, "max_length": max_length, "bptt": bptt}
-        super().__init__(min_freq=min_freq, **text, **own, **common)
+    def __init__(self, train: str = "", val: str | None = None, test: str | None = None, **common: Any) -> None:
+        super().__init__(train=train, val=val, test=test, **common)
 
     @property
     def source(self) -> str:
