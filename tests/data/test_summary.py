@@ -188,7 +188,7 @@ class Foreign(L.LightningDataModule):
         self.ready.add(stage)
 
     def _batches(self, split: str) -> list[Any]:
-        assert "test" if split == "test" else "fit" in self.ready
+        assert ("test" if split == "test" else "fit") in self.ready
         examples = self.given[split]
         return [self.wrap(collate(examples[k : k + 8], "classification")) for k in range(0, len(examples), 8)]
 
