@@ -32,14 +32,8 @@ def tasks() -> Table:
         if not (inspect.isclass(cls) and issubclass(cls, SequenceDataModule) and hasattr(cls, "task")):
             continue
         task = cls.task
-        table.add_row(name, task, TASKS[task].metric, _reads(cls), _first_sentence(cls))
+        table.add_row(name, task, TASKS[task].metric, cls.reads, _first_sentence(cls))
     return table
-
-
-def _reads(cls: type) -> str:
-    from rnnnorm.data.module import FileDataModule
-
-    return "files in --data-dir, or downloads" if issubclass(cls, FileDataModule) else "nothing: generated"
 
 
 def list_experiments() -> Table:

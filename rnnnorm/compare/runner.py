@@ -62,7 +62,7 @@ def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
         if leads():
             if different:
                 _delete(comparison)
-            _prepare(comparison, {**described, "threads": threads})
+            _prepare(comparison, {**described, "threads": threads}, console)
         runs = plan(comparison.norms, comparison.seeds, comparison.out)
         ended = {one: read_result(one.result) for one in runs}
         todo = [one for one, result in ended.items() if result is None or result["status"] == "cut"]
@@ -115,11 +115,12 @@ def _stored(comparison: Comparison) -> Stored:
     return Stored(content, count if isinstance(count, int) and count > 0 else None)
 
 
-def _prepare(comparison: Comparison, described: dict[str, Any]) -> None:
-    """Read the data, so that what is wrong with them is said once, and write down what all runs have in common."""
+def _prepare(comparison: Comparison, described: dict[str, Any], console: Console) -> None:
+    """Read the data, so that what there is to say of them is said once, and write down what all runs have in common."""
     out, configuration = comparison.out, comparison.out / "compare.yaml"
     data = comparison.build_data()
-    look_at(data)
+    for line in look_at(data):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     facts = {split: length_summary(data, split) for split in ("train", "test")}
     cls = comparison.config.data.class_path
     task = getattr(getattr(data, "spec", None), "task", "")

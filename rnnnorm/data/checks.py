@@ -105,17 +105,17 @@ def check_splits(splits: Mapping[str, Sequence[Example]], name: str, spec: Spec 
         spec: what they must be; without it, only that there are some is looked at.
 
     Raises:
-        ValueError: a split or a sequence is empty, or something does not fit the spec; it names split, sequence, row
-            and value.
+        ValueError: a split other than "val" or a sequence is empty, or something does not fit the spec; it names split,
+            sequence, row and value.
     """
     for split, examples in splits.items():
         where = f"the {split} split of {name}"
-        if not examples:
+        if not examples and split != "val":
             raise ValueError(f"{where} is empty")
         for index, (rows, _) in enumerate(examples):
             if len(rows) == 0:
                 raise ValueError(f"sequence {index} of {where} has no rows")
-        if spec is not None:
+        if spec is not None and examples:
             _check_shapes(examples, spec, where)
             _check_values([rows for rows, _ in examples], rows_of(spec), where)
             per_row = spec.task in PER_ROW
@@ -134,7 +134,7 @@ def _check_shapes(examples: Sequence[Example], spec: Spec, where: str) -> None:
 
 
 def _check_values(tensors: Sequence[Tensor], values: Values, where: str, by_row: bool = True) -> None:
-    for start, chunk in _chunks(tensors):
+    for start, chunk in chunks(tensors):
         found = values.outside(torch.cat(chunk) if len(chunk) > 1 else chunk[0])
         if found is not None:
             row, problem = found
@@ -144,7 +144,7 @@ def _check_values(tensors: Sequence[Tensor], values: Values, where: str, by_row:
                 row -= len(tensor)
 
 
-def _chunks(tensors: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
+def chunks(tensors: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
     """Parts of the tensors with many numbers each, and the index of their first one."""
     start, count = 0, 0
     for stop, tensor in enumerate(tensors, 1):

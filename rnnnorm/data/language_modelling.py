@@ -2,171 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from itertools import chain, islice
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import torch
-import torch.distributed
-from torch import Tensor
-from torch.utils.data import DataLoader
-from torchtext.data import Field
-
-from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data import corpus
-from rnnnorm.data.base import Batch, Spec, Task
-from rnnnorm.data.collate import Example
 from rnnnorm.data.corpora import CORPORA, FOLDER, read_folder
-from rnnnorm.data.files import LONGEST_LINE
-from rnnnorm.data.loader import ResumableLoader
-from rnnnorm.data.sampler import InOrder
-from rnnnorm.data.stream import Stream
-from rnnnorm.data.tokens import TokenDataModule
-from rnnnorm.data.vocabulary import encode, token_field
-
-Mode = Literal["sentences", "stream"]
+from rnnnorm.data.module import FileDataModule
+from rnnnorm.data.running_text import RunningText
 
 
-class LanguageModel(TokenDataModule):
+class LanguageModel(RunningText, FileDataModule):
     """The next token of running text, sentence by sentence or as one stream.
 
-    The vocabulary is that of the training split, ``<unk>`` first and the others by frequency. At word level it has
-    ``<eos>``, the end of a line: 33,278 words for WikiText-2. At character level a line ends with its line feed:
-    ``<unk>`` and 65 characters for Tiny Shakespeare. It is the same in both modes.
-
-    ``mode="sentences"``: independent ragged sequences. A sequence is a line that is not blank, in Tiny Shakespeare a
-    speech. The token that ends a line is also put before its first one, in place of a <bos>: input <eos> w_1 … w_n,
-    target w_1 … w_n <eos>, n + 1 steps; every token of the line is predicted, and so is its end. Sequences longer than
-    `max_length` steps are cut into pieces, each of which begins with the token before its first target, so the tokens
-    predicted stay the same and only what is known before them changes.
-
-    ``mode="stream"``: the text as `batch_size` parallel streams, `bptt` steps at a time, in the order of the text;
-    every batch but the first of an epoch `continues` the one before. See `rnnnorm.data.stream.Stream`.
-    Blank lines are one ``<eos>`` each, as in published results on WikiText-2. The splits then are one example each.
+    See `rnnnorm.data.running_text.RunningText`. WikiText-2 has 33,278 words, Tiny Shakespeare 65 characters and
+    ``<unk>``. A sequence is a line, in Tiny Shakespeare a speech.
 
     Args:
         dataset: "wikitext2" (Merity et al. 2016), "tinyshakespeare" (Karpathy 2015; the first 90 % of its characters
             are for training, the next 5 % for validation, the last 5 % for testing) or "folder", a text of one's own.
         level: "word" (between white space) or "char"; None is "char" for Tiny Shakespeare and "word" for the others.
-        mode: "sentences" or "stream".
-        max_length: steps after which a sequence is cut, in every split; None never cuts. For mode "sentences". A few
-            lines of WikiText-2 reach 700 steps and a few speeches 3,000, where a batch is one long tail.
-        bptt: steps per batch, for mode "stream".
-        min_freq: words seen fewer times in the training split become ``<unk>``. Published corpora have theirs in the
-            text already; raise it for raw text, or ``<unk>`` is met for the first time in validation.
         folder: for dataset "folder", where the text lies, relative to `data_dir` if it is not absolute: "train.txt",
             "valid.txt" and "test.txt", or named like "ptb.train.txt" or "wiki.train.tokens"; ".gz" is read too.
-        **common: `data_dir`, `download`, `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `FileDataModule`
-            and `SequenceDataModule`. In mode "stream" `batch_size` counts parallel streams (per process), and nothing
-            depends on `seed`.
+        **common: `mode`, `max_length`, `bptt`, `min_freq`: see `RunningText`; `data_dir`, `download`, `batch_size`,
+            `eval_batch_size`, `num_workers`, `seed`: see `FileDataModule` and `SequenceDataModule`.
 
     Raises:
         ValueError: an unknown dataset, level or mode, or a length or frequency below 1.
     """
 
-    task: ClassVar[Task] = "language-modelling"
-    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("max_length", "bptt", "min_freq"), at_least(1))
-
     def __init__(
         self,
         dataset: Literal["wikitext2", "tinyshakespeare", "folder"] = "wikitext2",
         level: corpus.Level | None = None,
-        mode: Mode = "sentences",
-        max_length: int | None = 512,
-        bptt: int = 35,
-        min_freq: int = 1,
         folder: str = "",
         **common: Any,
     ) -> None:
-        super().__init__(**common)
+        known = CORPORA.get(dataset)
+        level = level or (known.level if known else "word")
+        super().__init__(level=level, **common)
         self.dataset = dataset
-        self.level: corpus.Level = level or (CORPORA[dataset].level if dataset in CORPORA else "word")
-        self.mode = mode
-        self.cut_length = max_length
-        self.bptt = bptt
-        self.min_freq = min_freq
         self.folder = folder
+        self.separator = known.separator if known else "\n"
 
-    @cached_property
-    def texts(self) -> dict[str, str]:
+    @property
+    def source(self) -> str:
+        """The name of the data set."""
+        return self.dataset
+
+    def read(self, longest: int | None) -> dict[str, str]:
         """The raw text of each split."""
-        longest = LONGEST_LINE if self.mode == "sentences" else None  # a stream may be a single line
         if self.dataset == FOLDER:
             return read_folder(self.folder, self.data_dir, longest)
         return CORPORA[self.dataset].read(self.data_dir, self.download, longest)
-
-    @cached_property
-    def field(self) -> Field:
-        """The torchtext field of the tokens, with its vocabulary."""
-        field = token_field()
-        field.build_vocab(corpus.stream(self.texts["train"], self.level), min_freq=self.min_freq)
-        return field
-
-    @property
-    def vocabularies(self) -> dict[str, list[str]]:
-        """The tokens in the order of their ids."""
-        return {self.level: self.field.vocab.itos}
-
-    def load(self) -> dict[str, list[Example]]:
-        """Read the splits and turn tokens into ids."""
-        read = self._sentences if self.mode == "sentences" else self._stream
-        splits = {split: read(split) for split in self.texts}
-        self.__dict__.pop("texts")  # they have served
-        return splits
-
-    def _sentences(self, split: str) -> list[Example]:
-        separator = CORPORA[self.dataset].separator if self.dataset in CORPORA else "\n"
-        tokens = corpus.sentences(self.texts[split], self.level, separator)
-        sequences = encode(self.field, tokens, f"{self.dataset}, {split}")
-        return list(chain.from_iterable(_pieces(ids, self.cut_length) for ids in sequences))
-
-    def _stream(self, split: str) -> list[Example]:
-        tokens = corpus.stream(self.texts[split], self.level)
-        return _pieces(torch.cat(encode(self.field, tokens, f"{self.dataset}, {split}")), None)
-
-    @property
-    def max_length(self) -> int:
-        """Steps of the longest training sequence; in mode "stream" `bptt`."""
-        return self.bptt if self.mode == "stream" else super().max_length
-
-    @cached_property
-    def spec(self) -> Spec:
-        """One column of tokens, and as many outputs as there are tokens."""
-        size = len(self.field.vocab)
-        return Spec(self.task, vocabularies=(size,), num_outputs=size, max_length=self.max_length)
-
-    def loader(self, split: str, batch_size: int, shuffle: bool) -> DataLoader[Any]:
-        """A loader over one split; in mode "stream" always in the order of the text."""
-        if self.mode == "sentences":
-            return super().loader(split, batch_size, shuffle)
-        [(inputs, targets)] = self.examples(split)
-        parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
-        try:
-            stream = Stream(
-                torch.cat([inputs[:1, 0], targets]),
-                batch_size,
-                self.bptt,
-                rank=torch.distributed.get_rank() if parallel else 0,
-                world_size=torch.distributed.get_world_size() if parallel else 1,
-            )
-        except ValueError as error:
-            raise ValueError(f"the {split} split of {self.dataset}: {error}") from error
-        return ResumableLoader(stream, InOrder(len(stream)), collate_fn=_as_it_is, num_workers=self.num_workers)
-
-    def training_sample(self, rows: int | None = None, late: int = 32) -> list[Batch]:
-        """Training sequences for population statistics; in mode "stream" its first batches, until they have `rows`."""
-        if self.mode == "sentences":
-            return super().training_sample(rows, late)
-        loader = self.loader("train", self.batch_size, shuffle=False)
-        return list(islice(loader, None if rows is None else -(-rows // self.batch_size)))
-
-
-def _pieces(ids: Tensor, max_length: int | None) -> list[Example]:
-    """Input x_1 … x_{T-1} and target x_2 … x_T, cut after `max_length` steps."""
-    length = max_length or len(ids)
-    return list(zip(torch.split(ids[:-1, None], length), torch.split(ids[1:], length), strict=True))
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch

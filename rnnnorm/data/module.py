@@ -51,6 +51,7 @@ class SequenceDataModule(Checked, L.LightningDataModule):
     """
 
     task: ClassVar[Task]
+    reads: ClassVar[str] = "nothing: generated"
     ranges: ClassVar[Mapping[str, Range]] = {
         "batch_size": at_least(1),
         "eval_batch_size": at_least(1),
@@ -88,8 +89,8 @@ class SequenceDataModule(Checked, L.LightningDataModule):
         """The data, loaded at first use and looked at once; see `rnnnorm.data.checks`.
 
         Raises:
-            ValueError: a split is empty, or data that the spec does not allow: numbers that are not finite, tokens or
-                classes out of range, other types or shapes, targets that are not as many as rows.
+            ValueError: a split other than "val" is empty, or data that the spec does not allow: numbers that are not
+                finite, tokens or classes out of range, other types or shapes, targets that are not as many as rows.
         """
         splits, name = self.load(), type(self).__name__
         check_splits(splits, name)
@@ -158,8 +159,10 @@ class SequenceDataModule(Checked, L.LightningDataModule):
         """Batches of the training split, in a new order in each epoch."""
         return self.loader("train", self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Batches of the validation split, always the same."""
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Batches of the validation split, always the same; [] if it has no sequences: nothing is validated."""
+        if not self.splits.get("val"):
+            return []
         return self.loader("val", self.eval_batch_size, shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Any]:
@@ -176,6 +179,8 @@ class FileDataModule(SequenceDataModule):
         download: fetch what is missing.
         **common: `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `SequenceDataModule`.
     """
+
+    reads: ClassVar[str] = "files in --data-dir, or downloads"
 
     def __init__(self, data_dir: str | None = None, download: bool = True, **common: Any) -> None:
         super().__init__(**common)

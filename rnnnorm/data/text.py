@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torchtext.data import Dataset, Field, Pipeline
-from torchtext.data import Example as Row
+from torchtext.data import Field
 
-from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data.base import Spec, Task
 from rnnnorm.data.collate import Example
-from rnnnorm.data.conllu import EMPTY, Sentence, read_conllu
+from rnnnorm.data.conllu import EMPTY, read_conllu
 from rnnnorm.data.files import LONGEST_LINE, Remote, github, locate, read_text
+from rnnnorm.data.module import FileDataModule
+from rnnnorm.data.tagging import Tagged, WordTagging
 from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.treebanks import EWT, find_treebank
-from rnnnorm.data.vocabulary import UNK, encode, token_field
-from rnnnorm.data.word_features import FEATURES, check_features
+from rnnnorm.data.vocabulary import encode, token_field
 
 TAGS = ("upos", "xpos")
 _LANGUAGES = {  # file → sha256
@@ -44,127 +42,53 @@ _LANGUAGES = {  # file → sha256
 }
 
 
-class PartOfSpeech(TokenDataModule):
+class PartOfSpeech(WordTagging, FileDataModule):
     """Part-of-speech tagging of a Universal Dependencies treebank, by default English EWT (Silveira et al. 2014).
 
     The splits are the official ones. A row is a word, given by one token id per feature: one word in twelve of the
     validation text does not occur in the training text, and of those the affixes and the shape tell most of what a
-    spelling says about a tag. Every feature is a torchtext `Field` over the same column of words, with a vocabulary of
-    its own that is built on the training sentences.
+    spelling says about a tag. See `rnnnorm.data.tagging.WordTagging`.
 
     Args:
         treebank: where the files lie and what they are called before "-train.conllu", "-dev.conllu" and
             "-test.conllu" (".gz" is read too): "en_ewt-ud", or a path such as "UD_German-GSD/de_gsd-ud", relative to
             `data_dir` if it is not absolute. Only English EWT is downloaded.
         tags: "upos", the 17 universal tags, or "xpos", the treebank's own.
-        features: the columns of a row, in this order; see `rnnnorm.data.word_features.FEATURES`.
-        lower: lower-case the feature "word"; affixes always are, "shape" never is.
-        min_freq: a token seen fewer times in the training sentences becomes ``<unk>``. With 1 no training word is
-            unknown, and the embedding of ``<unk>`` remains what it was at initialization.
-        max_train_length: train on the sentences of at most this many words, and validate and test on all; None trains
-            on all.
-        **common: `data_dir`, `download`, `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `FileDataModule`
-            and `SequenceDataModule`.
+        **common: `features`, `lower`, `min_freq`, `max_train_length`: see `WordTagging`; `data_dir`, `download`,
+            `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `FileDataModule` and `SequenceDataModule`.
 
     Raises:
         ValueError: unknown tags or features, a frequency or length below 1; when data are read, a malformed file or a
             treebank without those tags.
     """
 
-    task: ClassVar[Task] = "tagging"
-    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("min_freq", "max_train_length"), at_least(1))
-
-    def __init__(
-        self,
-        treebank: str = EWT,
-        tags: Literal["upos", "xpos"] = "upos",
-        features: Sequence[str] = tuple(FEATURES),
-        lower: bool = True,
-        min_freq: int = 2,
-        max_train_length: int | None = None,
-        **common: Any,
-    ) -> None:
+    def __init__(self, treebank: str = EWT, tags: Literal["upos", "xpos"] = "upos", **common: Any) -> None:
         super().__init__(**common)
         self.treebank = treebank
         self.tags: Literal["upos", "xpos"] = tags
-        self.features = check_features(features)
-        self.lower = lower
-        self.min_freq = min_freq
-        self.max_train_length = max_train_length
 
-    @cached_property
-    def _loaded(self) -> tuple[dict[str, Field], dict[str, list[Example]]]:
-        """The fields with their vocabularies, and the splits as ids.
+    @property
+    def source(self) -> str:
+        """The treebank's name."""
+        return self.treebank
 
-        torchtext's data sets serve to build the vocabularies and are not kept: they can be neither pickled nor copied.
-        """
-        sentences = self._sentences()
-        words = [
-            token_field(lower=self.lower and name == "word", convert=Pipeline(FEATURES[name])) for name in self.features
-        ]
-        tags = self._tag_field(sentences)
-        # torchtext's way of making several columns of one: a pair of tuples, of names and of fields.
-        columns = [(self.features, tuple(words)), ("tags", tags)]
-        datasets = {
-            split: Dataset([Row.fromlist([s.words, getattr(s, self.tags)], columns) for s in every], columns)
-            for split, every in sentences.items()
-        }
-        for field in words:
-            field.build_vocab(datasets["train"], min_freq=self.min_freq)
-        tags.build_vocab(datasets["train"], specials_first=False)
-        fields = dict(zip(self.features, words, strict=True)) | {"tags": tags}
-        return fields, {split: self._encoded(fields, dataset, split) for split, dataset in datasets.items()}
-
-    def _sentences(self) -> dict[str, list[Sentence]]:
+    def read(self) -> dict[str, list[Tagged]]:
+        """The sentences of each split."""
         sentences = {
-            split: list(read_conllu(read_text(path, LONGEST_LINE).split("\n"), path.name))
+            split: [
+                Tagged(s.words, getattr(s, self.tags), path.name)
+                for s in read_conllu(read_text(path, LONGEST_LINE).split("\n"), path.name)
+            ]
             for split, path in find_treebank(self.treebank, self.data_dir, self.download).items()
         }
-        if self.max_train_length is not None:
-            sentences["train"] = [s for s in sentences["train"] if len(s.words) <= self.max_train_length]
-        if not sentences["train"]:
-            raise ValueError(f"{self.treebank} has no training sentence of at most {self.max_train_length} words")
-        return sentences
-
-    def _tag_field(self, sentences: dict[str, list[Sentence]]) -> Field:
-        """A field for the tags. Only if validation or test have tags never seen in training is there an ``<unk>``."""
-        seen = {split: {tag for s in every for tag in getattr(s, self.tags)} for split, every in sentences.items()}
-        if seen["train"] == {EMPTY}:
+        if {tag for s in sentences["train"] for tag in s.tags} == {EMPTY}:
             raise ValueError(
                 f"{self.treebank} has no {self.tags} tags: {', '.join(TAGS)} are the columns to choose from"
             )
-        unseen = set().union(*seen.values()) - seen["train"]
-        return token_field(unk=UNK if unseen else None)
-
-    @property
-    def vocabularies(self) -> dict[str, list[str]]:
-        """Tokens in the order of their ids, for each feature and for "tags"."""
-        return {name: field.vocab.itos for name, field in self._loaded[0].items()}
-
-    @property
-    def class_names(self) -> list[str]:
-        """The tags in the order of their ids, the most frequent first."""
-        return self.vocabularies["tags"]
-
-    def load(self) -> dict[str, list[Example]]:
-        """Read the splits and turn tokens and tags into ids."""
-        return self._loaded[1]
-
-    def _encoded(self, fields: dict[str, Field], dataset: Dataset, split: str) -> list[Example]:
-        source = f"{self.treebank}, {split}"
-        ids = {name: encode(field, getattr(dataset, name), source) for name, field in fields.items()}
-        rows = zip(*(ids[name] for name in self.features), strict=True)
-        return [(torch.stack(columns, dim=1), tags) for columns, tags in zip(rows, ids["tags"], strict=True)]
-
-    @cached_property
-    def spec(self) -> Spec:
-        """One column per feature, one output per tag."""
-        sizes = {name: len(tokens) for name, tokens in self.vocabularies.items()}
-        outputs = sizes.pop("tags")
-        return Spec(self.task, vocabularies=tuple(sizes.values()), num_outputs=outputs, max_length=self.max_length)
+        return sentences
 
 
-class Names(TokenDataModule):
+class Names(TokenDataModule, FileDataModule):
     """Names by language: characters in, one of 18 classes out (Robertson 2017, PyTorch's tutorial).
 
     Names are as published, accents and the odd trailing space included; the tutorial's own reduction to ASCII is not

@@ -1,15 +1,15 @@
-"""Base class of data modules of tokens: vocabularies that are saved in checkpoints."""
+"""Base class of data modules with vocabularies, which are saved in checkpoints."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import Any
 
-from rnnnorm.data.module import FileDataModule
+from rnnnorm.data.module import SequenceDataModule
 
 
-class TokenDataModule(FileDataModule):
-    """A `FileDataModule` whose rows are token ids.
+class TokenDataModule(SequenceDataModule):
+    """A `SequenceDataModule` whose inputs or targets are ids of tokens.
 
     The vocabularies are part of its state, so Lightning writes them into checkpoints. A model's embeddings mean nothing
     with another vocabulary, so loading a checkpoint over other data is an error and not a silent confusion of ids.

@@ -44,3 +44,34 @@ def encode(field: Field, sequences: Iterable[Sequence[str]], source: str) -> tup
         tokens = sorted(set(chain.from_iterable(sequences)) - field.vocab.stoi.keys())
         raise ValueError(f"{source}: {tokens[:10]} not in the vocabulary of {len(field.vocab)} built on training data")
     return torch.split(torch.tensor(ids, dtype=torch.int64), [len(sequence) for sequence in sequences])
+
+
+def label_field(train: Iterable[str], others: Iterable[tuple[str, str]], unseen: bool) -> Field:
+    """A field for labels, with a vocabulary of the training labels, the most frequent first.
+
+    Args:
+        train: the labels of the training split.
+        others: those of the other splits, each with its place, for error messages.
+        unseen: whether the other splits may have labels that training has not. Only if they do is there an ``<unk>``,
+            the last label, which no model gets right.
+
+    Raises:
+        ValueError: a label that training has not and that may not be.
+    """
+    labels = list(train)
+    known = set(labels)
+    new = next(((where, label) for where, label in others if label not in known), None)
+    if new is not None and not unseen:
+        where, label = new
+        raise ValueError(
+            f"{where}: label {expected_one_of(label, sorted(known))}, the labels of the training split; "
+            "unknown_labels=true makes a class of the others"
+        )
+    field = token_field(unk=UNK if new is not None else None)
+    field.build_vocab([labels], specials_first=False)
+    return field
+
+
+def expected_one_of(given: str, known: Sequence[str]) -> str:
+    """Words for a label that is none of those known; of many, the first few are listed."""
+    return f"{given[:60]!r}, expected one of {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"

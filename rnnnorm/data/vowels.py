@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from rnnnorm.data.base import Spec
 from rnnnorm.data.collate import Example
-from rnnnorm.data.files import Remote, github, locate, read_text
+from rnnnorm.data.files import Remote, github, locate
 from rnnnorm.data.module import FileDataModule
+from rnnnorm.data.ts import read_ts
 
 NUM_COEFFICIENTS = 12
 SPEAKERS = tuple(str(speaker) for speaker in range(1, 10))
@@ -28,39 +27,6 @@ FILES = (
     _aeon("JapaneseVowels_TRAIN.ts", "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd"),
     _aeon("JapaneseVowels_TEST.ts", "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462"),
 )
-
-
-def read_ts(path: Path) -> list[tuple[NDArray[np.float32], str]]:
-    """Read multivariate series of unequal length from a `.ts` file (timeseriesclassification.com).
-
-    After comments (#), header lines (@) and "@data" each line is one series: its channels, separated by ":", each a
-    comma-separated list of values, and at last the class.
-
-    Returns:
-        ((steps, channels) values, class) of each series, in the order of the file.
-
-    Raises:
-        ValueError: there is no "@data", or a line has no channels, channels of different lengths or values that are no
-            numbers.
-    """
-    text = read_text(path)
-    header, found, body = text.partition("@data")
-    if not found:
-        raise ValueError(f"{path} is no .ts file: it has no line @data")
-    before = header.count("\n") + 1
-    series = []
-    for number, line in enumerate(body.splitlines(), start=before):
-        if not line.strip():
-            continue
-        *channels, label = line.strip().split(":")
-        if not channels:
-            raise ValueError(f"{path}, line {number}: no channels before the class {label[:60]!r}")
-        try:
-            values = np.array([channel.split(",") for channel in channels], dtype=np.float32)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not channels of equal length made of numbers: {error}") from error
-        series.append((values.T, label))
-    return series
 
 
 class JapaneseVowels(FileDataModule):
@@ -102,7 +68,7 @@ class JapaneseVowels(FileDataModule):
 
     def _examples(self, path: Path) -> list[Example]:
         examples = []
-        for number, (values, label) in enumerate(read_ts(path)):
+        for number, (values, label, _) in enumerate(read_ts(path).series):
             if label not in SPEAKERS or values.shape[1] != NUM_COEFFICIENTS:
                 raise ValueError(
                     f"{path}: utterance {number} is of speaker {label!r} and has {values.shape[1]} coefficients; "

@@ -13,6 +13,7 @@ import scipy.io
 import scipy.io.wavfile
 
 import rnnnorm.data
+from rnnnorm.data.module import FileDataModule
 from rnnnorm.data.text import Names
 from soak.draw import Draw
 
@@ -115,6 +116,33 @@ def _text() -> Files:
     return {f"own/{split}.txt": text.encode() for split in ("train", "valid", "test")}
 
 
+@cache
+def _own(kind: str) -> Files:
+    words = ["fly", "rain", "to", "in", "Oslo", "Rome", ",", "café"]
+    texts = [" ".join(words[k % (1 + j) :][: 1 + j]) for k in range(4) for j in range(4)]
+    content = {
+        "csv": "text,label\n" + "".join(f'"{text}",{"ab"[k % 2]}\n' for k, text in enumerate(texts)),
+        "conll": "".join(f"# {k}\n" + "".join(f"{w}\tO\n" for w in t.split()) + "\n" for k, t in enumerate(texts)),
+        "txt": "".join(f"{text}\n" for text in texts),
+        "ts": "@dimensions 2\n@classLabel true a b\n@data\n"
+        + "".join(f"{k}.5,1.25,?:0.5,2,3:{'ab'[k % 2]}\n" for k in range(12)),
+    }
+    return {f"own.{kind}": content[kind].encode()}
+
+
+OWN = {"csv": "LabelledText", "conll": "TaggedText", "txt": "PlainText", "ts": "TimeSeries"}
+
+
+def _own_files(draw: Draw) -> DataSet:
+    kind = draw.pick(sorted(OWN))
+    keys: dict[str, Any] = {"train": f"own.{kind}", "val_share": 0.2, "test_share": 0.2}
+    if kind == "ts":
+        keys |= {"missing": draw.pick(("zero", "last")), "standardize": draw.chance(0.5)}
+    if kind == "txt":
+        keys |= {"level": draw.pick(("word", "char")), "mode": draw.pick(("sentences", "stream")), "batch_size": 2}
+    return DataSet(OWN[kind], keys, _own(kind))
+
+
 SETS: dict[str, Callable[[Draw], DataSet]] = {
     "vowels": lambda draw: DataSet("JapaneseVowels", {}, _vowels()),
     "music": lambda draw: DataSet("PolyphonicMusic", {}, _music(draw.pick(("mat", "npz")))),
@@ -128,6 +156,7 @@ SETS: dict[str, Callable[[Draw], DataSet]] = {
         "PartOfSpeech", {"treebank": "mini/xx_mini-ud", "tags": draw.pick(("upos", "xpos"))}, _treebank()
     ),
     "names": lambda draw: DataSet("Names", {}, _names()),
+    "own": _own_files,
     "text": lambda draw: DataSet(
         "LanguageModel",
         {
@@ -145,4 +174,6 @@ SETS: dict[str, Callable[[Draw], DataSet]] = {
 
 def build(data: DataSet, folder: str) -> Any:
     """The data module that reads a folder."""
-    return getattr(rnnnorm.data, data.module)(data_dir=folder, download=False, **data.keys)
+    cls = getattr(rnnnorm.data, data.module)
+    download = {"download": False} if issubclass(cls, FileDataModule) else {}
+    return cls(data_dir=folder, **download, **data.keys)

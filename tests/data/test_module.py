@@ -86,7 +86,7 @@ def test_an_unknown_split_lists_those_that_exist() -> None:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({"train": [3], "val": []}, "the val split of Given is empty"),
+        ({"train": [3], "test": []}, "the test split of Given is empty"),
         ({"train": [3, 2, 0]}, "sequence 2 of the train split of Given has no rows"),
     ],
     ids=["empty split", "empty sequence"],

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rnnnorm.data import JapaneseVowels
-from rnnnorm.data.vowels import read_ts
+from rnnnorm.data.ts import read_ts
 
 REAL = os.environ.get("RNNNORM_DATA")
 HEADER = "#A comment: with a colon\n@problemName JapaneseVowels\n@equalLength false\n@classLabel true 1 2\n@data\n"
@@ -36,10 +36,10 @@ def data_dir(tmp_path: Path) -> str:
 def test_series_are_read_as_steps_by_channels(tmp_path: Path) -> None:
     path = tmp_path / "series.ts"
     path.write_text(HEADER + "1,2,3:4,5,6:a\n\n7:-8e-1:b\n")
-    (first, a), (second, b) = read_ts(path)
+    (first, a, at), (second, b, _) = read_ts(path).series
     np.testing.assert_array_equal(first, [[1, 4], [2, 5], [3, 6]])
     np.testing.assert_allclose(second, [[7, -0.8]])
-    assert (a, b) == ("a", "b")
+    assert (a, b, at) == ("a", "b", 6)
 
 
 def test_every_sixth_utterance_of_a_speaker_is_for_validation(data_dir: str) -> None:
@@ -67,7 +67,7 @@ def test_rows_and_speakers_belong_together(data_dir: str) -> None:
         ("1,2:3,4:1\n", "has no line @data"),
         (HEADER + "1,2,3\n", "line 6: no channels before the class"),
         (HEADER + "1,2:3:1\n", "line 6: not channels of equal length"),
-        (HEADER + "1,2:3,?:1\n", "line 6: not channels of equal length"),
+        (HEADER + "1,2:3,?:1\n", "line 6: the value of channel 1 at step 1 is missing"),
     ],
     ids=["no header", "no channels", "unequal channels", "missing value"],
 )

@@ -1,0 +1,180 @@
+"""The user's own labelled texts: a CSV or TSV file with a column of texts and a column of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from torchtext.data import Field
+
+from rnnnorm.common.ranges import Range, at_least
+from rnnnorm.data.base import Spec, Task
+from rnnnorm.data.collate import Example
+from rnnnorm.data.corpus import Level
+from rnnnorm.data.files import LONGEST_LINE, read_text
+from rnnnorm.data.own_files import OwnFiles
+from rnnnorm.data.tokens import TokenDataModule
+from rnnnorm.data.vocabulary import encode, label_field, token_field
+
+TAB_SUFFIXES = (".tsv", ".tab")
+
+
+class Labelled(NamedTuple):
+    """One text: its tokens, its label, and its place in the file."""
+
+    tokens: list[str]
+    label: str
+    where: str
+
+
+class LabelledText(OwnFiles, TokenDataModule):
+    """Your own texts by their label, such as utterances by intent: a column each of a CSV or TSV file.
+
+    Files are read by Python's `csv` module: a field in double quotes may contain delimiters, line feeds and, doubled,
+    double quotes. Blank lines are skipped. The vocabulary is that of the training texts.
+
+    Args:
+        train: the training file.
+        val: the validation file; None takes `val_share` of the training file.
+        test: the test file; None takes `test_share` of the training file.
+        text: the column of texts: its name in the header, or its number from 0, from the end if negative.
+        label: the column of labels, likewise.
+        header: whether the first line has the names of the columns.
+        delimiter: the character between columns, "tab" for a tab; None: a tab in ".tsv" and ".tab" files, else a comma.
+        quotes: whether double quotes have a meaning; otherwise they are characters like others.
+        level: tokens are words (between white space) or characters: "word" or "char".
+        lower: lower-case the texts.
+        min_freq: tokens seen fewer times in the training texts become ``<unk>``. With 1 no training token is unknown,
+            and the embedding of ``<unk>`` remains what it was at initialization.
+        max_size: the most frequent tokens that the vocabulary keeps beside ``<unk>``; None keeps all.
+        unknown_labels: whether validation and test may have labels that training has not. These become one class
+            ``<unk>``, which no model gets right; otherwise they are an error.
+        **common: `val_share`, `test_share`, `split_seed`, `data_dir`, `batch_size`, `eval_batch_size`, `num_workers`,
+            `seed`: see `OwnFiles` and `SequenceDataModule`.
+
+    Raises:
+        ValueError: when data are read, a column that does not exist, a row with more or fewer columns than the first, a
+            text or label that is empty, a label that training has not; it names the file and the line.
+    """
+
+    task: ClassVar[Task] = "classification"
+    ranges: ClassVar[Mapping[str, Range]] = {"min_freq": at_least(1), "max_size": at_least(1)}
+
+    def __init__(
+        self,
+        train: str = "",
+        val: str | None = None,
+        test: str | None = None,
+        text: int | str = "text",
+        label: int | str = "label",
+        header: bool = True,
+        delimiter: str | None = None,
+        quotes: bool = True,
+        level: Level = "word",
+        lower: bool = True,
+        min_freq: int = 2,
+        max_size: int | None = None,
+        unknown_labels: bool = False,
+        **common: Any,
+    ) -> None:
+        super().__init__(train=train, val=val, test=test, **common)
+        self.columns = {"text": text, "label": label}
+        self.header = header
+        self.delimiter = "\t" if delimiter == "tab" else delimiter
+        self.quotes = quotes
+        self.level: Level = level
+        self.lower = lower
+        self.min_freq = min_freq
+        self.max_size = max_size
+        self.unknown_labels = unknown_labels
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError(f'delimiter must be one character other than ", or "tab", got {delimiter!r}')
+
+    @cached_property
+    def _loaded(self) -> tuple[dict[str, Field], dict[str, list[Example]]]:
+        """The fields with their vocabularies, and the splits as ids."""
+        field = token_field(lower=self.lower)
+        splits = self.read_splits(lambda path: list(self._read(path, field)), stratum=lambda one: one.label)
+        field.build_vocab((one.tokens for one in splits["train"]), min_freq=self.min_freq, max_size=self.max_size)
+        others = ((one.where, one.label) for split in ("val", "test") for one in splits[split])
+        labels = label_field((one.label for one in splits["train"]), others, self.unknown_labels)
+        examples = {}
+        for split, texts in splits.items():
+            targets = encode(labels, [[one.label] for one in texts], split)
+            rows = encode(field, [one.tokens for one in texts], split)
+            examples[split] = [(ids[:, None], target[0]) for ids, target in zip(rows, targets, strict=True)]
+        return {self.level: field, "label": labels}, examples
+
+    def _read(self, path: Path, field: Field) -> Iterator[Labelled]:
+        rows = self._rows(path)
+        first_line, first = next(rows)
+        text, label = (self._column(name, first, path) for name in self.columns)
+        if not self.header:
+            rows = iter([(first_line, first), *rows])
+        for line, row in rows:
+            where = f"{path}, line {line}"
+            if len(row) != len(first):
+                raise ValueError(f"{where}: {len(row)} columns, where the first line has {len(first)}{self._hint}")
+            tokens = field.preprocess(list(row[text]) if self.level == "char" else row[text].split())
+            if not tokens or not row[label].strip():
+                raise ValueError(f"{where}: the {'label' if tokens else 'text'} is empty, one of each was expected")
+            yield Labelled(tokens, row[label].strip(), where)
+
+    def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        """The rows that are not blank, each with its first line."""
+        delimiter = self.delimiter or ("\t" if path.name.removesuffix(".gz").endswith(TAB_SUFFIXES) else ",")
+        reader = csv.reader(
+            io.StringIO(read_text(path, LONGEST_LINE), newline=""),
+            delimiter=delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
+            strict=True,
+        )
+        line = 1
+        try:
+            for row in reader:
+                if row:
+                    yield line, row
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {line}: {error}{self._hint}") from error
+
+    def _column(self, name: str, first: list[str], path: Path) -> int:
+        """The number of a column, from 0."""
+        given = self.columns[name]
+        if isinstance(given, str):
+            if self.header and given in first:
+                return first.index(given)
+        elif -len(first) <= given < len(first):
+            return given % len(first)
+        there = f"columns {', '.join(map(repr, first))}" if self.header else f"no header and {len(first)} columns"
+        if not isinstance(given, str) or self.header:
+            raise ValueError(f"{path}, line 1: no {name} column {given!r}: the file has {there}")
+        raise ValueError(f"{path}: {name}={given!r} names a column, but with header=false columns are numbers from 0")
+
+    @property
+    def _hint(self) -> str:
+        return "; if double quotes have no meaning in this file, use quotes=false" if self.quotes else ""
+
+    @property
+    def vocabularies(self) -> dict[str, list[str]]:
+        """Tokens and labels in the order of their ids."""
+        return {name: field.vocab.itos for name, field in self._loaded[0].items()}
+
+    @property
+    def class_names(self) -> list[str]:
+        """The labels in the order of their ids, the most frequent first."""
+        return self.vocabularies["label"]
+
+    def load(self) -> dict[str, list[Example]]:
+        """Read the files and turn tokens and labels into ids."""
+        return self._loaded[1]
+
+    @cached_property
+    def spec(self) -> Spec:
+        """One column of tokens, one output per label."""
+        sizes = (len(self.vocabularies[self.level]),)
+        return Spec(self.task, vocabularies=sizes, num_outputs=len(self.class_names), max_length=self.max_length)
