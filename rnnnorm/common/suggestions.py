@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'ln'?)` for the known name that is most like another one; nothing where none is.
 
     Args:
         name: what was given.
         known: the names that exist.
-        prefix: what stands before the name where it is written, such as `--`.
     """
     lower = {other.lower(): other for other in known}
     close = get_close_matches(name.lower(), lower, n=1)
-    return f" (did you mean {prefix + lower[close[0]]!r}?)" if close else ""
+    return f" (did you mean {lower[close[0]]!r}?)" if close else ""
