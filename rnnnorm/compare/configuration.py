@@ -14,6 +14,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import rnnnorm.data  # noqa: F401  (what is imported can be named without its module: --data TemporalOrder)
 from rnnnorm.compare.experiments import find_experiment
+from rnnnorm.compare.help import short_help
 from rnnnorm.compare.messages import in_one_line
 from rnnnorm.data.base import Spec
 from rnnnorm.norms.presets import load_plugins
@@ -96,6 +97,7 @@ class TaskCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; arguments given from Python beside those of the interpreter's command line are no mistake here."""
+        args = self._helped(parser, args) if isinstance(args, list) else args
         try:
             if isinstance(args, dict | jsonargparse.Namespace):
                 self.config = parser.parse_object(args)
@@ -106,6 +108,20 @@ class TaskCLI(LightningCLI):
         except (AttributeError, KeyError, TypeError) as error:  # where the parser takes a shape for granted
             raise ValueError(f"a configuration has a value of another shape than its key expects: {error}") from error
         self._import_named()
+
+    def _helped(self, parser: LightningArgumentParser, args: list[str]) -> list[str]:
+        """Answer `--help` in a page, with what the other arguments say; `--help-all` is the parser's own help."""
+        if "--help-all" in args or not {"-h", "--help"} & set(args):
+            return ["--help" if arg == "--help-all" else arg for arg in args]
+        command = args[0] if args[0] in self.subcommands() else ""
+        asked = [arg for arg in args if arg not in ("-h", "--help", command)]
+        parser = self._subcommand_parsers[command] if command else parser
+        known = any(arg.partition("=")[0] in ("-c", "--config", "--data") for arg in asked)
+        config = parser.parse_args(asked if known else [*asked, "--data", "TemporalOrder"])  # some are required
+        if not known:
+            config.data = None
+        sys.stdout.write(short_help(parser, config))
+        sys.exit(0)
 
     def _import_named(self) -> None:
         """Import what the user names inside of words: `norm: mymodule:peak`.

@@ -123,6 +123,7 @@ def _facts(summary: Summary, data: dict[str, Any]) -> list[tuple[str, str]]:
     seconds = sum(s for run in summary.runs if math.isfinite(s := run.number("seconds")))
     if seconds:
         facts.append(("training time", f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"))
+    facts += [("note", str(note)) for note in data.get("notes", ())]
     return facts
 
 
