@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
+from rnnnorm.compare.foreign import evaluate_by_population
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 from rnnnorm.engine.options import OPTIONS, Options, add_options
 from rnnnorm.engine.run import Run
@@ -210,6 +211,7 @@ class Comparison(TaskCLI):
         self._logger, self._callbacks = logger, callbacks
         seed_everything(run.seed, workers=True, verbose=False)
         self.instantiate_classes()
+        evaluate_by_population(self.trainer, self.model)
         return self.trainer, self.model
 
     def before_model(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -124,7 +125,7 @@ class TaskCLI(LightningCLI):
         sys.exit(0)
 
     def _import_named(self) -> None:
-        """Import what the user names inside of words: `norm: mymodule:peak`.
+        """Import what the user names inside of words: `norm: mymodule:peak`, `network: mymodule.MyNetwork`.
 
         Raises:
             ValueError: it cannot be imported.
@@ -133,6 +134,15 @@ class TaskCLI(LightningCLI):
         norm = config.get("model.init_args.norm")
         if isinstance(norm, str):
             load_plugins(norm)
+        network = config.get("model.init_args.network")
+        if isinstance(network, str):
+            module, _, name = network.rpartition(".")
+            try:
+                import_module(module or network)
+            except ImportError as error:
+                raise ValueError(f"network {network!r} cannot be imported: {error}") from error
+            if not name or not module:
+                raise ValueError(f"network {network!r}: expected module.Class")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
