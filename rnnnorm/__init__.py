@@ -1,6 +1,7 @@
 """What does normalization do to a recurrent network, vertically and horizontally?
 
-`LSTM`, `GRU` and `RNN` are those of `torch.nn` with normalizers; `presets()` lists them; `recalibrate` and `statistics`
+`LSTM`, `GRU` and `RNN` are those of `torch.nn` with normalizers; `presets()` lists them, `register` adds
+one; `recalibrate` and `statistics`
 say how batch normalization evaluates. Experiments run from the command line: `rnnnorm compare`.
 """
 
@@ -17,7 +18,7 @@ with interrupts_leave(is_command()):
     from .nn.rnn import RNN
     from .norms import Normalizer, has_batch_statistics, recalibrate, statistics
     from .norms.places import Norm
-    from .norms.presets import Preset, parse_norm, presets
+    from .norms.presets import Preset, parse_norm, presets, register
 
 __all__ = [
     "GRU",
@@ -35,5 +36,6 @@ __all__ = [
     "parse_norm",
     "presets",
     "recalibrate",
+    "register",
     "statistics",
 ]

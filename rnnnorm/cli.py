@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnnorm._version import __version__
+from rnnnorm.common.arguments import ArgumentParser
 from rnnnorm.common.interrupts import interrupts_leave
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="rnnnorm",
         description="What does normalization do to a recurrent network, vertically and horizontally?",
         epilog=EXAMPLES,
@@ -132,7 +133,7 @@ def _lightning(command: str) -> Callable[[list[str]], int]:
 
 def _report(args: list[str]) -> int:
     """Write tables, figures and report.html from the folders of runs"""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="rnnnorm report",
         description="Write tables, figures and report.html again from the folders of runs.",
         epilog=REPORT_EXAMPLES,
@@ -174,13 +175,14 @@ def _list(args: list[str]) -> int:
     """Show what exists: norms, tasks, experiments, studies"""
     from rnnnorm.compare.listing import LISTS
 
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="rnnnorm list",
         description="Show what exists.",
         epilog=LIST_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=(*LISTS, "studies"))
+    kinds = (*LISTS, "studies")
+    parser.add_argument("what", choices=kinds, metavar="|".join(kinds))
     table = _list_studies() if (what := parser.parse_args(args).what) == "studies" else LISTS[what]()
     from rnnnorm.engine.progress import make_console
 

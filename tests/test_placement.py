@@ -141,4 +141,45 @@ def test_every_option_of_every_normalizer_can_be_set() -> None:
 def test_places_are_those_of_the_equations() -> None:
     norm = Norm(input="ln", hidden="ln", joint="ln", cell="ln", output="ln", between="bn")
     assert tuple(norm.places) == PLACES
-    assert str(norm) == "input=ln, hidden=ln, joint=ln, cell=ln, output=ln, between=bn"
+    assert str(norm) == "input=ln+hidden=ln+joint=ln+cell=ln+output=ln+between=bn"
+
+
+@pytest.mark.parametrize(
+    ("text", "norm"),
+    [
+        ("input=ln", Norm(input="ln")),
+        ("hidden=bn:statistics=timestep:eps=1e+00+input=ln", Norm(input="ln", hidden="bn:statistics=timestep:eps=1.0")),
+        (" cell = ln + carried ", Norm(cell="ln", carried=True)),
+        ("joint=ln+output=lrn+between=bn+input=none", Norm(joint="ln", output="lrn", between="bn")),
+    ],
+)
+def test_a_text_by_place(text: str, norm: Norm) -> None:
+    assert parse_norm(text) == norm
+    assert parse_norm(str(norm)) == norm
+    assert parse_norm(text).name == str(norm)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inptu=ln", r"no place 'inptu' \(did you mean 'input'\?\); expected place=normalizer\+place=normalizer"),
+        ("input=ln+hiden=ln", "no place 'hiden'"),
+        ("input=ln+hidden", "'hidden' names no normalizer, as in hidden=ln"),
+        ("input=+hidden=ln", "'input' names no normalizer"),
+        ("input=ln+input=bn", "'input' is given twice"),
+        ("input=lnn", "unknown normalizer 'lnn'.*did you mean 'ln'"),
+        ("cell=wn", "'wn' cannot stand at cell"),
+        ("input=ln+carried", "cell=None"),
+        ("cell=ln+carried=true", "no place 'carried'"),
+        ("ln+hidden=bn", r"unknown norm 'ln\+hidden=bn'; normalizers by place are written input=ln\+hidden=bn"),
+        ("ln:gain=1+hidden=bn", "finite number"),
+    ],
+)
+def test_mistakes_in_a_text_by_place_are_named(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_norm(text)
+
+
+def test_what_was_asked_for_is_not_dropped() -> None:
+    with pytest.raises(ValueError, match="a GRU has no cell state"):
+        rnnnorm.GRU(2, 3, norm="input=ln+cell=ln")

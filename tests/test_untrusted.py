@@ -212,6 +212,34 @@ def test_a_checkpoint_names_no_code_either(command: str, name: Any, small: Path,
     assert not {"planted", "antigravity"} & (set(sys.modules) - before)
 
 
+@pytest.mark.parametrize("command", ["fit", "test"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"norm": "planted:Model"},
+        {"norm": "planted.py:Model"},
+        {"norm": "input=planted:Model+hidden=ln"},
+        {"norm": "os:system:command=id"},
+        {"network": "planted.Model"},
+        {"network": "os.system"},
+    ],
+)
+def test_a_checkpoint_names_no_norm_and_no_network_of_its_own(
+    command: str, keys: dict[str, Any], small: Path, marker: Path
+) -> None:
+    (small / "planted.py").write_text(MODULE.format(marker=str(marker)))
+    spec = {"task": "classification", "vocabularies": [8], "num_outputs": 4, "max_length": 12}
+    hyper = {"_class_path": "rnnnorm.tasks.classification.Classification", "spec": spec, **keys}
+    torch.save({**good(), "hyper_parameters": hyper}, small / "x.ckpt")
+    before = set(sys.modules)
+    refused([command, "-c", "small.yaml", "--ckpt_path", "x.ckpt"])
+    torch.save({**good(), "hyper_parameters": {"spec": spec, **keys}}, small / "x.ckpt")
+    with pytest.raises(ValueError, match=r"not loaded|not imported|no torch module"):
+        TASKS["classification"].load_from_checkpoint(small / "x.ckpt")
+    assert not marker.exists()
+    assert "planted" not in set(sys.modules) - before
+
+
 @pytest.mark.parametrize("file", ["compare.yaml", "none/seed=0/config.yaml"])
 def test_what_a_comparison_reads_in_its_folder(file: str, small: Path, marker: Path) -> None:
     tagged = f"model: !!python/object/apply:os.system ['touch {marker}']\n"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..common.arguments import ArgumentParser
 from .contests import PARTS, PRESETS, Settings, plan
 from .document import Benchmark, save
 from .figure import check_figure_path, draw
@@ -40,9 +41,9 @@ _QUICK = Settings(
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="rnnnorm bench",
         description="How fast is rnnnorm.LSTM? Time and memory as ratios to torch.nn.LSTM, measured in turns inside "
         "one process, beside the eager reference, a TorchScript LayerNorm-LSTM and the bare matrix products.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
+from rnnnorm.compare.foreign import evaluate_by_population
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 from rnnnorm.engine.options import OPTIONS, Options, add_options
 from rnnnorm.engine.run import Run
@@ -61,8 +63,9 @@ class Comparison(TaskCLI):
 
     def __init__(self, args: list[str] | Namespace, experiment: str = "") -> None:
         self.experiment = experiment
+        typed: list[str] | None = None
         if isinstance(args, list):
-            self.experiment, args = _experiment(args)
+            self.experiment, args = _experiment(typed := args)
         self._ready = False
         self._logger: TensorBoardLogger | None = None
         self._callbacks: list[Callback] = []
@@ -80,6 +83,11 @@ class Comparison(TaskCLI):
             },
         )
         self._given = self.config.clone()
+        self.notes: list[str] = []
+        """What the user should know before the runs begin."""
+        if typed is not None and args != typed and _names_data(typed):  # the rest is that of the default experiment
+            self.experiment = folder_of(self.config.data.class_path)
+            self.notes += _inherited(self.config, typed)
         own = {key: self.config.pop(key) for key in OWN}
         self.norms = parse_norms(own["norms"])
         self.seeds = parse_seeds(own["seeds"])
@@ -107,7 +115,7 @@ class Comparison(TaskCLI):
             help="presets with overrides (a,b:gain=1.0,c), core, or all",
         )
         add("--seeds", type=int | list[int] | str, default=1, help="how many seeds (0, 1, …), or a list of them (3,7)")
-        add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
+        add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment>, or runs/<data>")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")
         add(
             "--max-minutes",
@@ -203,6 +211,7 @@ class Comparison(TaskCLI):
         self._logger, self._callbacks = logger, callbacks
         seed_everything(run.seed, workers=True, verbose=False)
         self.instantiate_classes()
+        evaluate_by_population(self.trainer, self.model)
         return self.trainer, self.model
 
     def before_model(self) -> None:
@@ -255,6 +264,32 @@ def _experiment(args: list[str]) -> tuple[str, list[str]]:
     if not named:
         return "default", ["-c", "default", *args]
     return find_experiment(named[-1]).stem, args
+
+
+def _names_data(args: list[str]) -> bool:
+    return any(arg.partition("=")[0] in ("--data", "--data.class_path") for arg in args)
+
+
+def folder_of(class_path: str) -> str:
+    """The folder for a data module's runs: `japanese-vowels` for `rnnnorm.data.JapaneseVowels`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", class_path.rpartition(".")[2]).lower()
+
+
+def _inherited(config: Namespace, typed: list[str]) -> list[str]:
+    """What a command without -c takes from the default experiment, as one would type it."""
+    default = yaml.safe_load(find_experiment("default").read_text(encoding="utf-8"))
+    taken = []
+    for section in ("", "data", "model", "trainer"):
+        part = default if not section else default.get(section, {})
+        for key, value in (part.get("init_args", part)).items():
+            name = f"{section}.{key}" if section else key
+            where = f"{section}.init_args.{key}" if "init_args" in part else name
+            said = any(arg.partition("=")[0] == f"--{name}" for arg in typed)
+            if not isinstance(value, dict) and not said and config.get(where) == value:
+                taken.append(f"--{name} {value}")
+    if not taken:
+        return []
+    return [f"not given, so as in the default experiment: {' '.join(taken)}"]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

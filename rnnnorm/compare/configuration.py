@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
-import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +15,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import rnnnorm.data  # noqa: F401  (what is imported can be named without its module: --data TemporalOrder)
 from rnnnorm.compare.experiments import find_experiment
+from rnnnorm.compare.help import short_help
+from rnnnorm.compare.messages import in_one_line
 from rnnnorm.data.base import Spec
+from rnnnorm.norms.presets import load_plugins
 from rnnnorm.tasks import SequenceTask, for_spec
 from rnnnorm.tasks.divergence import StopOnDivergence
 
@@ -51,22 +52,15 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 
 class TaskParser(LightningArgumentParser):
-    """LightningCLI's parser, whose error messages say which keys exist."""
+    """LightningCLI's parser, whose error messages are one line and say which keys exist."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with code 2 and the message."""
-        super().error(_unknown_key(message) or message, ex)
-
-
-def _unknown_key(message: str) -> str | None:
-    """In place of jsonargparse's page about union types, the keys that a class has."""
-    problem = re.search(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message)
-    if problem is None:
-        return None
-    module, _, name = problem[1].rpartition(".")
-    keys = parameters_of(getattr(import_module(module), name))
-    what = "the model" if name == AutoTask.__name__ else name
-    return f"{what} has no key {problem[2]!r}; it has: {', '.join(key for key in keys if key != 'spec')}"
+        if not self.exit_on_error:  # a part of another message
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        text = in_one_line(message, parser)
+        self.exit(2, f"{parser.prog.replace(' [options]', '')}: error: {text}\n")
 
 
 class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -104,13 +98,51 @@ class TaskCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; arguments given from Python beside those of the interpreter's command line are no mistake here."""
-        if isinstance(args, dict | jsonargparse.Namespace):
-            self.config = parser.parse_object(args)
-        else:
-            try:
+        args = self._helped(parser, args) if isinstance(args, list) else args
+        try:
+            if isinstance(args, dict | jsonargparse.Namespace):
+                self.config = parser.parse_object(args)
+            else:
                 self.config = parser.parse_args(args)
-            except RecursionError as error:
-                raise ValueError("a configuration contains itself, or is nested too deeply") from error
+        except RecursionError as error:
+            raise ValueError("a configuration contains itself, or is nested too deeply") from error
+        except (AttributeError, KeyError, TypeError) as error:  # where the parser takes a shape for granted
+            raise ValueError(f"a configuration has a value of another shape than its key expects: {error}") from error
+        self._import_named()
+
+    def _helped(self, parser: LightningArgumentParser, args: list[str]) -> list[str]:
+        """Answer `--help` in a page, with what the other arguments say; `--help-all` is the parser's own help."""
+        if "--help-all" in args or not {"-h", "--help"} & set(args):
+            return ["--help" if arg == "--help-all" else arg for arg in args]
+        command = args[0] if args[0] in self.subcommands() else ""
+        asked = [arg for arg in args if arg not in ("-h", "--help", command)]
+        parser = self._subcommand_parsers[command] if command else parser
+        known = any(arg.partition("=")[0] in ("-c", "--config", "--data") for arg in asked)
+        config = parser.parse_args(asked if known else [*asked, "--data", "TemporalOrder"])  # some are required
+        if not known:
+            config.data = None
+        sys.stdout.write(short_help(parser, config))
+        sys.exit(0)
+
+    def _import_named(self) -> None:
+        """Import what the user names inside of words: `norm: mymodule:peak`, `network: mymodule.MyNetwork`.
+
+        Raises:
+            ValueError: it cannot be imported.
+        """
+        config = self.config.get(self.config.get("subcommand") or "") or self.config
+        norm = config.get("model.init_args.norm")
+        if isinstance(norm, str):
+            load_plugins(norm)
+        network = config.get("model.init_args.network")
+        if isinstance(network, str):
+            module, _, name = network.rpartition(".")
+            try:
+                import_module(module or network)
+            except ImportError as error:
+                raise ValueError(f"network {network!r} cannot be imported: {error}") from error
+            if not name or not module:
+                raise ValueError(f"network {network!r}: expected module.Class")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -186,17 +218,3 @@ def with_experiments(args: list[str]) -> list[str]:
             found.append(arg)
         awaited = not awaited and arg in ("-c", "--config")
     return found
-
-
-def parameters_of(cls: type) -> list[str]:
-    """The keys a class can be configured with, its bases' where it hands on **kwargs."""
-    names: dict[str, None] = {}
-    for base in cls.__mro__:
-        constructor = vars(base).get("__init__")
-        if constructor is None:
-            continue
-        parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        names.update({p.name: None for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)})
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return list(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import product
 
 import torch
@@ -57,8 +58,8 @@ def catalogue() -> Iterator[PresetCost]:
         yield PresetCost(
             name,
             places + (" (carried)" if preset.norm.carried else ""),
-            formula(lambda H, T, name=name: count_parameters(name, H, T)),  # type: ignore[misc]
-            formula(lambda H, T, name=name: count_stored(name, H, T)),  # type: ignore[misc]
+            _formula(partial(count_parameters, name)),
+            _formula(partial(count_stored, name)),
             preset.statistics,
             preset.source,
             preset.description,
@@ -105,6 +106,14 @@ def formula(count: Callable[[int, int], int]) -> str:
             raise ValueError(f"{expected} at H={H}, T={T} is no sum of {', '.join(filter(None, TERMS))}")
     parts = [_term(c, name) for c, name in zip(coefficients, TERMS, strict=True) if c]
     return " + ".join(parts) or "0"
+
+
+def _formula(count: Callable[[int, int], int]) -> str:
+    """The formula, or "?" for a preset of somebody else's whose costs are no such sum, or which is not for LSTMs."""
+    try:
+        return formula(count)
+    except ValueError:
+        return "?"
 
 
 def _term(coefficient: Fraction, name: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from rnnnorm.common.suggestions import did_you_mean
+
 
 def folder() -> Path:
     """Where the packaged experiments lie: inside an installed package, beside it in a checkout."""
@@ -39,4 +41,7 @@ def find_experiment(name: str) -> Path:
     by_name = given.parent in (Path(), Path("experiments")) and given.suffix in ("", ".yaml", ".yml")
     if by_name and given.stem in known:
         return known[given.stem]
-    raise ValueError(f"there is no experiment or file {name!r}; experiments: {', '.join(known) or 'none installed'}")
+    raise ValueError(
+        f"there is no experiment or file {name!r}{did_you_mean(given.stem, known)}; "
+        f"experiments: {', '.join(known) or 'none installed'}"
+    )

@@ -1,4 +1,4 @@
-"""Data looked at once, before any run: errors in somebody else's data modules, a summary of everybody's."""
+"""Data and models of somebody else: data looked at once before any run, evaluation as those of rnnnorm have it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sized
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.nn.utils.rnn import PackedSequence
 
@@ -15,6 +16,7 @@ from rnnnorm.data.checks import check_batch, check_splits
 from rnnnorm.data.collate import PER_ROW, Example
 from rnnnorm.data.module import Examples
 from rnnnorm.data.summary import ENOUGH, Split, empty, lines, sampled
+from rnnnorm.tasks import PopulationStatistics, SequenceTask
 
 SPLITS = ("train", "val", "test")
 
@@ -99,3 +101,12 @@ def _unpacked(packed: PackedSequence, target: Any, spec: Spec | None) -> list[Ex
         return [(one, one.new_empty(0)) for one in rows]
     targets = torch.split(target[order], lengths) if spec.task in PER_ROW else target.unbind()
     return list(zip(rows, targets, strict=True))
+
+
+def evaluate_by_population(trainer: Trainer, model: LightningModule) -> None:
+    """Population statistics before each validation, as `SequenceTask` has them, for a model that is none."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if isinstance(model, SequenceTask) or any(isinstance(c, PopulationStatistics) for c in callbacks):
+        return
+    first = next((k for k, c in enumerate(callbacks) if isinstance(c, Checkpoint)), len(callbacks))
+    callbacks.insert(first, PopulationStatistics())

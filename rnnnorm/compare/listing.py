@@ -11,12 +11,22 @@ from rnnnorm.compare.experiments import experiments, title
 
 
 def norms() -> Table:
-    """The preset table, with what each norm costs per layer of H units and T steps of statistics."""
+    """The preset table, also of installed packages, with what each norm costs per layer of H units and T steps."""
     from rnnnorm.compare.costs import catalogue
+    from rnnnorm.norms.plugins import installed
+    from rnnnorm.norms.presets import parse_norm
 
+    broken = []
+    for name in installed():
+        try:
+            parse_norm(name)
+        except ValueError as error:
+            broken.append((name, str(error)))
     table = _table("preset", "places", "parameters", "stored", "what", "source")
     for entry in catalogue():
         table.add_row(entry.name, entry.places, entry.parameters, entry.stored, entry.description, entry.source)
+    for name, problem in broken:
+        table.add_row(name, "", "", "", problem, "")
     return table
 
 

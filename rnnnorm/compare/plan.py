@@ -5,24 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rnnnorm.common.folder_names import norm_folder
 from rnnnorm.engine.run import Run
-from rnnnorm.norms.presets import CORE, parse_norm, presets
+from rnnnorm.norms.presets import CORE, load_plugins, parse_norm, presets
+
+LONGEST = 200
+"""Characters of a norm's folder; file systems allow 255."""
 
 
 def parse_norms(given: str | Sequence[str] | None) -> list[str]:
     """The norms to compare: the "core" presets, "all" of them, or `a,b:gain=1.0,c`, without repetitions.
 
+    Modules and files that they name, as in `mymodule:peak`, are imported; see `rnnnorm.parse_norm` for what can be
+    written.
+
     Raises:
-        ValueError: none given, or an unknown preset or option; the message lists those that exist.
+        ValueError: none given, an unknown preset or option (the message lists those that exist), or one whose text is
+            longer than a folder's name can be.
     """
     items = given.split(",") if isinstance(given, str) else list(given or ())
-    names = [item.strip() for item in items if item.strip()]
+    names = ["".join(item.split()) for item in items if item.strip()]
     if not names:
         raise ValueError(f"no norms to compare; presets: {', '.join(presets())}, or core, or all")
     groups = {"core": CORE, "all": tuple(presets())}
     names = [name for item in names for name in groups.get(item, (item,))]
     for name in names:
+        load_plugins(name)
         parse_norm(name)
+        if len(norm_folder(name)) > LONGEST:
+            raise ValueError(
+                f"norm {name!r} is too long to name a folder ({LONGEST} characters): give it a name by rnnnorm.register"
+            )
     return list(dict.fromkeys(names))
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.foreign import look_at
+from rnnnorm.compare.idle import idle_options
 from rnnnorm.compare.plan import plan
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.evaluation import length_summary
@@ -62,7 +63,8 @@ def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
         if leads():
             if different:
                 _delete(comparison)
-            _prepare(comparison, {**described, "threads": threads}, console)
+            for note in [*comparison.notes, *_prepare(comparison, {**described, "threads": threads}, console)]:
+                say(console, f"note: {note}")
         runs = plan(comparison.norms, comparison.seeds, comparison.out)
         ended = {one: read_result(one.result) for one in runs}
         todo = [one for one, result in ended.items() if result is None or result["status"] == "cut"]
@@ -115,18 +117,25 @@ def _stored(comparison: Comparison) -> Stored:
     return Stored(content, count if isinstance(count, int) and count > 0 else None)
 
 
-def _prepare(comparison: Comparison, described: dict[str, Any], console: Console) -> None:
-    """Read the data, so that what there is to say of them is said once, and write down what all runs have in common."""
+def _prepare(comparison: Comparison, described: dict[str, Any], console: Console) -> list[str]:
+    """Read the data, so that what there is to say of them is said once, and write down what all runs have in common.
+
+    Returns:
+        notes on options that change nothing on these data.
+    """
     out, configuration = comparison.out, comparison.out / "compare.yaml"
     data = comparison.build_data()
     for line in look_at(data):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     facts = {split: length_summary(data, split) for split in ("train", "test")}
     cls = comparison.config.data.class_path
     task = getattr(getattr(data, "spec", None), "task", "")
+    notes = idle_options(comparison.norms, data, comparison.model_options.get("max_steps"))
     content = {"train_lengths": facts["train"], "test_lengths": facts["test"], "task": task, "data": cls}
+    content |= {"notes": notes} if notes else {}
     write(configuration, yaml.safe_dump(described, sort_keys=False))
     write_json(out / "data.json", content)
+    return notes
 
 
 def _delete(comparison: Comparison) -> None:

@@ -20,6 +20,7 @@ from rnnnorm.engine.control import Interrupt, OutOfTimeError, anywhere
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
+from rnnnorm.tasks.population import reader
 from rnnnorm.tasks.scores import Scores
 
 MODES = ("running", "population", "batch")
@@ -172,7 +173,7 @@ def _recalibrate(
     # Sampled sequences are the same ones in all processes, which need not meet then.
     alone = unsynchronized(model) if isinstance(found, list) else nullcontext()
     with trainer.precision_plugin.forward_context(), alone:
-        recalibrate(model, batches(), forward=getattr(model, "encode", None), rows=rows)
+        recalibrate(model, batches(), forward=reader(model), rows=rows)
 
 
 def _buckets(collected: dict[str, tuple[Array, Array, Array]]) -> dict[str, list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
 from rnnnorm.common.atomic import write_text
-from rnnnorm.engine.run import norm_folder
+from rnnnorm.common.folder_names import norm_folder
 
 KEYS = frozenset(
     {"norm", "seed", "status", "diverged_at", "task", "metric", "metric_mode", "steps", "epochs", "seconds"}

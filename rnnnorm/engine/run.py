@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rnnnorm.common.folder_names import norm_folder
+
 
 @dataclass(frozen=True)
 class Run:
@@ -22,7 +24,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """`<out>/<norm>/seed=<k>`; ":" becomes "," because not every file system takes it."""
+        """`<out>/<norm>/seed=<k>`; see `norm_folder`."""
         return self.out / norm_folder(self.norm) / f"seed={self.seed}"
 
     @property
@@ -49,8 +51,3 @@ class Run:
     def last(self) -> Path:
         """The checkpoint to go on from."""
         return self.folder / "checkpoints" / "last.ckpt"
-
-
-def norm_folder(norm: str) -> str:
-    """A norm's name as a folder's name."""
-    return norm.replace(":", ",")

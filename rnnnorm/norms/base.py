@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..common.ranges import POSITIVE, Checked, Range, at_least
 from ..common.settings import Settings
+from ..common.suggestions import did_you_mean
 from .fusible import Fusible
 
 NORMALIZERS: dict[str, type[Normalizer] | type[WeightNormalizer]] = {}
@@ -171,7 +172,8 @@ def normalizer_class(name: str) -> type[Normalizer] | type[WeightNormalizer]:
         ValueError: no normalizer has that name; the message lists those that exist.
     """
     if name not in NORMALIZERS:
-        raise ValueError(f"unknown normalizer {name!r}; there are: {', '.join(sorted(NORMALIZERS))}")
+        hint = did_you_mean(name, NORMALIZERS)
+        raise ValueError(f"unknown normalizer {name!r}; there are: {', '.join(sorted(NORMALIZERS))}{hint}")
     return NORMALIZERS[name]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..common.ranges import FLAG
+from ..common.suggestions import did_you_mean
 from .base import options_of
 from .use import Use
 
@@ -105,9 +107,11 @@ class Norm:
             targets = [p for p in uses if (not dot or p == place) and uses[p].accepts(option)]
             if not targets:
                 exist = sorted({o for u in uses.values() for o in options_of(u.cls)})
+                hint = did_you_mean(option, exist) if option not in exist else did_you_mean(place, uses)
                 raise ValueError(
                     f"norm {self.name!r} has no option {key!r}; it has: {', '.join(exist) or 'none'}"
                     + (f"; places: {', '.join(uses)}" if dot else "")
+                    + hint
                 )
             for p in targets:
                 uses[p] = replace(uses[p], options={**uses[p].options, option: value})
@@ -118,6 +122,31 @@ class Norm:
         parts = [f"{place}={str(use)!r}" for place, use in self.places.items()]
         return f"Norm({', '.join(parts + ['carried=True'] * self.carried)})"
 
+    @staticmethod
+    def by_place(text: str) -> Norm | None:
+        """Read `input=ln+hidden=bn:statistics=timestep+carried`, as `str` writes it; None for a text of another kind.
+
+        Raises:
+            ValueError: no such place, one that is given twice, or whatever the constructor refuses.
+        """
+        if not re.match(r"\s*\w+\s*=", text):
+            return None
+        uses: dict[str, Any] = {}
+        for part in re.split(r"\+(?=\s*[A-Za-z_])", text):  # not the plus sign of 1e+05
+            place, equals, use = (word.strip() for word in part.partition("="))
+            if place not in PLACES and part.strip() != "carried":
+                hint = did_you_mean(place, PLACES)
+                raise ValueError(
+                    f"norm {text!r}: no place {place!r}{hint}; expected place=normalizer+place=normalizer, with the "
+                    f"places {', '.join(PLACES)}, and carried"
+                )
+            if place in uses:
+                raise ValueError(f"norm {text!r}: {place!r} is given twice")
+            if not use and part.strip() != "carried":
+                raise ValueError(f"norm {text!r}: {place!r} names no normalizer, as in {place}=ln")
+            uses[place] = use if equals else True
+        return Norm(**uses)
+
     def __str__(self) -> str:
         parts = [f"{place}={use}" for place, use in self.places.items()] + (["carried"] if self.carried else [])
-        return ", ".join(parts) or "none"
+        return "+".join(parts) or "none"

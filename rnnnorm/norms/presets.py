@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from inspect import signature
 from types import MappingProxyType
+from typing import Any
 
+from ..common.suggestions import did_you_mean
+from .base import NORMALIZERS, Normalizer, WeightNormalizer
 from .places import Norm
-from .use import split_options
+from .plugins import PLUGINS, installed, load, load_installed, loaded, split_reference
+from .use import Use, class_name, split_options
 
 
 @dataclass(frozen=True)
@@ -239,18 +244,67 @@ CORE = ("none", "bn-vertical", "bn-vertical-framewise", "bn-shared", "bn-timeste
 """The presets a comparison runs unless it is told which: one of each kind, vertical and horizontal."""
 
 
+Plugin = Preset | Norm | type[Normalizer] | type[WeightNormalizer] | Callable[..., Any]
+"""What can be a preset: one, a `Norm`, a normalizer's class, or a function that returns one of these."""
+
+_REGISTERED: dict[str, Plugin] = {}
+"""What `register` was given, by name."""
+
+GROUPS = ("core", "all")
+"""Names that stand for several presets."""
+
+
 def presets() -> Mapping[str, Preset]:
-    """The preset table: name → `Preset`, in the order in which it is shown everywhere."""
+    """The preset table: name → `Preset`, in the order in which it is shown everywhere; the user's own come last."""
     return MappingProxyType(PRESETS)
 
 
-def parse_norm(norm: str | Norm | None) -> Norm:
-    """A preset with optional overrides, `bn-timestep:gain=1.0:max_steps=50`, as a `Norm`.
+def register(name: str, preset: Plugin) -> None:
+    """Registration of a preset of one's own, which then has a place in the table and is known wherever a norm is named.
 
-    An option holds at every place that knows it; `hidden.gain=1.0` holds at one place.
+    Args:
+        name: what users type; letters, digits, `-`, `_`, `.`, or a reference `module:attribute`.
+        preset: a `Preset`; a `Norm`; a class derived from `Normalizer`, which then stands at `input`, `hidden` and
+            `cell`, as far as it can; or a function that returns one of these. Options of the norm's text that the
+            function takes are its arguments, others those of the normalizers.
 
     Raises:
-        ValueError: unknown preset or option; the message lists those that exist.
+        ValueError: the name is taken or no name; something else than a preset.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+|[\w./\\-]+:\w+", name):
+        raise ValueError(f"a preset's name has letters, digits, '-', '_' and '.', got {name!r}")
+    if _REGISTERED.get(name) is preset:  # a module that is read again, or a notebook's cell
+        return
+    if name in PRESETS or name in GROUPS:
+        what = f"a preset ({PRESETS[name].description or PRESETS[name].norm})" if name in PRESETS else "several presets"
+        raise ValueError(f"the name {name!r} is taken by {what}: register another name, such as {f'my-{name}'!r}")
+    PRESETS[name] = _made(name, preset, {})
+    _REGISTERED[name] = preset
+
+
+def load_plugins(norm: str) -> None:
+    """Import what a norm's text names by `module:attribute`, at its beginning or at its places.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    by_place = "=" in norm.partition(":")[0]
+    for text in [part.partition("=")[2] for part in norm.split("+")] if by_place else [norm]:
+        found = split_reference(text)
+        if found is not None and found[0].partition(":")[0] not in (*PRESETS, *NORMALIZERS):
+            load(found[0])
+
+
+def parse_norm(norm: str | Norm | None) -> Norm:
+    """A norm by its text, a `Norm`.
+
+    - `bn-timestep:gain=1.0:max_steps=50`: a preset with overrides. An option holds at every place that knows it;
+      `hidden.gain=1.0` holds at one place.
+    - `input=ln+hidden=bn:statistics=timestep+carried`: normalizers by place, those of `Norm`'s arguments.
+    - `mymodule:peak:gain=0.5`: what `register` takes, in a module of the user that has been loaded.
+
+    Raises:
+        ValueError: unknown preset, place or option; the message lists those that exist.
     """
     if norm is None:
         return PRESETS["none"].norm
@@ -258,9 +312,54 @@ def parse_norm(norm: str | Norm | None) -> Norm:
         return norm
     if not isinstance(norm, str):
         raise ValueError(f"a norm is a preset's name or a rnnnorm.Norm, got {norm!r}")
+    by_place = Norm.by_place(norm)
+    if by_place is not None:
+        return by_place
+    reference = split_reference(norm)
+    if reference is not None and reference[0].partition(":")[0] not in PRESETS:
+        name, rest = reference
+        found = _REGISTERED[name] if name in _REGISTERED else loaded(name)
+        return _made(norm, found, split_options(rest)[1]).norm
     name, options = split_options(norm)
+    if name not in PRESETS and name in installed():
+        register(name, load_installed(name))
     if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(name, (*PRESETS, *installed(), *GROUPS))
+        hint += "; normalizers by place are written input=ln+hidden=bn" if "+" in name else ""
         raise ValueError(f"unknown norm {name!r}{hint}; there are: {', '.join(PRESETS)}")
-    return PRESETS[name].norm.override(options, name=norm)
+    return _made(norm, _REGISTERED.get(name, PRESETS[name]), options).norm
+
+
+def find_preset(norm: str) -> tuple[Preset | None, str]:
+    """The preset that a norm's text begins with, if it does with one that is known, and the overrides after it."""
+    reference = split_reference(norm)
+    if reference is not None and reference[0] in PLUGINS:
+        return _made(reference[0], PLUGINS[reference[0]], {}), reference[1].removeprefix(":")
+    name, _, overrides = norm.partition(":")
+    return (PRESETS[name], overrides) if name in PRESETS else (None, "")
+
+
+def _made(name: str, found: Plugin, options: Mapping[str, Any]) -> Preset:
+    """A preset under another name and with other options."""
+    if isinstance(found, Preset):
+        return replace(found, name=name, norm=found.norm.override(options, name=name))
+    if isinstance(found, Norm):
+        return _made(name, Preset(name, found, "", "", ""), options)
+    if isinstance(found, type) and issubclass(found, Normalizer | WeightNormalizer):
+        use = Use(class_name(name, found))
+        places: dict[str, Any] = {place: use for place in ("input", "hidden", "cell") if use.stands_at(place)}
+        return _made(name, Preset(name, Norm(**places), "", found.source, found.summary), options)
+    if isinstance(found, type) or not callable(found):
+        raise ValueError(
+            f"norm {name!r}: expected a Preset, a Norm, a class derived from Normalizer, or a function that returns "
+            f"one of these, got {found!r}"
+        )
+    accepted = signature(found).parameters
+    own = {key: value for key, value in options.items() if key in accepted}
+    try:
+        made = found(**own)
+    except TypeError as error:
+        raise ValueError(f"norm {name!r}: {error}") from error
+    if callable(made) and not isinstance(made, type):
+        raise ValueError(f"norm {name!r}: the function returned {made!r}, not a Preset, a Norm or a class")
+    return _made(name, made, {key: value for key, value in options.items() if key not in own})

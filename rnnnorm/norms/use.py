@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .base import Normalizer, WeightNormalizer, normalizer_class, options_of
+from ..common.suggestions import did_you_mean
+from .base import NORMALIZERS, Normalizer, WeightNormalizer, normalizer_class, options_of
+from .plugins import loaded, split_reference
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class Use:
         known = options_of(self.cls)
         for key in self.options:
             if key not in known:
-                raise ValueError(f"{self.normalizer!r} has no option {key!r}; it has: {', '.join(known) or 'none'}")
+                raise ValueError(
+                    f"{self.normalizer!r} has no option {key!r}; "
+                    f"it has: {', '.join(known) or 'none'}{did_you_mean(key, known)}"
+                )
         object.__setattr__(self, "options", dict(self.options))
         try:  # a wrong value is better found here than in the middle of a model
             self._example()
@@ -56,6 +61,10 @@ class Use:
         if reason is not None:
             raise ValueError(f"{str(self)!r} cannot stand at {place}: {reason}")
 
+    def stands_at(self, place: str) -> bool:
+        """Whether this normalizer can stand at that place."""
+        return self._example().forbids(place) is None
+
     def accepts(self, option: str) -> bool:
         """Whether the class has that option."""
         return option in options_of(self.cls)
@@ -73,16 +82,39 @@ class Use:
 
     @staticmethod
     def parse(text: str | Use | None) -> Use | None:
-        """Read `name:key=value:key=value`; None, "none" and "" stand for no normalizer."""
+        """Read `name:key=value:key=value`; None, "none" and "" stand for no normalizer.
+
+        `module:Class:key=value` names a normalizer of one's own, which has been loaded; see `rnnnorm.norms.plugins`.
+        """
         if text is None or isinstance(text, Use):
             return text
         if not isinstance(text, str):
             raise ValueError(f"a place takes a normalizer's name or None, got {text!r}")
+        reference = split_reference(text)
+        if reference is not None and reference[0].partition(":")[0] not in NORMALIZERS:
+            return Use(class_name(reference[0], loaded(reference[0])), split_options(reference[1])[1])
         name, options = split_options(text)
         return None if name in ("", "none") else Use(name, options)
 
     def __str__(self) -> str:
         return ":".join([self.normalizer, *(f"{k}={v}" for k, v in self.options.items())])
+
+
+def class_name(given: str, found: Any) -> str:
+    """The name by which a normalizer's class is known.
+
+    Args:
+        given: what the user calls it.
+        found: the class.
+
+    Raises:
+        ValueError: it is no such class, or one without a name.
+    """
+    if not (isinstance(found, type) and issubclass(found, Normalizer | WeightNormalizer)):
+        raise ValueError(f"norm {given!r}: a place takes a class derived from rnnnorm.Normalizer, got {found!r}")
+    if getattr(found, "name", None) is None:
+        raise ValueError(f"norm {given!r}: {found.__qualname__} has no class attribute `name`")
+    return found.name
 
 
 def split_options(text: str) -> tuple[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ def colour(norm: str) -> str:
         return _COLOURS[norm]
     base, _, overrides = norm.partition(":")
     # crc32, not hash(): Python salts the latter per process.
-    draw = zlib.crc32((overrides or base).encode()) / 2**32
+    draw = zlib.crc32((overrides if base in _COLOURS and overrides else norm).encode()) / 2**32
     if base not in _COLOURS:
         return _hex(draw, 0.5, 0.55)
     red, green, blue = (int(_COLOURS[base][k : k + 2], 16) / 255 for k in (1, 3, 5))

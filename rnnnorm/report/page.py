@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from rnnnorm._version import __version__
-from rnnnorm.norms.presets import presets
+from rnnnorm.norms.presets import find_preset
 from rnnnorm.report.colours import colour
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.markup import environment
@@ -72,8 +72,7 @@ def render(out: Path, figures: Figures) -> str:
 
 def _row(summary: Summary, row: Row) -> dict[str, Any]:
     """A norm's line of the table."""
-    base, _, overrides = row.norm.partition(":")
-    preset = presets().get(base)
+    preset, overrides = find_preset(row.norm)
     about = preset.description if preset else ""
     if overrides:
         about = f"{about + ', ' if about else ''}with {overrides.replace(':', ', ')}"
@@ -124,6 +123,7 @@ def _facts(summary: Summary, data: dict[str, Any]) -> list[tuple[str, str]]:
     seconds = sum(s for run in summary.runs if math.isfinite(s := run.number("seconds")))
     if seconds:
         facts.append(("training time", f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"))
+    facts += [("note", str(note)) for note in data.get("notes", ())]
     return facts
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rnnnorm.common.folder_names import norm_folder, norm_of_folder
+
 log = logging.getLogger(__name__)
 
 MODES = ("running", "population", "batch")
@@ -98,7 +100,7 @@ def find_runs(out: Path) -> list[RunResult]:
 
 def read_run(folder: Path) -> RunResult:
     """The run in `folder`, a `<norm>/seed=<k>/`."""
-    norm = folder.parent.name.replace(",", ":")  # a ":" cannot stand in a folder's name everywhere
+    norm = norm_of_folder(folder.parent.name)
     seed = int(folder.name.removeprefix("seed="))
     path = folder / "result.json"
     if not path.exists():
@@ -121,7 +123,7 @@ def _parse(folder: Path, norm: str, seed: int, result: dict[str, Any]) -> RunRes
     if status == "finished" and result.get("out_of_time"):  # as earlier versions said it
         status = "cut"
     its = str(result.get("norm", norm)), int(result.get("seed", seed))
-    if (its[0].replace(":", ","), its[1]) != (folder.parent.name, seed):
+    if (norm_folder(its[0]), its[1]) != (folder.parent.name, seed):
         raise ValueError(f"it is of another run, norm {its[0]} and seed {its[1]}")
     if result["metric_mode"] not in ("max", "min"):
         raise ValueError(f"metric_mode is {result['metric_mode']!r}, expected 'max' or 'min'")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -17,14 +18,18 @@ from torchmetrics import Metric, MetricCollection
 
 from rnnnorm.common.ranges import PROBABILITY, Checked, Range, at_least, between, one_of
 from rnnnorm.data.base import Batch, Spec, Task
+from rnnnorm.nn.recurrent import Recurrent
 from rnnnorm.norms import has_batch_statistics, statistics, step_statistics
 from rnnnorm.norms.synchronized import synchronize
 from rnnnorm.packing import row_sequences, row_steps, sequence_lengths
 from rnnnorm.tasks.carry import CarriedStates, State
 from rnnnorm.tasks.cells import build_recurrent
+from rnnnorm.tasks.class_weights import BALANCED, as_weights, balanced
 from rnnnorm.tasks.embedding import InputLayer
+from rnnnorm.tasks.network import OwnNetwork
 from rnnnorm.tasks.optimizers import OPTIMIZERS, build_optimizer, check_momentum
 from rnnnorm.tasks.population import PopulationStatistics
+from rnnnorm.tasks.pretrained import load_embeddings
 from rnnnorm.tasks.scores import Scores
 from rnnnorm.tasks.seeding import own_random_stream
 from rnnnorm.tasks.specs import as_spec, spec_to_dict
@@ -70,6 +75,14 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         weight_decay: L2 penalty of the optimizer.
         momentum: of "sgd" and "rmsprop".
         lr_decay: factor of the learning rate from one epoch to the next.
+        network: `module.Class` of a torch module of one's own in the place of the cell's; see
+            `rnnnorm.tasks.network.OwnNetwork`. It decides what becomes of the cell's keys.
+        network_options: further arguments of that class.
+        class_weights: factor of the loss by class, a list, or "balanced" by the training targets: see
+            `rnnnorm.tasks.class_weights`. Metrics are not weighted.
+        embeddings: file of pretrained embeddings for the first column of tokens, read before training: see
+            `rnnnorm.tasks.pretrained.load_embeddings`.
+        freeze_embeddings: whether the first column's embeddings stay as they are.
 
     Raises:
         ValueError: data of another task, or any key outside its range.
@@ -86,6 +99,7 @@ class SequenceTask(Checked, L.LightningModule, ABC):
     per_row: ClassVar[bool]
     metric: str
     metric_mode: Literal["max", "min"]
+    class_weight: Tensor | None
 
     def __init__(
         self,
@@ -109,6 +123,11 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         lr_decay: float = 1.0,
         cell: str = "lstm",
         cell_options: dict[str, Any] | None = None,
+        network: str | None = None,
+        network_options: dict[str, Any] | None = None,
+        class_weights: Literal["balanced"] | list[float] | None = None,
+        embeddings: str | None = None,
+        freeze_embeddings: bool = False,
     ) -> None:
         super().__init__()
         self.spec = as_spec(spec)
@@ -118,28 +137,41 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         self.save_hyperparameters({"spec": spec_to_dict(self.spec)})
         with own_random_stream("embedding"):
             self.embedding = InputLayer(self.spec, embedding_size, columns)
-        with own_random_stream("norms"):
-            self.recurrent = build_recurrent(
-                cell,
-                cell_options,
-                self.embedding.output_size,
-                hidden_size,
-                num_layers,
-                dropout=dropout if num_layers > 1 else 0.0,
-                bidirectional=bidirectional,
-                norm=norm,
-                max_steps=self.spec.max_length if max_steps is None else max_steps,
-                init=init,
-                initial_state=initial_state,
-                initial_state_noise=initial_state_noise,
-                backend=backend,
-            )
-        with own_random_stream("lstm"):
-            # Again, and weights first: in the constructor, a normalizer that draws would move the weights.
-            self.recurrent.reset_parameters()
+        common: dict[str, Any] = {
+            "dropout": dropout if num_layers > 1 else 0.0,
+            "bidirectional": bidirectional,
+            "norm": norm,
+            "max_steps": self.spec.max_length if max_steps is None else max_steps,
+            "init": init,
+            "initial_state": initial_state,
+            "initial_state_noise": initial_state_noise,
+            "backend": backend,
+        }
+        sizes = self.embedding.output_size, hidden_size, num_layers
+        self.recurrent: Recurrent[Any]
+        if network is None:
+            with own_random_stream("norms"):
+                self.recurrent = build_recurrent(cell, cell_options, *sizes, **common)
+            with own_random_stream("lstm"):
+                # Again, and weights first: in the constructor, a normalizer that draws would move the weights.
+                self.recurrent.reset_parameters()
+        else:
+            with own_random_stream("lstm"):
+                named = dict(zip(("input_size", "hidden_size", "num_layers"), sizes, strict=True))
+                own: Any = OwnNetwork(network, {**named, **common}, network_options)  # to tasks, as good as one
+                self.recurrent = own
         with own_random_stream("head"):
             self.head = nn.Linear(self.recurrent.output_size, self.spec.num_outputs)
         self.dropout = nn.Dropout(dropout)
+        if class_weights is not None and self.task not in ("classification", "tagging", "language-modelling"):
+            raise ValueError(f"class_weights are for classes, which {self.task} does not have, got {class_weights}")
+        self.register_buffer(
+            "class_weight", None if class_weights is None else as_weights(class_weights, self.spec.num_outputs)
+        )
+        if (embeddings is not None or freeze_embeddings) and not self.embedding.embeddings:
+            raise ValueError("embeddings and freeze_embeddings are for tokens with embedding_size of at least 1")
+        if freeze_embeddings:
+            self.embedding.embeddings[0].requires_grad_(False)
         self.train_metric = self.metrics()[self.metric]
         self.val_metrics = MetricCollection(dict(self.metrics()), compute_groups=False)
         self.val_running_metrics = MetricCollection({self.metric: self.metrics()[self.metric]}, compute_groups=False)
@@ -156,6 +188,17 @@ class SequenceTask(Checked, L.LightningModule, ABC):
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of each prediction: (M, num_outputs) and the batch's target → (M,); training minimizes the mean."""
 
+    def batch_losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of each prediction, (M,); to be overridden where it depends on more than its logits and target.
+
+        A loss of whole sequences, such as that of a conditional random field, is dealt out to their rows.
+        """
+        return self.losses(logits, batch.target)
+
+    def decode(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What metrics and scores see of the logits, (M, num_outputs): themselves, unless a decoder says otherwise."""
+        return logits
+
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
         """New metric objects by name, `self.metric` among them; they are updated with what `observed` returns."""
@@ -163,6 +206,10 @@ class SequenceTask(Checked, L.LightningModule, ABC):
     def observed(self, logits: Tensor, target: Tensor, losses: Tensor) -> tuple[Tensor, ...]:
         """Arguments of the metrics' updates; by default logits and target."""
         return logits, target
+
+    def observations(self, metric: str, batch: Batch, logits: Tensor, losses: Tensor) -> tuple[Tensor, ...]:
+        """Arguments of the update of one metric, by its name; by default what `observed` returns, for all of them."""
+        return self.observed(logits, batch.target, losses)
 
     def contributions(self, logits: Tensor, target: Tensor, losses: Tensor) -> Tensor:
         """Contribution of each prediction to the metric, (M,); by default its loss."""
@@ -202,14 +249,17 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         self._carried.after(stage, state)
         if len(logits) != len(batch.target):
             raise ValueError(f"{len(logits)} predictions for a target of shape {tuple(batch.target.shape)}")
-        return logits, self.losses(logits, batch.target)
+        losses = self.batch_losses(logits, batch)
+        if losses.shape != (len(logits),):
+            raise ValueError(f"losses must be ({len(logits)},), one per prediction, got {tuple(losses.shape)}")
+        return self.decode(logits.detach(), batch), losses
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         """Mean loss of a batch."""
         logits, losses = self._predict(batch, "train")
         loss, count = losses.mean(), len(losses)
         self.log("train/loss", loss.detach(), batch_size=count, prog_bar=True)
-        self.train_metric(*self.observed(logits.detach(), batch.target, losses.detach()))
+        self.train_metric(*self.observations(self.metric, batch, logits, losses.detach()))
         self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=False, batch_size=count)
         return loss
 
@@ -240,7 +290,7 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         loss, count = losses.mean(), len(losses)
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         for name, metric in metrics.items():
-            metric.update(*self.observed(logits, batch.target, losses))
+            metric.update(*self.observations(name, batch, logits, losses))
             shown = name == self.metric and stage != "val_running"
             self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True, batch_size=count, prog_bar=shown)
         return loss, count
@@ -265,9 +315,23 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         return [] if any(isinstance(c, PopulationStatistics) for c in callbacks) else [PopulationStatistics()]
 
     def setup(self, stage: str) -> None:
-        """Batch normalization on several processes is over the rows of all of them, unless it was told `sync=false`."""
+        """Batch normalization on several processes is over the rows of all of them, unless it was told `sync=false`.
+
+        Before training, class weights are counted and pretrained embeddings are read; checkpoints hold both.
+        """
         if self.trainer.world_size > 1:
             synchronize(self)
+        if stage != "fit":
+            return
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.hparams["class_weights"] == BALANCED:
+            assert self.class_weight is not None
+            self.class_weight.copy_(balanced(data, self.spec.num_outputs))
+        if path := self.hparams["embeddings"]:
+            with torch.no_grad():
+                weight = self.embedding.embeddings[0].get_parameter("weight")
+                found, column = load_embeddings(path, data, weight)
+            rank_zero_info(f"embeddings: {path} has {found} of {len(weight)} tokens of {column or 'the vocabulary'}")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Data-dependent initialization by the first training batch, for norms that ask for it; once in a run."""

@@ -27,7 +27,7 @@ class Classification(SequenceTask):
 
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross entropy of each sequence, (B,)."""
-        return F.cross_entropy(logits, target, reduction="none")
+        return F.cross_entropy(logits, target, self.class_weight, reduction="none")
 
     def metrics(self) -> dict[str, Metric]:
         """Accuracy and macro F1."""

@@ -50,7 +50,7 @@ class LanguageModelling(SequenceTask):
 
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """Negative log-likelihood of each token, (N,)."""
-        return F.cross_entropy(logits, target, reduction="none")
+        return F.cross_entropy(logits, target, self.class_weight, reduction="none")
 
     def metrics(self) -> dict[str, Metric]:
         """Perplexity or bits per character."""

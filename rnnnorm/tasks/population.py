@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from typing import Any, ClassVar
 
@@ -117,7 +117,7 @@ class PopulationStatistics(Checked, L.Callback):
             # A sample is the same in all processes, which need not meet then; recent batches are each process's own.
             alone = unsynchronized(model) if batches is self._sample[1] else nullcontext()
             with trainer.precision_plugin.forward_context(), alone:
-                recalibrate(model, moved, forward=getattr(model, "encode", None), rows=None)
+                recalibrate(model, moved, forward=reader(model), rows=None)
             self._estimated = True
         for s in found:
             if s.population_mean is not None:  # a network that no batch has used has none
@@ -149,6 +149,28 @@ class PopulationStatistics(Checked, L.Callback):
             if self.rows is not None and sum(map(_sequences, found)) >= self.rows:
                 break
         return found
+
+
+def reader(model: L.LightningModule) -> Callable[[Any], Any]:
+    """The method that runs a model's recurrent network over a batch: `encode(batch)`, or else `forward(batch)`.
+
+    What it returns raises a ValueError that says so where `forward` takes something else than a batch.
+    """
+    encode: Callable[[Any], Any] | None = getattr(model, "encode", None)
+    if encode is not None:
+        return encode
+
+    def forward(batch: Any) -> Any:
+        try:
+            return model(batch)
+        except Exception as error:
+            name = type(model).__name__
+            raise ValueError(
+                f"{name}.forward(batch) failed ({type(error).__name__}: {error}): batch normalization is evaluated by "
+                f"statistics of training batches, so give {name} a method encode(batch) that runs its recurrent network"
+            ) from error
+
+    return forward
 
 
 def _sequences(batch: Any) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.norms.presets import CORE
@@ -21,6 +24,7 @@ import torch
 from torch import nn
 import lightning as L
 import rnnnorm
+import rnnnorm.data
 from rnnnorm.data import TemporalOrder
 
 
@@ -62,6 +66,31 @@ class MyModel(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class WithSpec(MyModel):
+    """Takes the shape of the data, and its forward method takes no batch."""
+
+    metric = "accuracy"
+    metric_mode = "max"
+
+    def __init__(self, spec: rnnnorm.data.Spec, norm: str = "none"):
+        super().__init__(norm, spec.num_outputs)
+        self.spec = spec
+
+    def validation_step(self, batch, index):
+        super().validation_step(batch, index)
+        self.log("val/accuracy", float(index), batch_size=1)
+
+    def forward(self, rows, state):
+        return rows
+
+
+class WithEncode(WithSpec):
+    """Says how its network reads a batch."""
+
+    def encode(self, batch):
+        self.loss(batch)
+
+
 class NoNorm(MyModel):
     """Cannot be compared."""
 
@@ -90,6 +119,58 @@ def test_a_data_module_and_a_model_of_ones_own(small: Small) -> None:
     assert found["test"]["running"]["loss"] > 0
     assert found["test"]["running"] != found["test"]["batch"] != found["test"]["population"]
     assert found["buckets"] == {"length": [], "step": []}
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_model_that_takes_the_shape_of_the_data_is_evaluated_by_population_statistics(small: Small) -> None:
+    assert small("--model", "mine_for_test.WithEncode", "--norms", "none,bn-vertical") == 0
+    found = small.result("bn-vertical")
+    assert (found["metric"], found["metric_mode"], found["evaluates_by"]) == ("accuracy", "max", "population")
+    best = torch.load(small.out / "bn-vertical/seed=0/checkpoints/best.ckpt", weights_only=True)
+    assert any(name.endswith("population_mean") for name in best["state_dict"]), "validated by them"
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_model_whose_forward_takes_no_batch_is_told_what_to_do(small: Small) -> None:
+    assert small("--model", "mine_for_test.WithSpec", "--norms", "none,bn-vertical") == 1
+    assert small.result("none")["status"] == "finished"
+    said = (small.out / "bn-vertical" / "seed=0" / "error.txt").read_text()
+    assert "give WithSpec a method encode(batch) that runs its recurrent network" in said
+
+
+PLUGIN = """
+import rnnnorm
+
+
+class Peak(rnnnorm.Normalizer):
+    name = "peak-of-comparison"
+
+    def forward(self, x, t=0):
+        return self.gain * x / (x.abs().amax(1, keepdim=True) + 1)
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_normalizers_of_ones_own_train_in_workers_and_are_read_again_with_the_configuration(
+    jobs: str, small: Small, tmp_path: Path
+) -> None:
+    """In a process of its own, as the console script is run: the current folder is not on Python's path."""
+    (tmp_path / "plugin_of_comparison.py").write_text(PLUGIN)
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+
+    def rnnnorm(*args: str) -> None:
+        code = "import sys; from rnnnorm.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, *args]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    norms = "plugin_of_comparison:Peak:gain=0.5,plugin_of_comparison.py:Peak"
+    rnnnorm("compare", "-c", "small.yaml", "--norms", norms, "--jobs", jobs, "--out", "out")
+    run = "out/plugin_of_comparison,Peak,gain=0.5/seed=0"
+    assert small.result("plugin_of_comparison,Peak,gain=0.5")["norm"] == "plugin_of_comparison:Peak:gain=0.5"
+    if jobs == "1":
+        rnnnorm("test", "-c", f"{run}/config.yaml", "--ckpt_path", f"{run}/checkpoints/best.ckpt")
 
 
 @pytest.mark.usefixtures("mine")

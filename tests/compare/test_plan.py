@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from rnnnorm import presets
+from rnnnorm.common.folder_names import norm_folder, norm_of_folder
 from rnnnorm.compare.plan import parse_norms, parse_seeds, plan
 from rnnnorm.engine.run import Run
+from rnnnorm.norms.places import PLACES
 from rnnnorm.norms.presets import CORE
 
 
@@ -66,3 +68,29 @@ def test_folders_are_named_for_tensorboard_and_for_every_file_system() -> None:
     assert run.name == "bn-timestep,gain=1.0,max_steps=50/seed=3"
     assert run.folder == Path("out/bn-timestep,gain=1.0,max_steps=50/seed=3")
     assert run.last == run.folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("norm", "folder"),
+    [
+        ("input=ln+hidden=bn:statistics=timestep", "input=ln+hidden=bn,statistics=timestep"),
+        ("mine:peak:gain=1e+05", "mine,peak,gain=1e+05"),
+        ("../my norms/Größe.py:peak", "%2E.%2Fmy%20norms%2FGr%C3%B6%C3%9Fe.py,peak"),
+        ("~/x,y%2F.py:peak", "%7E%2Fx%2Cy%252F.py,peak"),
+        ("C\\x.py:peak", "C%5Cx.py,peak"),
+    ],
+)
+def test_any_norm_names_a_folder_and_is_read_back(norm: str, folder: str) -> None:
+    assert norm_folder(norm) == folder
+    assert norm_of_folder(folder) == norm
+
+
+def test_norms_by_place() -> None:
+    given = "none, input=ln + hidden=bn:statistics=timestep:gain=1e+00 ,hidden=ln"
+    assert parse_norms(given) == ["none", "input=ln+hidden=bn:statistics=timestep:gain=1e+00", "hidden=ln"]
+
+
+def test_a_norm_whose_folder_would_have_too_long_a_name() -> None:
+    text = "+".join(f"{place}=bn:statistics=timestep:momentum=0.05:by_rows=true" for place in PLACES)
+    with pytest.raises(ValueError, match=r"too long to name a folder .*rnnnorm\.register"):
+        parse_norms(text)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rnnnorm.compare.configuration import parameters_of
+from rnnnorm.compare.parameters import parameters_of
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms.places import Norm

@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 import yaml
 from rich.console import Console
 
+from rnnnorm.common.arguments import ArgumentParser
+from rnnnorm.common.suggestions import did_you_mean
 from rnnnorm.engine.folder import locked
 from rnnnorm.engine.options import OPTIONS, Options, add_options, default_jobs
 from rnnnorm.engine.progress import Display, count, duration, make_console, say
@@ -59,7 +61,10 @@ def study(args: list[str], console: Console | None = None) -> int:
     names = list(dict.fromkeys(STUDIES if given.name == "all" else filter(None, given.name.split(","))))
     unknown = [name for name in names if name not in STUDIES]
     if unknown or not names:
-        raise ValueError(f"unknown study {', '.join(unknown) or given.name}; there are: {', '.join(STUDIES)}, or all")
+        hint = did_you_mean(unknown[0], STUDIES) if unknown else ""
+        raise ValueError(
+            f"unknown study {', '.join(unknown) or given.name}{hint}; there are: {', '.join(STUDIES)}, or all"
+        )
     if given.config is not None and len(names) > 1:
         raise ValueError("-c belongs to one study; name it instead of all")
     options = Options(*(getattr(given, key) for key in OPTIONS)).resolved(default_jobs())
@@ -78,7 +83,7 @@ def study(args: list[str], console: Console | None = None) -> int:
 
 
 def _parse(args: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="rnnnorm study",
         description="Answer questions about normalization by experiments: measurements, a figure, verdicts on claims.",
         epilog=EXAMPLES,

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from rnnnorm.compare.configuration import parameters_of
+from rnnnorm.common.suggestions import did_you_mean
 from rnnnorm.compare.experiments import find_experiment, folder
+from rnnnorm.compare.parameters import parameters_of
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 
 KEYS = ("seeds", "norms", "options", "data", "model", "trainer", "quick")
@@ -137,7 +138,7 @@ def load(
         if unknown:
             raise ValueError(
                 f"{own}: options {', '.join(sorted(unknown))} do not exist in study {name!r}; "
-                f"there are: {', '.join(sorted(options)) or 'none'}"
+                f"there are: {', '.join(sorted(options)) or 'none'}{did_you_mean(min(unknown), options)}"
             )
         for key in ("threads", "out"):  # an experiment file of `rnnnorm compare` is welcome
             user.pop(key, None)
@@ -210,7 +211,10 @@ def _checked(given: Any, where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: expected keys and values, got {type(given).__name__}")
     unknown = {str(key) for key in given} - {*KEYS, "threads", "out"}
     if unknown:
-        raise ValueError(f"{where}: unknown keys {', '.join(sorted(unknown))}; there are: {', '.join(KEYS)}")
+        raise ValueError(
+            f"{where}: unknown keys {', '.join(sorted(unknown))}; there are: {', '.join(KEYS)}"
+            f"{did_you_mean(min(unknown), KEYS)}"
+        )
     content: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     for key in ("options", "data", "model", "trainer"):
         if not isinstance(content.get(key, {}), dict):

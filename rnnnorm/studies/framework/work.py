@@ -90,18 +90,6 @@ def _comparison(trial: Trial, out: Path) -> Comparison:
     return parse(str(path), run.norm, str(run.out))
 
 
-_UNIONS = (
-    "usage:",
-    "tip:",
-    "Does not validate",
-    "Subtypes:",
-    "Errors:",
-    "Expected a <class 'NoneType'>",
-    "Given value",
-)
-"""How the lines begin in which a parser talks about union types."""
-
-
 def parse(path: str, norm: str, out: str) -> Comparison:
     """The configuration of an arm.
 
@@ -113,8 +101,7 @@ def parse(path: str, norm: str, out: str) -> Comparison:
         with redirect_stderr(said):
             return Comparison(["-c", path, "--norms", norm, "--seeds", "1", "--out", out])
     except SystemExit:
-        lines = [line.strip().removeprefix("- ").removeprefix("error: ") for line in said.getvalue().splitlines()]
-        raise ValueError(" ".join(line for line in lines if line and not line.startswith(_UNIONS))) from None
+        raise ValueError(said.getvalue().strip().removeprefix("rnnnorm compare: error: ")) from None
 
 
 def _log(rows: Sequence[Row], folder: Path) -> None:
