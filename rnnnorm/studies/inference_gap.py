@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
 
 import pandas as pd
+from lightning import LightningDataModule
 
 from rnnnorm.norms import recalibrate
-from rnnnorm.studies.data.plain_training import task_of
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, first, paired
+from rnnnorm.studies.data.real import shakespeare
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.measures.inference import base_of, losses_by_mode, momentum_of, own_moments, validation_gap
+from rnnnorm.studies.framework.selection import Rule, first, leading
+from rnnnorm.studies.measures import inference
+from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of
 SWEPT = "bn-timestep"
 SHADES = {"made-up language": "#d77810", "temporal order": "#4e6dea", "Tiny Shakespeare": "#a8453f"}
 
 
-def usual_first(momenta: Sequence[float]) -> list[float]:
-    """Momenta in order, but the usual one first."""
-    return sorted(momenta, key=lambda momentum: momentum != 0.1)
-
-
-def at_usual_momentum(*presets: str) -> Callable[[Sequence[str]], list[str]]:
+def at_usual_momentum(*presets: str) -> Rule:
     """The norms of some presets that say nothing about their momentum."""
     return lambda found: sorted(n for n in found if n.split(":")[0] in presets and "momentum=" not in n)
 
@@ -39,7 +34,7 @@ shown = {"task": first, "norm": at_usual_momentum("bn-timestep", "bn-shared", "b
 by_task = partial(Lines, line="{task}", colours=SHADES, rule=0.0)
 
 
-class InferenceGap(Study):
+class InferenceGap(TrainedStudy):
     """Training against evaluation, by statistics, momentum, batch size and timestep."""
 
     name = "inference-gap"
@@ -49,169 +44,107 @@ class InferenceGap(Study):
         "averages, by population statistics from a pass over the training set, by the moments of each test batch, and "
         "as training computes it. Weights do not depend on the momentum, so a sweep over it compares averages of the "
         "same trajectory. Losses are bits per prediction, differences paired by seed; the smallest of interest is "
-        f"{NEEDED:g} bits. The test sequences are regrouped into batches of 1 to 64; here a batch of one falls back on "
-        "stored statistics, so what its own moments would do is measured with each sequence beside a copy of itself, "
-        "which makes the variance 0. Gap: evaluation minus training on the same sequences; what is left between "
-        "training and test sequences is generalization. In training, the gap is that of the validation loss."
+        f"{NEEDED:g} bits. The test sequences are regrouped into batches of 1 to 64; here a batch of one falls back "
+        "on stored statistics, so what its own moments would do is measured with each sequence beside a copy of "
+        "itself, which makes the variance 0. Gap: evaluation minus training on the same sequences; what is left "
+        "between training and test sequences is generalization. In training, the gap is that of the validation loss."
     )
+    last_weights = True
     columns = ("base", "momentum", "mode", "rows", "t", "count", "step", "progress")
     claims = (
+        Claim("terrible",
+              "Estimates of the population statistics kept during training are terrible: a pass of its own is needed.",
+              'Cooijmans et al., released code of ICLR 2017 (commit 92acf04: "online popstat estimates are terrible")',
+              "no number was published",
+              contrast=evaluated(against={"mode": "population"}, by=("task", "momentum"), needed=NEEDED,
+                                 label="{task}, {momentum}",
+                                 only={"base": SWEPT, "mode": "running", "momentum": leading(0.1)})),
+        Claim("population", "Population statistics beat the statistics of the test batch.",
+              "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
+              "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
+              contrast=evaluated(norms=(SWEPT, "bn-shared", "bn-vertical"), against={"mode": "population"},
+                                 only={"mode": "batch"})),
         Claim(
-            "terrible",
-            "Estimates of the population statistics kept during training are terrible: a pass of its own is needed.",
-            'Cooijmans et al., released code of ICLR 2017 (commit 92acf04: "online popstat estimates are terrible")',
-            "no number was published",
-            contrast=evaluated(
-                against={"mode": "population"}, by=("task", "momentum"), needed=NEEDED, label="{task}, {momentum}",
-                only={"base": SWEPT, "mode": "running", "momentum": usual_first},
-            ),
-        ),
-        Claim(
-            "population",
-            "Population statistics beat the statistics of the test batch.",
-            "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
-            "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
-            contrast=evaluated(
-                norms=(SWEPT, "bn-shared", "bn-vertical"), against={"mode": "population"}, only={"mode": "batch"},
-            ),
-        ),
-        Claim(
-            "one",
-            "Batch normalization cannot evaluate a batch of one.",
+            "one", "Batch normalization cannot evaluate a batch of one.",
             "after Ba et al. 2016 (not applicable to online learning); torch.nn.BatchNorm1d refuses one row in "
-            "training",
-            "no measurement was published",
-            contrast=Contrast(
-                "lost", "bits per prediction", SWEPT, by=("task", "mode"),
-                only={"mode": ("own", "population", "running")}, needed=NEEDED, label="{task}, {mode}",
-            ),
+            "training", "no measurement was published",
+            contrast=Contrast("lost", "bits per prediction", SWEPT, by=("task", "mode"),
+                              only={"mode": ("own", "population", "running")}, needed=NEEDED, label="{task}, {mode}"),
         ),
-        Claim(
-            "renorm",
-            "Batch renormalization makes training and inference the same model.",
-            "Ioffe, NeurIPS 2017",
-            "Inception-v3, microbatches of 4: 74.2 % with batch normalization, 76.5 % renormalized",
-            contrast=alike(norms=at_usual_momentum("brn")),
-        ),
-        Claim(
-            "vertical",
-            "Between layers, running averages collected during training serve well for evaluation.",
-            "Amodei et al., ICML 2016 (Deep Speech 2)",
-            contrast=alike(norms=at_usual_momentum("bn-vertical")),
-        ),
+        Claim("renorm", "Batch renormalization makes training and inference the same model.", "Ioffe, NeurIPS 2017",
+              "Inception-v3, microbatches of 4: 74.2 % with batch normalization, 76.5 % renormalized",
+              contrast=alike(norms=at_usual_momentum("brn"))),
+        Claim("vertical", "Between layers, running averages collected during training serve well for evaluation.",
+              "Amodei et al., ICML 2016 (Deep Speech 2)", contrast=alike(norms=at_usual_momentum("bn-vertical"))),
     )  # fmt: skip
-    words: ClassVar[Words] = {
-        "task": {
-            "language": "made-up language",
-            "order": "temporal order",
-            "shakespeare": "Tiny Shakespeare",
-            "own": "own data",
-        },
-        "momentum": lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
-        "mode": {"own": "its own moments", "population": "population statistics", "running": "running averages"},
-    }
+    words = Words(task={"language": "made-up language", "order": "temporal order",
+                        "shakespeare": "Tiny Shakespeare", "own": "own data"},
+                  momentum=lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
+                  mode={"own": "its own moments", "population": "population statistics",
+                        "running": "running averages"})  # fmt: skip
     plots = (
-        by_task(
-            "averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
-            "Loss under running averages minus that under population statistics, by momentum.", x="momentum", log="x",
-            ticks=(0.01, 0.03, 0.1, 0.3), text="population statistics", line="{task}{way}",
-            colours=SHADES | {f"{task}, plain average": colour for task, colour in SHADES.items()},
-            styles=lambda name: "--" if name.endswith("plain average") else "-",
-        ),
-        Lines(
-            "val_gap", "{task}: validation gap, bits", "share of training",
-            "Validation loss under running averages minus that under the moments of the batch, during training.",
-            x="progress", only=shown, rule=0.0,
-        ),
-        by_task(
-            "cost", "bits lost by the test batch's own moments", "sequences in the test batch",
-            "Loss under the moments of the test batch minus that under population statistics, bn-timestep; at 1 the "
-            "variance is 0.",
-            x="rows", log="x", base=2, text="population statistics, any batch size", linear_up_to=0.02,
-            y_ticks=(0, 0.01, 0.1, 1),
-        ),
-        Lines(
-            "gap_at", "{task}: running averages minus training, bits", "timestep t",
-            "The gap between evaluation and training on the same sequences along time.", x="t", only=shown, rule=0.0,
-        ),
+        by_task("averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
+                "Loss under running averages minus that under population statistics, by momentum.", x="momentum",
+                log="x", ticks=(0.01, 0.03, 0.1, 0.3), text="population statistics", line="{task}{way}",
+                colours=SHADES | {f"{task}, plain average": colour for task, colour in SHADES.items()},
+                styles=lambda name: "--" if name.endswith("plain average") else "-"),
+        Lines("val_gap", "{task}: validation gap, bits", "share of training",
+              "Validation loss under running averages minus that under the moments of the batch, during training.",
+              x="progress", only=shown, rule=0.0),
+        by_task("cost", "bits lost by the test batch's own moments", "sequences in the test batch",
+                "Loss under the moments of the test batch minus that under population statistics, bn-timestep; at 1 "
+                "the variance is 0.", x="rows", log="x", base=2, text="population statistics, any batch size",
+                linear_up_to=0.02, y_ticks=(0, 0.01, 0.1, 1)),
+        Lines("gap_at", "{task}: running averages minus training, bits", "timestep t",
+              "The gap between evaluation and training on the same sequences along time.", x="t", only=shown, rule=0.0),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "{task}: running averages against training on the same test sequences, in bits: {items}.", by=("task",),
-            only={"norm": lambda norms: [norm for norm in norms if ":mom" not in norm]}, items="{norm} {gap:+.3f}",
-        ),
-        Sentence(
-            "{task}: generalization, test minus training sequences with both evaluated as in training, is "
-            "{generalization:+.3f} bits for {norm}.",
-            by=("task", "norm"), only={"norm": SWEPT},
-        ),
-        Sentence(
-            f"{{task}}: of {{count}} momenta, {{first}} evaluates {SWEPT} best by running averages and {{last}} worst; "
-            "a pass over the training set gives {calibrated:.3f}.",
-            by=("task",), only={"base": SWEPT, "mode": "running"}, items="{momentum} ({full:.3f} bits)",
-            over=("momentum",), rising=True, least=2,
-        ),
-        Sentence(
-            "{task}: a test batch's own moments cost, in bits, {items}.", by=("task",), only={"mode": "batch"},
-            items="{cost:+.3f} in batches of {rows}", over=("rows",),
-        ),
+        Sentence("{task}: running averages against training on the same test sequences, in bits: {items}.",
+                 by=("task",), only={"norm": lambda norms: [norm for norm in norms if ":mom" not in norm]},
+                 items="{norm} {gap:+.3f}"),
+        Sentence("{task}: generalization, test minus training sequences with both evaluated as in training, is "
+                 "{generalization:+.3f} bits for {norm}.", by=("task", "norm"), only={"norm": SWEPT}),
+        Sentence(f"{{task}}: of {{count}} momenta, {{first}} evaluates {SWEPT} best by running averages and {{last}} "
+                 "worst; a pass over the training set gives {calibrated:.3f}.", by=("task",),
+                 only={"base": SWEPT, "mode": "running"}, items="{momentum} ({full:.3f} bits)", over=("momentum",),
+                 rising=True, least=2),
+        Sentence("{task}: a test batch's own moments cost, in bits, {items}.", by=("task",), only={"mode": "batch"},
+                 items="{cost:+.3f} in batches of {rows}", over=("rows",)),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Task × norm, and momenta of the swept norms on generated data."""
         settings, option, made = self.settings, self.settings.option, list[Trial]()
-        kind = task_of(str(settings.config["data"]["class_path"])) if settings.own else None
-        if kind in ("regression", "multi-label"):
-            raise ValueError(f"{self.name} measures bits per prediction: it needs classes to predict, not {kind}")
-        common = {} if settings.own else settings.config["data"].get("init_args", {})
-        generated = {
-            task: {"class_path": data["class_path"], "init_args": {**common, **data.get("init_args", {})}}
-            for task, data in option("tasks").items()
-        }
-        text = {**common, "dataset": "tinyshakespeare", "max_length": 100}
-        real = {"shakespeare": {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
+        if settings.own:
+            inference.require_classes(settings.config["data"], self.name)
+        common = settings.config["data"].get("init_args", {})
+        text = shakespeare(**{**common, "max_length": 100})
         short = {"max_epochs": 1, "limit_train_batches": option("text_steps"), "val_check_interval": 0.125}
-        for source in self.sources(generated, real):
+        momenta = [f":momentum={f'{m:g}' if m else 'none'}" for m in option("momenta") if m != 0.1]
+        for source in self.sources(option("tasks"), {"shakespeare": text}, common):
             config = source.configured(trainer=short if source.real else {})
             for norm in settings.norms:
-                swept = not source.real and norm in option("swept")
-                others = [m for m in option("momenta") if m != 0.1] if swept else []
-                names = [norm, *(f"{norm}:momentum={'none' if m == 0 else f'{m:g}'}" for m in others)]
+                swept = momenta if norm in option("swept") and not source.real else []
+                names = [norm, *(norm + momentum for momentum in swept)]
                 made += self.grid({"task": source.name}, names, config, 8.0 if norm.startswith("brn") else 2.0)
         return made
 
-    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
         """`loss` by `mode` and `rows` per batch, `loss_at` by `t`, `train_split` (loss), `val_gap` by `progress`."""
-        assert trained is not None
-        yield from trained.rows()
-        if trained.diverged:
-            return
-        model, data = trained.model(trained.run.last), trained.data()
-        momentum = momentum_of(model)
-        about: dict[str, Any] = {"base": base_of(trial.norm)}
-        about |= {} if momentum is None else {"momentum": momentum}
-        limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
+        option, about = self.settings.option, inference.averages_of(model, trial.norm)
+        limit = option("text_steps") if trial.conditions["task"] == "shakespeare" else None
         recalibrate(model, islice(data.train_dataloader(), limit), forward=model.encode, rows=None)
-        measured = losses_by_mode(model, data, int(self.settings.option("num_eval")), self.settings.option("sizes"))
-        for row in (*measured, *validation_gap(trained.curves)):
-            yield {**about, **row}
+        measured = inference.losses_by_mode(model, data, int(option("num_eval")), option("sizes"))
+        yield from ({**about, **row} for row in (*measured, *inference.validation_gap(trained.curves)))
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Losses in full batches as `full`, and what evaluation in one way costs against another."""
         losses = where(m, quantity="loss").dropna(subset=["rows"])
-        largest = where(losses, mode="population").groupby("task")["rows"].max()
-        full = losses[losses["rows"] == losses["task"].map(largest)].assign(quantity="full")
-        yield m
-        yield full
-        gap = paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
-        yield gap
+        full = inference.in_full_batches(losses)
+        yield from (m, full)
+        yield paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
         yield paired(where(m, mode=["running", "training"]), "loss_at", {"mode": "training"}, "gap_at")
         both = pd.concat([full, where(m, quantity="train_split")], ignore_index=True).assign(rows=0)
         yield paired(where(both, mode="training"), "full", {"quantity": "train_split"}, "generalization")
-        swept = where(full, base=SWEPT)
-        yield where(swept, mode="population").assign(quantity="calibrated", mode="running")
-        averaging = paired(where(swept, mode=["running", "population"]), "full", {"mode": "population"}, "averaging")
-        yield averaging[averaging["momentum"] > 0].assign(way="")
-        plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
-        yield from (plain.assign(momentum=end) for end in (0.01, 0.3))
-        yield from own_moments(where(losses, norm=SWEPT), where(full, norm=SWEPT))
+        yield from inference.averaged(where(full, base=SWEPT))
+        yield from inference.own_moments(where(losses, norm=SWEPT), where(full, norm=SWEPT))

@@ -2,66 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
+from lightning import LightningDataModule
 
-from rnnnorm.norms.presets import parse_norm
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, in_every_mode, last
+from rnnnorm.studies.data.real import shakespeare
+from rnnnorm.studies.data.varied_norms import has_slots
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Words, narrowed
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Condition, Row, Trial
-from rnnnorm.studies.measures.stepwise import (
-    dense_batches,
-    long_examples,
-    mean_step_losses,
-    over_time,
-    require_answers_per_step,
-)
+from rnnnorm.studies.framework.selection import ends, last, narrowed
+from rnnnorm.studies.framework.trial import Condition
+from rnnnorm.studies.measures.stepwise import beyond_training, require_answers_per_step
+from rnnnorm.tasks import SequenceTask
 
+TEXT = "shakespeare"
 RISE = 0.02  # bits per step: the smallest difference that Cooijmans et al. make something of
 FLOOR = 1e-4  # bits: zero has no place on a logarithmic axis
 FULL = {"norm": "bn-timestep", "slots": 1.0}
 FEWER = {"slots": lambda found: [share for share in found if share < 1], "mode": "running"}
-WAYS: Mapping[str, tuple[Mapping[str, Any], str]] = {
-    "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "#8a4a00"),
-    "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "#d77810"),
-    "bn-timestep by running averages": ({**FULL, "mode": "running"}, "#f0a03c"),
-    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#b04db1"),
-    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#4e6dea"),
-    "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f"),
-    "none": ({"norm": "none"}, "#878787"),
-    "ln": ({"norm": "ln"}, "#48bc90"),
-}
-"""Ways to predict beyond T_max: which rows are meant, and their colour."""
-STYLES = {"batch statistics": "--", "running averages": ":", "tail pooled": "-.", "repeated": "--"}
-"""Line styles, by the end of a line's name."""
+WAYS: Mapping[str, tuple[Mapping[str, Any], str, str]] = {
+    "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "#8a4a00", "-"),
+    "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "#d77810", "--"),
+    "bn-timestep by running averages": ({**FULL, "mode": "running"}, "#f0a03c", ":"),
+    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#b04db1", "--"),
+    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#4e6dea", "-."),
+    "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f", "-"),
+    "none": ({"norm": "none"}, "#878787", "-"), "ln": ({"norm": "ln"}, "#48bc90", "-"),
+}  # fmt: skip
+"""Ways to predict beyond T_max: which rows are meant, their colour and line style."""
+
+rise = partial(Contrast, "rise", "bits of rise", needed=RISE, below=True, by=("task", "lengths"),
+               only={"slots": 1.0, "mode": "running"}, label="{task}, {lengths}")  # fmt: skip
 
 
-def has_slots(norm: str) -> bool:
-    """Whether a norm keeps statistics per timestep, so that T_max and the tail policy mean something to it."""
-    uses = vars(parse_norm(norm)).values()
-    return any(getattr(use, "options", {}).get("statistics") == "timestep" for use in uses)
-
-
-def ends(times: Sequence[int]) -> Sequence[int]:
-    """A rule for `only`: the shortest and the longest test."""
-    return sorted({*times[:1], *times[-1:]})
-
-
-rise = partial(
-    Contrast, "rise", "bits of rise", needed=RISE, below=True,
-    by=("task", "lengths"), only={"slots": 1.0, "mode": "running"}, label="{task}, {lengths}",
-)  # fmt: skip
-
-
-class LongerThanTrained(Study):
+class LongerThanTrained(TrainedStudy):
     """Loss beyond T_max."""
 
     name = "longer-than-trained"
@@ -77,66 +56,42 @@ class LongerThanTrained(Study):
     )
     columns = ("mode", "times", "t", "reach", "axis", "low", "high", "count")
     claims = (
+        Claim("last",
+              "The statistics of the last training step serve for all later ones: BN-LSTM generalizes to longer "
+              "sequences.", "Cooijmans et al., ICLR 2017, section 5.2 and its figure of the Penn Treebank",
+              "char PTB, population statistics, T_max = 100: 1.398 bits at length 100, 1.338 at 500, 1.333 at 1000 "
+              "(read off)",
+              contrast=rise(norms="bn-timestep", by=("task", "lengths", "mode"), label="{task}, {lengths}, {mode}",
+                            only={"slots": 1.0, "mode": ("population", "running")})),
+        Claim("population", "Population statistics beat the batch's own at every length.",
+              "Cooijmans et al., ICLR 2017, the same figure",
+              "0.022 bits at length 100, 0.023 at 500, 0.029 at 1000 (read off)",
+              contrast=Contrast("loss", "bits, batch minus population", "bn-timestep", {"mode": "population"},
+                                by=("task", "lengths", "times"), only={"slots": 1.0, "times": ends, "mode": "batch"},
+                                label="{task}, {lengths}, {times} T_max")),
         Claim(
-            "last",
-            "The statistics of the last training step serve for all later ones: BN-LSTM generalizes to longer "
-            "sequences.",
-            "Cooijmans et al., ICLR 2017, section 5.2 and its figure of the Penn Treebank",
-            "char PTB, population statistics, T_max = 100: 1.398 bits at length 100, 1.338 at 500, 1.333 at 1000 "
-            "(read off)",
-            contrast=rise(
-                norms="bn-timestep", by=("task", "lengths", "mode"), label="{task}, {lengths}, {mode}",
-                only={"slots": 1.0, "mode": ("population", "running")},
-            ),
-        ),
-        Claim(
-            "population",
-            "Population statistics beat the batch's own at every length.",
-            "Cooijmans et al., ICLR 2017, the same figure",
-            "0.022 bits at length 100, 0.023 at 500, 0.029 at 1000 (read off)",
-            contrast=Contrast(
-                "loss", "bits, batch minus population", "bn-timestep", {"mode": "population"},
-                by=("task", "lengths", "times"), only={"slots": 1.0, "times": ends, "mode": "batch"},
-                label="{task}, {lengths}, {times} T_max",
-            ),
-        ),
-        Claim(
-            "ln",
-            "Layer normalization has no problem with sequences longer than any in training.",
-            "Ba et al. 2016, introduction and section 3.1",
-            "no measurement was published",
-            contrast=rise(norms="ln"),
+            "ln", "Layer normalization has no problem with sequences longer than any in training.",
+            "Ba et al. 2016, introduction and section 3.1", "no measurement was published", contrast=rise(norms="ln"),
         ),
     )  # fmt: skip
-
     diverged = "are in no mean"
-    words: ClassVar[Words] = {
-        "task": {
-            "language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare", "own": "own data",
-        },
-        "lengths": {"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"},
-        "slots": lambda share: "" if share == 1 else f" with {share:g} T_max slots",
-    }  # fmt: skip
+    words = Words(task={"language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare",
+                        "own": "own data"},
+                  lengths={"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"},
+                  slots=lambda share: "" if share == 1 else f" with {share:g} T_max slots")  # fmt: skip
     plots = (
-        Lines(
-            "along", "{task}, {lengths}: bits per step", "timestep t / T_max",
-            "The loss along time, within and beyond the trained lengths.",
-            x="reach", each=("task", "lengths"), line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
-            colours={way: colour for way, (_, colour) in WAYS.items()}, marker=None,
-            styles=lambda way: next((style for end, style in STYLES.items() if way.endswith(end)), "-"),
-            also=lambda axes, theme, _: rule(axes, theme, x=1.0, text="T_max"),
-        ),
+        Lines("along", "{task}, {lengths}: bits per step", "timestep t / T_max",
+              "The loss along time, within and beyond the trained lengths.", x="reach", each=("task", "lengths"),
+              line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
+              colours={way: colour for way, (_, colour, _) in WAYS.items()}, marker=None,
+              styles={way: style for way, (_, _, style) in WAYS.items()}, at=1.0, at_text="T_max"),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
-            by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
-            items="{norm}{slots} {loss:.3g}", over=("norm", "slots"), rising=True,
-        ),
-        Sentence(
-            "Worst rise of bn-timestep over all tasks and lengths, in bits: {items}. Choose {first}.",
-            items="{way} ({worst:+.3g})", over=("way",), rising=True, least=2,
-        ),
+        Sentence("On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
+                 by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
+                 items="{norm}{slots} {loss:.3g}", over=("norm", "slots"), rising=True),
+        Sentence("Worst rise of bn-timestep over all tasks and lengths, in bits: {items}. Choose {first}.",
+                 items="{way} ({worst:+.3g})", over=("way",), rising=True, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:
@@ -144,13 +99,8 @@ class LongerThanTrained(Study):
         option, keys, made = self.settings.option, self._keys(), list[Trial]()
         if self.settings.own:
             require_answers_per_step(self.settings.config["data"], self.name)
-        tasks = {
-            task: {"class_path": path["class_path"], "init_args": {**keys, **path.get("init_args", {})}}
-            for task, path in option("tasks").items()
-        }
-        text = {"dataset": "tinyshakespeare", **{key: keys.get(key) for key in ("max_length", "batch_size")}}
-        real = {"shakespeare": {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
-        for source in self.sources(tasks, real):
+        text = shakespeare(**{key: keys.get(key) for key in ("max_length", "batch_size")})
+        for source in self.sources(option("tasks"), {TEXT: text}, keys):
             lengths = "own" if source.real or self.settings.own else option("lengths")
             axes = {"task": source.name, "lengths": lengths, "slots": [float(share) for share in option("slots")]}
             made += self.grid(axes, config=partial(self._configured, source), weight=2.0)
@@ -176,28 +126,21 @@ class LongerThanTrained(Study):
             config["data"]["init_args"]["length_distribution"] = here["lengths"]
         return config
 
-    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
         """In bits and by mode: `loss` at `times` T_max, `loss_at` step `t` (`reach` = t/T_max), `rise`."""
-        assert trained is not None
-        yield from trained.rows()
-        if trained.diverged:
-            return
-        model, data = trained.model(), trained.data()
         require_answers_per_step(data, self.name)
-        T = int(data.spec.max_length)  # type: ignore[attr-defined]
-        times = sorted(int(k) for k in self.settings.option("times"))
-        options = (trial.config or {})["data"].get("init_args", {})
-        longest = long_examples(data, options, times[-1] * T, int(self.settings.option("num_long")))
-        batches = list(dense_batches(longest, data, int(self.settings.option("batch_long"))))
-        limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
-        for mode in in_every_mode(model, islice(data.train_dataloader(), limit)):
-            found = over_time(mean_step_losses(model, batches), T, times)
-            yield from ({**row, "mode": mode} for row in found)
+        option, options = self.settings.option, (trial.config or {})["data"].get("init_args", {})
+        limit, times = option("text_steps") if trial.conditions["task"] == TEXT else None, sorted(option("times"))
+        calibration, sizes = (
+            islice(data.train_dataloader(), limit),
+            (int(option("num_long")), int(option("batch_long"))),
+        )
+        yield from beyond_training(model, data, options, calibration, [*map(int, times)], *sizes)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """By `way`: the loss `along` time, and of bn-timestep the `worst` rise over all tasks and lengths."""
         yield m
-        for way, (chosen, _) in WAYS.items():
+        for way, (chosen, *_) in WAYS.items():
             rows = narrowed(m, chosen).assign(way=way)
             along = where(rows, quantity="loss_at")
             yield along.assign(quantity="along", value=along["value"].clip(lower=FLOOR))

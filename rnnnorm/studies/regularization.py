@@ -6,31 +6,36 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from lightning import LightningDataModule
 
 from rnnnorm.studies.data.plain_training import evaluate
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, in_every_mode, paired
+from rnnnorm.studies.data.real import VOWELS
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Condition, Row, Trial
+from rnnnorm.studies.framework.modes import in_every_mode
+from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.guessing import guess
+from rnnnorm.tasks import SequenceTask
 
-BN = ("bn-vertical", "bn-timestep")
-NEEDED = 0.01
-BATCHES = 64
-"""Training batches that are evaluated: enough for a mean."""
-VOWELS = {"class_path": "rnnnorm.data.JapaneseVowels", "init_args": {"batch_size": 16}}
+BN, NEEDED = ("bn-vertical", "bn-timestep"), 0.01
+BATCHES = 64  # of the training split that are evaluated: enough for a mean
 
 
 def number(train: str) -> float:
     """How many training sequences; infinite for real data, which come last."""
     count, _, noun = train.partition(" ")
     return float(count) if noun == "sequences" else math.inf
+
+
+def spelled(train: str) -> str:
+    """A training set in words."""
+    return "your data" if train == "own" else train.replace(" sequences", " training sequences")
 
 
 def by_size(found: Sequence[str]) -> list[str]:
@@ -44,17 +49,13 @@ def ends(found: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*by_size(found)[:1], *generated[-1:], *by_size(found)[-1:]]))
 
 
-alone = partial(
-    Contrast, against="none", by=("train",), only={"train": by_size, "dropout": 0.0}, needed=NEEDED,
-    label="{norm}, {train}",
-)  # fmt: skip
-beside = partial(
-    Contrast, norms=BN, by=("train", "norm", "dropout"), needed=NEEDED, label="{norm}{dropout}, {train}",
-    only={"train": by_size, "dropout": lambda rates: [rate for rate in rates if rate > 0]},
-)  # fmt: skip
+alone = partial(Contrast, against="none", by=("train",), only={"train": by_size, "dropout": 0.0}, needed=NEEDED,
+                label="{norm}, {train}")  # fmt: skip
+beside = partial(Contrast, norms=BN, by=("train", "norm", "dropout"), needed=NEEDED, label="{norm}{dropout}, {train}",
+                 only={"train": by_size, "dropout": lambda rates: [rate for rate in rates if rate > 0]})  # fmt: skip
 
 
-class Regularization(Study):
+class Regularization(TrainedStudy):
     """Batch normalization against dropout."""
 
     name = "regularization"
@@ -66,66 +67,39 @@ class Regularization(Study):
         "sequences. Dropout acts on what enters each layer and the head, never on the recurrence. With data at hand "
         "also on Japanese vowels, 225 training utterances. A difference counts from 0.01."
     )
+    last_weights = True
     columns = ("mode", "split")
     claims = (
-        Claim(
-            "regularizes",
-            "Batch normalization regularizes: training and test lie closer together than without it.",
-            "Ioffe & Szegedy, ICML 2015, section 3.4",
-            contrast=alone("gap", "gap without minus gap with, accuracy", BN, turned=True),
-        ),
-        Claim(
-            "better",
-            "Where data are few, networks with batch normalization generalize better.",
-            "Ioffe & Szegedy, ICML 2015; denied for recurrent networks by Laurent et al., ICASSP 2016",
-            "word PTB, validation perplexity: 119.2 without, 120.9 with vertical BN (small model)",
-            contrast=alone("score", "test accuracy gained", BN),
-        ),
-        Claim(
-            "instead",
-            "With batch normalization dropout can be left out.",
-            "Ioffe & Szegedy, ICML 2015, section 4.2",
-            contrast=beside("score", "test accuracy gained by dropout", against={"dropout": 0.0}, below=True),
-        ),
-        Claim(
-            "disharmony",
-            "Dropout and batch normalization together are worse than the better one of them.",
-            "Li et al., CVPR 2019, for convolutional networks",
-            contrast=beside("lost", "test accuracy of the better one minus both"),
-        ),
-        Claim(
-            "ln-overfits",
-            "Layer normalization optimizes better but also overfits more.",
-            "Laurent, Ballas & Vincent 2017",
-            contrast=alone("gap", "gap with ln minus gap without, accuracy", "ln"),
-        ),
-    )
+        Claim("regularizes", "Batch normalization regularizes: training and test lie closer together than without it.",
+              "Ioffe & Szegedy, ICML 2015, section 3.4",
+              contrast=alone("gap", "gap without minus gap with, accuracy", BN, turned=True)),
+        Claim("better", "Where data are few, networks with batch normalization generalize better.",
+              "Ioffe & Szegedy, ICML 2015; denied for recurrent networks by Laurent et al., ICASSP 2016",
+              "word PTB, validation perplexity: 119.2 without, 120.9 with vertical BN (small model)",
+              contrast=alone("score", "test accuracy gained", BN)),
+        Claim("instead", "With batch normalization dropout can be left out.", "Ioffe & Szegedy, ICML 2015, section 4.2",
+              contrast=beside("score", "test accuracy gained by dropout", against={"dropout": 0.0}, below=True)),
+        Claim("disharmony", "Dropout and batch normalization together are worse than the better one of them.",
+              "Li et al., CVPR 2019, for convolutional networks",
+              contrast=beside("lost", "test accuracy of the better one minus both")),
+        Claim("ln-overfits", "Layer normalization optimizes better but also overfits more.",
+              "Laurent, Ballas & Vincent 2017", contrast=alone("gap", "gap with ln minus gap without, accuracy", "ln")),
+    )  # fmt: skip
     diverged = "count as guessing"
-    words: ClassVar[Words] = {
-        "train": lambda name: "your data" if name == "own" else name.replace(" sequences", " training sequences"),
-        "dropout": lambda rate: f" with dropout {rate:g}" if rate else "",
-        "split": {"train": ", training", "test": ""},
-    }
+    words = Words(train=spelled, dropout=lambda rate: f" with dropout {rate:g}" if rate else "",
+                  split={"train": ", training", "test": ""})  # fmt: skip
     plots = (
-        Lines(
-            "final", "accuracy, {train}", "dropout", "Solid: test; dashed: training.",
-            x="dropout", each=("train",), only={"train": ends}, line="{norm}{split}",
-            styles=lambda line: "--" if line.endswith(", training") else "-",
-        ),
-        Lines(
-            "gap", "training minus test accuracy, no dropout", "training sequences", "The gap.", x="size", log="x",
-            rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []},
-        ),
+        Lines("final", "accuracy, {train}", "dropout", "Solid: test; dashed: training.", x="dropout", each=("train",),
+              only={"train": ends}, line="{norm}{split}",
+              styles=lambda line: "--" if line.endswith(", training") else "-"),
+        Lines("gap", "training minus test accuracy, no dropout", "training sequences", "The gap.", x="size", log="x",
+              rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []}),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "On {train} the best is {first}.", ("train",), {"train": by_size},
-            "`{norm}`{dropout} with {score:.3f}", ("norm", "dropout"), rising=False, least=2,
-        ),
-        Sentence(
-            "On {train} the widest gap between training and test is that of {first}.", ("train",), {"train": by_size},
-            "`{norm}`{dropout}, {gap:.3f}", ("norm", "dropout"), rising=False, least=2,
-        ),
+        Sentence("On {train} the best is {first}.", ("train",), {"train": by_size},
+                 "`{norm}`{dropout} with {score:.3f}", ("norm", "dropout"), rising=False, least=2),
+        Sentence("On {train} the widest gap between training and test is that of {first}.", ("train",),
+                 {"train": by_size}, "`{norm}`{dropout}, {gap:.3f}", ("norm", "dropout"), rising=False, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:
@@ -149,15 +123,13 @@ class Regularization(Study):
             changes["trainer"]["log_every_n_steps"] = max(1, min(10, int(size) // batch))
         return source.configured(**changes)
 
-    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+    def lost(self, trained: Trained) -> Iterable[Row]:
+        """`final` of a network that guesses."""
+        yield from ({"quantity": "final", "split": split, "value": guess(trained)} for split in ("train", "test"))
+
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
         """`final` by `split`, train and test: mean score of the last weights; `gap` is their difference."""
-        assert trained is not None
-        yield from trained.rows()
-        if trained.diverged:
-            worth = guess(trained)
-            yield from ({"quantity": "final", "split": split, "value": worth} for split in ("train", "test"))
-            return
-        data, model, scores = trained.data(), trained.model(trained.run.last), dict[str, float]()
+        scores = dict[str, float]()
         sign = 1 if model.metric_mode == "max" else -1
         for _ in in_every_mode(model, islice(data.train_dataloader(), BATCHES), ["population"]):
             splits = {"train": islice(data.train_dataloader(), BATCHES), "test": data.test_dataloader()}

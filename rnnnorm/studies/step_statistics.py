@@ -3,53 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
 
 import pandas as pd
 
-from rnnnorm.studies.data.plain_training import build_data, build_task, carrying, curve, final, train
+from rnnnorm.studies.data.plain_training import curve, final, fit
+from rnnnorm.studies.data.real import stream
 from rnnnorm.studies.data.varied_norms import variations, varied
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study, first, paired
-from rnnnorm.studies.framework.case import FAILS, HOLDS, OPEN
-from rnnnorm.studies.framework.grid import grid
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.measures.carried_losses import STATES, losses_by_state
-from rnnnorm.studies.measures.step_distances import SETTLED, distances, settled
+from rnnnorm.studies.framework.selection import beginning, first
+from rnnnorm.studies.measures.carried_losses import STATES, advice, losses_by_state
+from rnnnorm.studies.measures.step_distances import SETTLED, distance_rows, settled
 
-MODES = ("population", "running")
+MODES, TRANSIENT = ("population", "running"), 15  # steps
 NEEDED = 0.01  # nats per step: a little more than the 0.01 bits to which the papers agree or differ
-TRANSIENT = 15  # steps
-ADVICE = {
-    HOLDS: "keep them per step there",
-    FAILS: "one pair for all steps is enough",
-    OPEN: "the seeds do not decide whether that matters; per-step statistics are the safe choice",
-}
+of_batch, recurrent = beginning("bn-"), beginning(but=("input",))  # places whose statistics depend on the state
 PLACE = "{state} state, {cell}, gain {gain}"
-
-
-def bn(norms: Sequence[str]) -> Sequence[str]:
-    """A rule for `only`: batch normalization."""
-    return [norm for norm in norms if norm.startswith("bn-")]
-
-
-def recurrent(places: Sequence[str]) -> Sequence[str]:
-    """A rule for `only`: places whose statistics depend on the state."""
-    return [place for place in places if place != "input"]
-
+SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 
 per_step = partial(Contrast, unit="nats per step", by=("data", "state", "gain", "cell"), needed=NEEDED)
-sharing = partial(
-    per_step, "extra", norms="bn-shared", by=("mode", "data", "state", "gain", "cell"), only={"mode": MODES},
-    label=PLACE + ", {mode} statistics{data}",
-)  # fmt: skip
-SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
+sharing = partial(per_step, "extra", norms="bn-shared", by=("mode", "data", "state", "gain", "cell"),
+                  only={"mode": MODES}, label=PLACE + ", {mode} statistics{data}")  # fmt: skip
 along = partial(Lines, axis="timestep t", x="t", marker=None, rule=0.0)
 
 
@@ -60,160 +38,103 @@ class StepStatistics(Study):
     question = "Must batch normalization keep statistics of each timestep by itself?"
     method = (
         "The same network, text and segments under one running mean and variance per step, per block of steps, or for "
-        "all steps. All normalize training batches by the moments of each step: they are the same function in training "
-        "and differ in evaluation only. The state is carried from segment to segment or reset to zero, in training and "
-        "(separately) in evaluation; the cell is normalized or not. Effect: mean loss per step under shared statistics "
-        "minus that under per-step ones, paired by seed, at the last weights; the smallest effect of interest is "
-        f"{NEEDED:g} nats. Population statistics are exact moments over training segments; running ones are moving "
-        "averages with weight 0.1 per update, and where steps share them every step is an update. The first segment of "
-        "a stream is not counted. Transient: the 2-Wasserstein distance between the Gaussians of a step and of all "
-        "steps pooled, in pooled standard deviations, root mean square over units; it has settled once it stays within "
-        f"{SETTLED:g} of its median over the second half."
+        "all steps. All normalize training batches by the moments of each step: they are the same function in "
+        "training and differ in evaluation only. The state is carried from segment to segment or reset to zero, in "
+        "training and (separately) in evaluation; the cell is normalized or not. Effect: mean loss per step under "
+        "shared statistics minus that under per-step ones, paired by seed, at the last weights; the smallest effect "
+        f"of interest is {NEEDED:g} nats. Population statistics are exact moments over training segments; running "
+        "ones are moving averages with weight 0.1 per update, and where steps share them every step is an update. The "
+        "first segment of a stream is not counted. Transient: the 2-Wasserstein distance between the Gaussians of a "
+        "step and of all steps pooled, in pooled standard deviations, root mean square over units; it has settled "
+        f"once it stays within {SETTLED:g} of its median over the second half."
     )
     columns = ("mode", "read", "place", "t")
     claims = (
-        Claim(
-            "separate",
-            "Each timestep has its own distribution: averaging statistics over time severely degrades performance.",
-            "Cooijmans et al., ICLR 2017, section 3 (state reset in each segment, cell normalized)",
-            "no number was published",
-            contrast=sharing(),
-        ),
-        Claim(
-            "equal",
-            "Sharing statistics over all timesteps is as good as keeping them per step.",
-            "Hou et al., NeurIPS 2019 (state carried on, cell not normalized)",
-            "bits per character, shared and separate alike: War and Peace 1.72, Penn Treebank 1.45, text8 1.46",
-            contrast=sharing(
-                by=("cell", "mode", "data", "state", "gain"), below=True,
-                only={"cell": ("no", "yes"), "mode": MODES, "state": "carried"},
-            ),
-        ),
-        Claim(
-            "transient",
-            f"From a fixed initial state the statistics pass through a transient and settle within {TRANSIENT} steps.",
-            "Cooijmans et al., ICLR 2017, figure of population statistics (Penn Treebank)",
-            "about 5 to 15 steps; the variance of W_hh h at t = 0 is exactly 0",
-            contrast=Contrast(
-                "settled", "steps", "bn-timestep", by=("data", "state", "gain", "cell", "place"),
-                only={"state": "reset", "place": recurrent}, needed=TRANSIENT, below=True,
-                label="{place}, " + PLACE + "{data}",
-            ),
-        ),
-        Claim(
-            "trap",
-            "Where statistics come from reset states and the state is then carried on, per-step statistics are worse "
-            "than shared ones: the first steps have never seen a state.",
-            "Ba et al., 2016, for online use; follows from Var(W_hh h_0) = 0, Cooijmans et al., ICLR 2017",
-            contrast=per_step(
-                "trap", norms="bn-timestep", label="trained with " + PLACE + "{data}, evaluated with carried state"
-            ),
-        ),
+        Claim("separate",
+              "Each timestep has its own distribution: averaging statistics over time severely degrades performance.",
+              "Cooijmans et al., ICLR 2017, section 3 (state reset in each segment, cell normalized)",
+              "no number was published", contrast=sharing()),
+        Claim("equal", "Sharing statistics over all timesteps is as good as keeping them per step.",
+              "Hou et al., NeurIPS 2019 (state carried on, cell not normalized)",
+              "bits per character, shared and separate alike: War and Peace 1.72, Penn Treebank 1.45, text8 1.46",
+              contrast=sharing(by=("cell", "mode", "data", "state", "gain"), below=True,
+                               only={"cell": ("no", "yes"), "mode": MODES, "state": "carried"})),
+        Claim("transient",
+              f"From a fixed initial state the statistics pass through a transient and settle within {TRANSIENT} "
+              "steps.", "Cooijmans et al., ICLR 2017, figure of population statistics (Penn Treebank)",
+              "about 5 to 15 steps; the variance of W_hh h at t = 0 is exactly 0",
+              contrast=Contrast("settled", "steps", "bn-timestep", by=("data", "state", "gain", "cell", "place"),
+                                only={"state": "reset", "place": recurrent}, needed=TRANSIENT, below=True,
+                                label="{place}, " + PLACE + "{data}")),
+        Claim("trap",
+              "Where statistics come from reset states and the state is then carried on, per-step statistics are "
+              "worse than shared ones: the first steps have never seen a state.",
+              "Ba et al., 2016, for online use; follows from Var(W_hh h_0) = 0, Cooijmans et al., ICLR 2017",
+              contrast=per_step("trap", norms="bn-timestep",
+                                label="trained with " + PLACE + "{data}, evaluated with carried state")),
     )  # fmt: skip
-
-    words: ClassVar[Words] = {
-        "cell": {"yes": "cell norm", "no": "no cell norm"},
-        "place": {"input": "W_ih x", "hidden": "W_hh h", "cell": "c"},
-        "data": lambda data: ", Tiny Shakespeare" if data == "shakespeare" else "",
-    }
+    words = Words(cell={"yes": "cell norm", "no": "no cell norm"},
+                  place={"input": "W_ih x", "hidden": "W_hh h", "cell": "c"},
+                  data=lambda data: ", Tiny Shakespeare" if data == "shakespeare" else "")  # fmt: skip
     plots = (
-        along(
-            "distance", "distance of a step's statistics from the pooled ones, in σ",
-            about="With a reset state statistics pass through a transient, with a carried one there is none.",
-            only={"data": first, "norm": "bn-timestep", "cell": "yes", "gain": first, "place": recurrent},
-            line="{place}, {state}", styles=lambda line: "--" if line.startswith("c,") else "-",
-            colours={
-                "W_hh h, reset": "#a8453f", "c, reset": "#d77810",
-                "W_hh h, carried": "#2d6779", "c, carried": "#4e6dea",
-            },
-        ),
-        along(
-            "extra_at", "extra loss of shared statistics, nats",
-            about="Loss under shared minus loss under per-step statistics along the segment; cell normalized.",
-            only={"data": first, "norm": "bn-shared", "cell": "yes"}, band=False,
-            line="{state}, {mode} statistics", styles=lambda line: "--" if "running" in line else "-",
-            colours={
-                "reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
-                "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea",
-            },
-        ),
-        Points(
-            "loss", "trained on reset, evaluated on carried states", "loss, nats",
-            "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
-            only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": bn},
-            colours=SHADES,
-        ),
-        Points(
-            "extra", "every seed (small) and their mean (large)",
-            "extra loss of shared population statistics, nats per step",
-            "Loss under shared minus loss under per-step statistics, by condition.",
-            only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
-            series="gain {gain}{data}", colours=SHADES, also=lambda axes, theme, _: rule(axes, theme, x=0.0),
-        ),
+        along("distance", "distance of a step's statistics from the pooled ones, in σ",
+              about="With a reset state statistics pass through a transient, with a carried one there is none.",
+              only={"data": first, "norm": "bn-timestep", "cell": "yes", "gain": first, "place": recurrent},
+              line="{place}, {state}", styles=lambda line: "--" if line.startswith("c,") else "-",
+              colours={"W_hh h, reset": "#a8453f", "c, reset": "#d77810", "W_hh h, carried": "#2d6779",
+                       "c, carried": "#4e6dea"}),
+        along("extra_at", "extra loss of shared statistics, nats",
+              about="Loss under shared minus loss under per-step statistics along the segment; cell normalized.",
+              only={"data": first, "norm": "bn-shared", "cell": "yes"}, band=False, line="{state}, {mode} statistics",
+              styles=lambda line: "--" if "running" in line else "-",
+              colours={"reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
+                       "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea"}),
+        Points("loss", "trained on reset, evaluated on carried states", "loss, nats",
+               "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
+               only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": of_batch},
+               colours=SHADES),
+        Points("extra", "every seed (small) and their mean (large)",
+               "extra loss of shared population statistics, nats per step",
+               "Loss under shared minus loss under per-step statistics, by condition.",
+               only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
+               series="gain {gain}{data}", colours=SHADES, at=0.0),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} conditions.",
-            by=("state", "mode"), only={"norm": "bn-shared", "mode": MODES}, items="{extra:+.3f}",
-            over=("data", "gain", "cell"), rising=True,
-        ),
-        Sentence(
-            "With reset state and population statistics it costs, on average: {items}.",
-            only={"norm": "bn-shared", "state": "reset", "mode": "population"}, items="{extra:+.3f} nats with {cell}",
-            over=("cell",), least=2,
-        ),
+        Sentence("State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} "
+                 "conditions.", by=("state", "mode"), only={"norm": "bn-shared", "mode": MODES}, items="{extra:+.3f}",
+                 over=("data", "gain", "cell"), rising=True),
+        Sentence("With reset state and population statistics it costs, on average: {items}.",
+                 only={"norm": "bn-shared", "state": "reset", "mode": "population"},
+                 items="{extra:+.3f} nats with {cell}", over=("cell",), least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """State × cell norm × gain × norm, on the generated stream (or the user's), then on Tiny Shakespeare."""
         made, option = list[Trial](), self.settings.option
         for source in self.sources("running-order", {"shakespeare": {}}):
-            gains, norms, seeds = option("gains"), self.settings.norms, self.settings.seeds
+            gains, norms, seeds, weight = option("gains"), self.settings.norms, self.settings.seeds, 2.0
             if source.real:
-                gains, seeds = gains[:1], seeds[: option("shakespeare")["seeds"]]
+                gains, seeds, weight = gains[:1], seeds[: option("shakespeare")["seeds"]], 4.0
                 norms = tuple(norm for norm in norms if norm in ("bn-timestep", "bn-shared"))
             for norm in norms:
                 axes = {"data": source.name, "state": STATES, **variations(norm, gains)}
-                made += grid(axes, [norm], seeds, weight=4.0 if source.real else 2.0)
+                made += self.grid(axes, [norm], None, weight, seeds)
         return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`loss` by `mode` and `read` (the state in evaluation), `loss_at` and `distance` by `t`, `train_loss`."""
-        config, max_steps = self._config(str(trial.conditions["data"]), trial.seed)
-        data = build_data(config, trial.seed)
-        if trial.conditions["data"] == "own" and not any(b.continues for b in islice(data.train_dataloader(), 2)):
-            raise ValueError(
-                f"study {self.name!r} needs a stream whose batches continue each other, such as "
-                f"rnnnorm.data.LanguageModel with mode=stream, got {type(data).__name__}"
-            )
-        carry = trial.conditions["state"] == "carried"
-        task = build_task(config, data, varied(trial.norm, trial.conditions), trial.seed)
-        epochs, clip = config["trainer"]["max_epochs"], config["trainer"].get("gradient_clip_val")
-        losses = train(task, data, epochs, clip, carry=carry, max_steps=max_steps)
-        diverged = not math.isfinite(losses[-1])
-        yield {"quantity": "diverged", "value": float(diverged)}
+        config, max_steps = stream(self.settings, str(trial.conditions["data"]), trial.seed, self.name)
+        state, norm = str(trial.conditions["state"]), varied(trial.norm, trial.conditions)
+        task, data, losses = fit(config, norm, trial.seed, carry=state == "carried", max_steps=max_steps)
+        yield {"quantity": "diverged", "value": float(not math.isfinite(losses[-1]))}
         yield {"quantity": "train_loss", "value": final(losses)}
         yield from curve(losses)
-        if diverged:
+        if not math.isfinite(losses[-1]):
             yield from ({"quantity": "loss", "mode": m, "read": r, "value": math.inf} for m in MODES for r in STATES)
             return
-        calibration = carrying(islice(data.train_dataloader(), self.settings.option("recalibration")), carry)
-        yield from losses_by_state(task, data, calibration, str(trial.conditions["state"]))
-        for place, distance in distances(task).items():
-            for t, value in enumerate(distance):
-                yield {"quantity": "distance", "place": place, "t": t, "value": value}
-
-    def _config(self, source: str, seed: int) -> tuple[dict[str, Any], int | None]:
-        if source == "own":
-            return self.settings.configured(), None
-        if source == "running-order":
-            return self.settings.configured(data={"seed": seed}), None
-        small = dict(self.settings.option("shakespeare"))
-        where_ = {"data_dir": self.settings.data_dir, "dataset": "tinyshakespeare", "mode": "stream"}
-        sizes = {key: small[key] for key in ("bptt", "batch_size")}
-        data = {"class_path": "rnnnorm.data.LanguageModel", "init_args": {**where_, **sizes}}
-        model = {key: small[key] for key in ("hidden_size", "learning_rate")}
-        return self.settings.configured(data=data, model=model, trainer={"max_epochs": small["epochs"]}), small["steps"]
+        batches = islice(data.train_dataloader(), self.settings.option("recalibration"))
+        yield from losses_by_state(task, data, batches, state)
+        yield from distance_rows(task)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """`extra` loss, evaluated as trained, and `trap`, that on carried states, against another norm; `settled`."""
@@ -226,19 +147,4 @@ class StepStatistics(Study):
 
     def findings(self, m: pd.DataFrame) -> list[str]:
         """How much sharing costs, on what that depends, and what to do."""
-        cases, found = {verdict.claim.key: verdict.cases for verdict in self.verdicts(m)}, super().findings(m)
-        if "separate" in cases:
-            worst = max(cases["separate"], key=lambda case: case.effect.mean)
-            mean, low, high = worst.effect.mean, worst.effect.low, worst.effect.high
-            found.append(
-                f"Sharing costs most with {worst.condition} ({mean:+.3f} nats, 95 % interval {low:+.3f} to "
-                f"{high:+.3f}): {ADVICE[worst.standing]}."
-            )
-        if "trap" in cases:
-            costs = [case.effect.mean for case in cases["trap"]]
-            advice = "share them there, or train on carried states" if min(costs) > NEEDED else "no reason to share"
-            found.append(
-                f"Trained on reset states and evaluated on carried ones, per-step statistics cost {min(costs):+.3f} to "
-                f"{max(costs):+.3f} nats per step against shared ones: {advice}."
-            )
-        return found
+        return [*super().findings(m), *advice({v.claim.key: v.cases for v in self.verdicts(m)}, NEEDED)]

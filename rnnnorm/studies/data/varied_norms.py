@@ -10,12 +10,7 @@ from rnnnorm.studies.framework.trial import Condition
 
 
 def variations(norm: str, gains: Iterable[float]) -> dict[str, Sequence[str] | Sequence[float]]:
-    """Axes of a grid: `cell` norm, yes or no, where a norm has one, and `gain` where it is batch normalization.
-
-    Args:
-        norm: a preset with overrides.
-        gains: initial ones.
-    """
+    """Axes of a grid: `cell` norm, yes or no, where a norm has one, and `gain` where it is batch normalization."""
     places = parse_norm(norm).places
     cells = ("yes", "no") if "cell" in places and len(places) > 1 else ("no",)
     gained = any(use.normalizer == "bn" for use in places.values())
@@ -28,3 +23,8 @@ def varied(norm: str, conditions: Mapping[str, Condition]) -> Norm:
     if "gain" in conditions:
         found = found.override({"gain": conditions["gain"]}, name=found.name)
     return found if conditions["cell"] == "yes" else found.without("cell")
+
+
+def has_slots(norm: str) -> bool:
+    """Whether a norm keeps statistics per timestep, so that T_max and the tail policy mean something to it."""
+    return any(use.options.get("statistics") == "timestep" for use in parse_norm(norm).places.values())

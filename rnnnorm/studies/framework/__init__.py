@@ -10,7 +10,7 @@ enters `STUDIES` by being defined, and with that the command line, the report an
                                  label="{norm}, {layers}, {data}")),)
         plots = (Lines("loss", "loss (nats), {data}", "layers", "Loss against depth.", x="layers", each=("data",)),)
         sentences = (Sentence("On {data}, `{norm}` gains {gain:.3f} nats.", by=("data", "norm")),)
-        words = {"layers": "{} layers"}
+        words = Words(layers="{} layers")
 
         def trials(self):                   # conditions × norms × seeds
             return self.grid({"data": "made", "layers": self.settings.option("layers")}, config=self.settings.config)
@@ -29,21 +29,22 @@ columns that `measure` adds. Everything after `measure` works on this table alon
 
 **Contrasts** yield one case per condition: the level of a quantity, or its difference to a reference (`against`),
 paired by seed. Conditions are the columns `by`, the first being the outermost loop, and the norm where several are
-named. `only` says which values of a column are meant: one, a list (in that order), or a function from those that occur
-(numbers ascending, words as they come in the table) to those that are meant, such as `first`, `last` or
-`names_matching("bn-shared", "bn-star")`. `needed` and `below` may be functions of the point (column → value). A claim
-with several contrasts has the cases of all of them. `judge` makes a verdict of the cases: supported where the claim
-holds in every one, contradicted where it fails in every one, else depends. The first measured case stands in the table
-of claims, unless `Study.headline` gives another one a larger key.
+named. `only` says which values of a column are meant: one, a list (in that order), or a rule, a function from those
+that occur (numbers ascending, words as they come in the table) to those that are meant: `first`, `names_matching("ln")`
+and others of `framework.selection`. `needed` and `below` may be functions of the point (column → value). A claim with
+several contrasts has the cases of all of them. `judge` makes a verdict of the cases: supported where the claim holds in
+every one, contradicted where it fails in every one, else depends. The first measured case stands in the table of
+claims, unless `Study.headline` gives another one a larger key.
 
 **Plots** are `Lines` and `Points`; what is measured without a value draws nothing. `line` names a line, `each` makes
 one plot per value, `also` draws what no argument says. **Sentences** are formats filled in with means over seeds; a
 sentence of which a quantity is missing is left out, and divergence is always told. **Words** say how the values of a
 column are written: a mapping, a function, or a format.
 
-What cannot be declared is programmed: `judge`, `says`, `headline`, `panels` and `findings` are methods of `Study`.
+What cannot be declared is programmed: `judge`, `headline`, `panels` and `findings` are methods of `Study`. A study that
+evaluates what it trains is a `TrainedStudy`, with a method `evaluate` in place of `measure`.
 `sources` are the data at hand, `in_every_mode` evaluates one network by running averages, population statistics and
-batch statistics. Names for one study's own use: `framework.measurements` (`where`, `per_seed`), `framework.estimate`,
+batch statistics. Names for one study's own use: `framework.measurements` (`per_seed`), `framework.estimate`,
 `framework.plots` (panels drawn by hand), `studies.data` (data modules, training) and `studies.measures`.
 """
 
@@ -51,10 +52,13 @@ from rnnnorm.studies.framework.claim import Claim
 from rnnnorm.studies.framework.contrast import Contrast
 from rnnnorm.studies.framework.derive import best_by, mapped, paired
 from rnnnorm.studies.framework.figure import Lines, Points
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.modes import in_every_mode
-from rnnnorm.studies.framework.selection import first, last, names_matching
+from rnnnorm.studies.framework.selection import Words, first, last, names_matching
 from rnnnorm.studies.framework.sentence import Sentence
-from rnnnorm.studies.framework.study import STUDIES, Study
+from rnnnorm.studies.framework.study import STUDIES, Study, TrainedStudy
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
 
 __all__ = [
     "STUDIES",
@@ -62,8 +66,13 @@ __all__ = [
     "Contrast",
     "Lines",
     "Points",
+    "Row",
     "Sentence",
     "Study",
+    "Trained",
+    "TrainedStudy",
+    "Trial",
+    "Words",
     "best_by",
     "first",
     "in_every_mode",
@@ -71,4 +80,5 @@ __all__ = [
     "mapped",
     "names_matching",
     "paired",
+    "where",
 ]

@@ -18,10 +18,7 @@ from rnnnorm.compare.parameters import parameters_of
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 
 KEYS = ("seeds", "norms", "options", "data", "model", "trainer", "quick")
-MACHINE = {
-    "data": ("data_dir", "download", "num_workers"),
-    "trainer": ("accelerator", "default_root_dir", "logger"),
-}
+MACHINE = {"data": ("data_dir", "download", "num_workers"), "trainer": ("accelerator", "default_root_dir", "logger")}
 """Keys that say where and how to compute, not what."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 from lightning import LightningDataModule
@@ -10,9 +11,8 @@ from lightning import LightningDataModule
 from rnnnorm.norms import has_batch_statistics
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.report.curves import Curve
-from rnnnorm.studies.framework.derive import paired
-from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.data.plain_training import task_of
+from rnnnorm.studies.framework import Row, paired, where
 from rnnnorm.studies.measures.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import SequenceTask
 
@@ -31,6 +31,23 @@ def momentum_of(model: SequenceTask) -> float | None:
 def base_of(norm: str) -> str:
     """A norm without what is said about its momentum."""
     return ":".join(part for part in norm.split(":") if not part.startswith("momentum="))
+
+
+def averages_of(model: SequenceTask, norm: str) -> dict[str, Any]:
+    """Which averages a network keeps: the `base` of its norm, and the `momentum`, if it has any."""
+    momentum = momentum_of(model)
+    return {"base": base_of(norm), **({} if momentum is None else {"momentum": momentum})}
+
+
+def require_classes(data: Mapping[str, Any], study: str) -> None:
+    """Refuse the `data` part of a configuration whose targets are no classes.
+
+    Raises:
+        ValueError: they are numbers.
+    """
+    kind = task_of(str(data["class_path"]))
+    if kind in ("regression", "multi-label"):
+        raise ValueError(f"{study} measures bits per prediction: it needs classes to predict, not {kind}")
 
 
 def losses_by_mode(model: SequenceTask, data: LightningDataModule, count: int, sizes: Iterable[int]) -> Iterator[Row]:
@@ -76,6 +93,24 @@ def validation_gap(curves: dict[str, Curve]) -> Iterator[Row]:
         if step in kept:
             gap = (value - kept[step]) / BIT
             yield {"quantity": "val_gap", "step": int(step), "progress": (step + 1) / (last + 1), "value": gap}
+
+
+def in_full_batches(losses: pd.DataFrame) -> pd.DataFrame:
+    """`full`: the losses in the largest batches of each task."""
+    largest = where(losses, mode="population").groupby("task")["rows"].max()
+    return losses[losses["rows"] == losses["task"].map(largest)].assign(quantity="full")
+
+
+def averaged(full: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Losses after a pass, `calibrated`; `averaging`: what running averages lose against them, by `momentum`.
+
+    That of a plain average over all batches (momentum 0, in its `way`) stands at both ends, for a level line.
+    """
+    yield where(full, mode="population").assign(quantity="calibrated", mode="running")
+    averaging = paired(where(full, mode=["running", "population"]), "full", {"mode": "population"}, "averaging")
+    yield averaging[averaging["momentum"] > 0].assign(way="")
+    plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
+    yield from (plain.assign(momentum=end) for end in (0.01, 0.3))
 
 
 def own_moments(losses: pd.DataFrame, full: pd.DataFrame) -> Iterator[pd.DataFrame]:
