@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,6 @@ class Tuning:
 
     Args:
         space: key → "kind" and "range".
-        budget: trials of each norm and round before any widening.
         rounds: independent ones.
         halving: η of successive halving; 0 for none.
         rungs: epochs at which trials were compared; none without halving.
@@ -75,7 +75,6 @@ class Tuning:
     """
 
     space: Mapping[str, Mapping[str, str]]
-    budget: int
     rounds: int
     halving: int
     rungs: Sequence[int]
@@ -164,7 +163,6 @@ def _parse(content: Mapping[str, Any]) -> Tuning:
         raise ValueError("expected trials, choices and a space")
     return Tuning(
         space={str(key): dict(entry) for key, entry in content["space"].items()},
-        budget=int(content["trials"]),
         rounds=int(content["rounds"]),
         halving=int(content["halving"]),
         rungs=[int(rung) for rung in content["rungs"]],
@@ -191,7 +189,8 @@ def how_chosen(out: Path) -> str:
     tuning = read_tuning(out)
     if tuning is not None:
         each = f" in each of {tuning.rounds} rounds" if tuning.rounds > 1 else ""
-        some = f"{tuning.budget}{' or more' if tuning.widened else ''}"
+        counts = sorted(Counter((trial.norm, trial.round) for trial in tuning.trials).values())
+        some = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
         return f"Each norm has its own {tuning.what}: the best of {some} trials{each} by validation {tuning.metric}."
     rate = _configured(out / "compare.yaml")
     return "" if rate is None else f"All norms share one learning rate, {rate:g}; `--tune` gives each its own."
@@ -239,8 +238,8 @@ def said(tuning: Tuning, validated: Scores) -> list[str]:
         reached, usual = statistics.median(runs), statistics.median(own)
         if (reached < usual) if tuning.larger else (reached > usual):
             found.append(
-                f"The best trials of `{norm}` reached {number(statistics.median(best))}, its runs {number(reached)}, worse "
-                "than half of its trials: what was chosen works for some seeds only. More rounds are a remedy."
+                f"The best trials of `{norm}` reached {number(statistics.median(best))}, its runs {number(reached)}, "
+                "worse than half of its trials: what was chosen works for some seeds only. More rounds are a remedy."
             )
     if tuning.halving:
         rungs = ", ".join(map(str, tuning.rungs[:-1]))

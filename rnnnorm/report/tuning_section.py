@@ -40,7 +40,7 @@ def tuning_section(out: Path, summary: Summary) -> dict[str, Any]:
             "metric": tuning.metric,
             "rounds": tuning.rounds,
             "seeds": ", ".join(map(str, tuning.seeds)),
-            "ranges": "; ".join(f"{key} {entry['range']}" for key, entry in tuning.space.items()),
+            "ranges": ", ".join(f"`{key}={entry['range']}`" for key, entry in tuning.space.items()),
             "said": said(tuning, validated),
             "halving": tuning.halving,
             "joined": len(tuning.space) == 1,
