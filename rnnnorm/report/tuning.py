@@ -159,10 +159,16 @@ def _parse(content: Mapping[str, Any]) -> Tuning:
         Choice(str(entry["norm"]), int(entry["round"]), entry["values"], dict(entry["edges"]))
         for entry in content["choices"]
     ]
-    if not trials or not choices or not content["space"]:
+    space = {str(key): dict(entry) for key, entry in content["space"].items()}
+    if not trials or not choices or not space:
         raise ValueError("expected trials, choices and a space")
+    chosen = [choice.values for choice in choices if choice.values is not None]
+    for values in (*chosen, *(trial.values for trial in trials)):
+        numbers = [isinstance(values.get(key), int | float) for key in space if space[key]["kind"] != "choice"]
+        if values.keys() != space.keys() or not all(numbers):
+            raise ValueError(f"{dict(values)} are no values of {', '.join(space)}")
     return Tuning(
-        space={str(key): dict(entry) for key, entry in content["space"].items()},
+        space=space,
         rounds=int(content["rounds"]),
         halving=int(content["halving"]),
         rungs=[int(rung) for rung in content["rungs"]],
