@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
-from rnnnorm.compare.keys import assign
+from rnnnorm.compare.keys import assign, read
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 from rnnnorm.compare.search import gather
 from rnnnorm.compare.tunable import TUNE, add_tuning, read_search
@@ -182,6 +182,14 @@ class Comparison(TaskCLI):
                 where = where.get(group, {})
             where.pop(leaf, None)
         return described
+
+    def configured(self, key: str) -> Any:
+        """The value that a key, `model.learning_rate`, has in all runs that have none of their own.
+
+        Raises:
+            ValueError: there is no such key.
+        """
+        return read(self._common, key)
 
     @property
     def model_options(self) -> Mapping[str, Any]:

@@ -45,6 +45,8 @@ class Record:
 Key = tuple[str, int, str]
 """A trial: norm, round, name of its point."""
 NOTHING = Record()
+END = 2**31
+"""Rung of trials that are trained to their end, whenever that is."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,18 @@ class Plan:
     rungs: tuple[int, ...]
 
 
-def rungs(search: Search, epochs: int | None, every: int | None = 1) -> tuple[int, ...]:
-    """The epochs at which trials are compared: E/η², E/η and E.
+def rungs(search: Search, epochs: int, every: int | None = 1) -> tuple[int, ...]:
+    """The epochs at which trials are compared: E/η², E/η and E, or just the `END`.
 
     Args:
         search: with its η.
-        epochs: E, of a whole training; None: it is not limited by epochs, so there is only the end.
+        epochs: E, of a whole training; -1: it is not limited by epochs, so there is only the end.
         every: epochs between two validations; None: validation does not go by epochs.
     """
-    if epochs is None or epochs < 1:
-        return (_END,)
-    if search.halving < 2 or every is None:
-        return (epochs,)
+    if search.halving < 2 or epochs < 1 or every is None:
+        return (END,)
     lower = {math.ceil(epochs / search.halving**k / every) * every for k in (1, 2)}
     return (*sorted(rung for rung in lower if rung < epochs), epochs)
-
-
-_END = 2**31
-"""Rung of a training that is not limited by epochs."""
 
 
 def plan(

@@ -74,7 +74,7 @@ def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
             tuned = tune(comparison, search, threads, console, end)
             if tuned.values is None:
                 return _conclude(comparison, tuned.outcome, tuned.outcome.total, args, console, noun="trial")
-            runs = tuned_runs(runs, search, comparison.seeds, tuned, comparison.config, console)
+            runs = tuned_runs(comparison, runs, search, tuned, console)
             minutes = None if end is None else (end - time.monotonic()) / 60
         ended = {one: read_result(one.result) for one in runs}
         todo = [one for one, result in ended.items() if result is None or result["status"] == "cut"]

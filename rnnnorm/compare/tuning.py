@@ -2,7 +2,7 @@
 
 Every norm gets the same points, seeds and epochs. Trials are scored on the validation split alone; the final runs of
 seed number s, counted from 0, have the values that round s mod R chose, so that their spread holds that of tuning, as
-in the independent tuning studies of AlgoPerf (Dahl et al. 2023, section 4.4).
+in the independent tuning studies of AlgoPerf (Dahl et al. 2023, arXiv 2306.07179).
 """
 
 from __future__ import annotations
@@ -86,23 +86,22 @@ def tune(comparison: Comparison, search: Search, threads: int, console: Console,
 
 
 def tuned_runs(
-    runs: Sequence[Run], search: Search, seeds: Sequence[int], tuned: Tuned, configured: Namespace, console: Console
+    comparison: Comparison, runs: Sequence[Run], search: Search, tuned: Tuned, console: Console
 ) -> list[Run]:
     """The final runs at the values that were chosen for them; what was run at others is deleted.
 
     Args:
-        runs: all of them, at the values of the configuration.
+        comparison: with its seeds, and its configured values, which are taken where a whole round diverged.
+        runs: all of them, at the configured values.
         search: what was tuned.
-        seeds: in their order.
         tuned: the choices.
-        configured: the configuration that all share; where a whole round diverged, its values are taken.
         console: told of each run that has to be done again.
     """
     found = []
     for one in runs:
-        values = (tuned.values or {})[one.norm, seeds.index(one.seed) % search.rounds]
+        values = (tuned.values or {})[one.norm, comparison.seeds.index(one.seed) % search.rounds]
         found.append(replace(one, values=values))
-        wanted = dict(values) or {dim.key: read(configured, dim.key) for dim in search.dimensions}
+        wanted = dict(values) or {dim.key: comparison.configured(dim.key) for dim in search.dimensions}
         if leads() and one.folder.exists() and not _ran_at(one, wanted):
             if one.result.is_file():
                 console.print(f"{one.name}: tuned anew, so it is run again", highlight=False)
@@ -129,11 +128,10 @@ def _namespace(content: Any) -> Any:
 def _next(comparison: Comparison, search: Search) -> tuple[Plan, dict[Key, dict[str, Any]]]:
     """What is to be done next, from the trials on the disk."""
     results = read_trials(comparison.out, search)
-    trainer = comparison.config.trainer
-    epochs = trainer.max_epochs
+    epochs, steps, limit = (comparison.configured(f"trainer.max_{what}") for what in ("epochs", "steps", "time"))
     if epochs is None:
-        epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1  # as Lightning has it
-    at = rungs(search, epochs, trainer.check_val_every_n_epoch)
+        epochs = 1000 if steps == -1 and limit is None else -1  # as Lightning has it
+    at = rungs(search, epochs, comparison.configured("trainer.check_val_every_n_epoch"))
     larger = any(result["metric_mode"] == "max" for result in results.values())
     records = {key: record(result) for key, result in results.items()}
     others = sorted({norm for norm, _, _ in records} - {*comparison.norms})

@@ -16,7 +16,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rnnnorm.common.atomic import naming
 from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError, PausedError
-from rnnnorm.engine.evaluation import MODES, ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
+from rnnnorm.engine.entries import hyperparameters, log_final, unknown
+from rnnnorm.engine.evaluation import ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
 from rnnnorm.engine.records import write, write_json
 from rnnnorm.engine.run import Run
@@ -148,7 +149,7 @@ def _execute(
     collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
     result |= _evaluate(experiment, run, trained.model, trained.trainer, result["status"], collector)
     if result["status"] != "cut":  # the curves of one that was cut go on
-        _log_final(trained.logger, trained.task, result)
+        log_final(trained.logger, result)
     trained.logger.finalize("success")
     write_json(run.result, result)
     return result
@@ -190,7 +191,7 @@ def _fit(
     callbacks[callbacks.index(control) : callbacks.index(control)] = [scores, best]
     if resume is None:
         write(run.folder / "config.yaml", experiment.run_config())
-        logger.log_hyperparams(hyperparameters(experiment, run), dict.fromkeys(final_tags(task), math.nan), step=0)
+        logger.log_hyperparams(hyperparameters(experiment.model_options, run), unknown(task.metric), step=0)
     if deadline is not None and tested:
         control.evaluated_rows = evaluated_rows(model, experiment.datamodule)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
@@ -256,35 +257,6 @@ def _evaluate(
         ROWS_OF_CUT if status == "cut" else ROWS,
     )
     return {"test": test, "buckets": buckets}
-
-
-def hyperparameters(experiment: Experiment, run: Run) -> dict[str, Any]:
-    """What TensorBoard's HParams tab shows of a run: few columns, since the tab opens with the first five.
-
-    All else is the same in all runs of a comparison and stands in `compare.yaml`.
-    """
-    own = experiment.model_options
-    sizes = {key: own[key] for key in ("hidden_size", "num_layers", "learning_rate") if key in own}
-    tuned = {key: value for key, value in run.values if key.removeprefix("model.") not in sizes}
-    return {"norm": run.norm, "seed": run.seed, **sizes, **tuned}
-
-
-def final_tags(task: Task) -> list[str]:
-    """Where the final test results stand in TensorBoard: `test/accuracy_population`, …"""
-    return [f"test/{name}_{mode}" for name in dict.fromkeys((task.metric, "loss")) for mode in MODES]
-
-
-def _log_final(logger: TensorBoardLogger, task: Task, result: dict[str, Any]) -> None:
-    """Final results as curves: test values at the last step, the tables by length and step over length and step."""
-    for mode, values in result["test"].items():
-        for name in dict.fromkeys((task.metric, "loss")):
-            if name in values:
-                logger.log_metrics({f"test/{name}_{mode}": values[name]}, step=result["steps"])
-    score = f"{task.metric}" if task.mode == "max" else "score"
-    for axis, buckets in result["buckets"].items():
-        for bucket in buckets:
-            tags = {f"test_by_{axis}/{score}_{mode}": bucket[mode] for mode in MODES}
-            logger.log_metrics(tags, step=bucket["high"])
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ from rnnnorm.report.page import render
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
 from rnnnorm.report.tables import results_csv, summary_markdown, terminal_table
-from rnnnorm.report.tuning import how_chosen
 from rnnnorm.report.tuning_section import tuning_markdown
+from rnnnorm.report.tuning_words import how_chosen
 
 
 def build(out: Path | str) -> Path:

@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from rnnnorm.report.colours import colour
 from rnnnorm.report.summary import Summary
-from rnnnorm.report.tuning import Scores, choices_table, how_chosen, markdown, read_tuning, said
+from rnnnorm.report.tuning import Scores, read_tuning
 from rnnnorm.report.tuning_figures import page_figures
+from rnnnorm.report.tuning_words import choices_table, how_chosen, markdown, said
 
 
 def scores_of(summary: Summary) -> tuple[Scores, Scores]:

@@ -120,13 +120,13 @@ def test_halving_lets_the_best_part_go_on() -> None:
 @pytest.mark.parametrize(
     ("halving", "epochs", "every", "expected"),
     [
-        (0, 8, 1, (8,)),
+        (0, 8, 1, (2**31,)),
         (2, 8, 1, (2, 4, 8)),
         (3, 8, 1, (1, 3, 8)),
         (2, 8, 3, (3, 6, 8)),
         (2, 1, 1, (1,)),
         (4, 2, 1, (1, 2)),
-        (2, 8, None, (8,)),
+        (2, 8, None, (2**31,)),
         (2, -1, 1, (2**31,)),
     ],
 )

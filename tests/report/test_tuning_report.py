@@ -15,8 +15,9 @@ from report.fake_runs import write_comparison
 from report.test_report import Page
 
 from rnnnorm.report import build, summary_table
-from rnnnorm.report.tuning import choices_table, expected_best, how_chosen, read_tuning, said
+from rnnnorm.report.tuning import expected_best, read_tuning
 from rnnnorm.report.tuning_figures import pictures
+from rnnnorm.report.tuning_words import choices_table, how_chosen, said
 
 RATE = "model.learning_rate"
 BEST = {"none": 0.003, "ln": 0.02, "bn-timestep": 0.01}
