@@ -140,7 +140,7 @@ def test_a_search_that_grows_ends_as_if_it_had_been_that_large_at_once(halving: 
         return peak({"a": 0.05, "b": 0.5}[norm])(norm, rate, epoch) if (rate < 0.08 or epoch < 3) else None  # type: ignore[operator]
 
     small, large = (Search((RATE,), trials, rounds, halving) for trials, rounds in ((4, 1), (16, 2)))
-    at = rungs(large, 8)
+    at = rungs(large, 8) if halving else (8,)
     _, records = run_from({}, small, ["a", "b"], score, at)
     grown, all_of_them = run_from(records, large, ["a", "b"], score, at)
     whole, alone = run_from({}, large, ["a", "b"], score, at)
