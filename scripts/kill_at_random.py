@@ -2,9 +2,10 @@
 
     python scripts/kill_at_random.py --kills 100      # an hour or more; 8 take about ten minutes
 
-`rnnnorm compare` and `rnnnorm study`, with one and with four jobs, are killed (the command itself, or first one of the
-processes below it), started again, and so on. What they leave is compared with an undisturbed run: results,
-measurements, weights and every curve, without times. A step that stands twice in a curve is a mistake, too.
+`rnnnorm compare`, with and without `--tune`, and `rnnnorm study`, with one and with four jobs, are killed (the command
+itself, or first one of the processes below it), started again, and so on. What they leave is compared with an
+undisturbed run: results, measurements, weights and every curve, without times. A step that stands twice in a curve is a
+mistake, too.
 Exit code 1 if there is any.
 """
 
@@ -43,8 +44,19 @@ seeds: 2
 norms: [none, bn-timestep]
 options: {dropouts: [0.3], train: [250]}
 """
+TUNE = [
+    "--tune",
+    "model.learning_rate=lin:1e-3..1e-1",
+    "--tune-trials",
+    "3",
+    "--tune-rounds",
+    "2",
+    "--tune-halving",
+    "2",
+]
 COMMANDS = {
     "compare": ["compare", "-c", "compare.yaml"],
+    "tune": ["compare", "-c", "compare.yaml", *TUNE],
     "study": ["study", "regularization", "--quick", "-c", "study.yaml"],
 }
 OFTEN = """\
@@ -60,7 +72,7 @@ control.Control.__init__ = often
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=8, help="how many, shared by the four cases")
+    parser.add_argument("--kills", type=int, default=8, help="how many, shared by the six cases")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
     place, draw = Path(mkdtemp(prefix="kill")), random.Random(given.seed)
@@ -154,8 +166,8 @@ def descendants(pid: int) -> list[int]:
 
 def differences(one: Path, other: Path) -> Iterator[str]:
     """Where two output folders differ, times left aside."""
-    folders = {path.parent.relative_to(one) for path in one.rglob("config.yaml")}
-    if folders != {path.parent.relative_to(other) for path in other.rglob("config.yaml")}:
+    folders, others = ({path.parent.relative_to(out) for path in out.rglob("result.json")} for out in (one, other))
+    if folders != others:
         yield "other runs"
     for folder in sorted(folders):
         for what in (results, weights, curves):

@@ -20,11 +20,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
 from rnnnorm.compare.foreign import evaluate_by_population
+from rnnnorm.compare.keys import assign, read
 from rnnnorm.compare.plan import parse_norms, parse_seeds
+from rnnnorm.compare.search import gather
+from rnnnorm.compare.tunable import TUNE, add_tuning, read_search
 from rnnnorm.engine.options import OPTIONS, Options, add_options
 from rnnnorm.engine.run import Run
 
-OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite", *OPTIONS)
+OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite", *OPTIONS, *TUNE)
 """Keys of the comparison itself; everything else is a key of each run."""
 
 MACHINE = (
@@ -42,6 +45,7 @@ examples:
   rnnnorm compare                                      eight presets on generated sequences, a few minutes
   rnnnorm compare --norms none,ln,bn-timestep:gain=1.0 --seeds 3 --model.hidden_size 128
   rnnnorm compare -c pos-tagging --data-dir data --max-minutes 60
+  rnnnorm compare --tune --jobs 2                      each norm at a learning rate of its own
   rnnnorm compare -c mine.yaml --trainer.max_epochs 3 --out runs/mine
 The same command again skips finished runs and goes on with an interrupted one.
 """
@@ -65,7 +69,7 @@ class Comparison(TaskCLI):
         self.experiment = experiment
         typed: list[str] | None = None
         if isinstance(args, list):
-            self.experiment, args = _experiment(typed := args)
+            self.experiment, args = _experiment(typed := gather(args))
         self._ready = False
         self._logger: TensorBoardLogger | None = None
         self._callbacks: list[Callback] = []
@@ -97,6 +101,7 @@ class Comparison(TaskCLI):
         self.overwrite: bool = own["overwrite"]
         self.options = Options(**{key: own[key] for key in OPTIONS}).resolved(jobs=1)
         self._check(own["data_dir"])
+        self.search = read_search(self, {key: own[key] for key in TUNE}, (*OWN, *MACHINE))
         self.config.seed_everything = False
         self.config.model.init_args.norm = "none"
         self._ready = True
@@ -131,6 +136,7 @@ class Comparison(TaskCLI):
         )
         add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
         add_options(add)
+        add_tuning(add)
 
     def _set_seed(self) -> None:
         """Not at start-up: each run sets its own seed."""
@@ -174,6 +180,7 @@ class Comparison(TaskCLI):
     def describe(self) -> dict[str, Any]:
         """What all runs have in common, as plain YAML types: this is what makes two comparisons the same one."""
         described: dict[str, Any] = yaml.safe_load(self.parser.dump(self._common.clone(), skip_none=False))
+        described |= self.search.describe() if self.search is not None else {}
         described["model"]["init_args"].pop("norm")
         described.pop("seed_everything")
         for key in MACHINE:
@@ -183,6 +190,14 @@ class Comparison(TaskCLI):
                 where = where.get(group, {})
             where.pop(leaf, None)
         return described
+
+    def configured(self, key: str) -> Any:
+        """The value that a key, `model.learning_rate`, has in all runs that have none of their own.
+
+        Raises:
+            ValueError: there is no such key.
+        """
+        return read(self._common, key)
 
     @property
     def model_options(self) -> Mapping[str, Any]:
@@ -207,6 +222,8 @@ class Comparison(TaskCLI):
         self.config.model.init_args.norm = run.norm
         if self.config.data.init_args.get("shuffle_seed", 0) is None:
             self.config.data.init_args.shuffle_seed = run.seed
+        for key, value in run.values:
+            assign(self.config, key, value)
         vars(self).pop("config_dump", None)  # what LightningCLI notes in checkpoints, kept from the run before
         self._logger, self._callbacks = logger, callbacks
         seed_everything(run.seed, workers=True, verbose=False)

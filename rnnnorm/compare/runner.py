@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.foreign import look_at
 from rnnnorm.compare.idle import idle_options
 from rnnnorm.compare.plan import plan
+from rnnnorm.compare.search import SIZE
+from rnnnorm.compare.tuning import forget, tune, tuned_runs
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.evaluation import length_summary
 from rnnnorm.engine.folder import locked
@@ -51,7 +55,7 @@ def compare(args: list[str], console: Console | None = None) -> int:
 
 def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
     described, before = comparison.describe(), _stored(comparison)
-    different = differences(before.configuration, described) if before.configuration is not None else []
+    different = _differences(before.configuration, described) if before.configuration is not None else []
     if different and not comparison.overwrite:
         raise ValueError(
             f"{comparison.out} holds runs of another configuration:\n  " + "\n  ".join(different) + "\n"
@@ -66,14 +70,28 @@ def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
             for note in [*comparison.notes, *_prepare(comparison, {**described, "threads": threads}, console)]:
                 say(console, f"note: {note}")
         runs = plan(comparison.norms, comparison.seeds, comparison.out)
+        minutes = comparison.max_minutes
+        if (search := comparison.search) is not None:
+            end = None if minutes is None else time.monotonic() + 60 * minutes
+            tuned = tune(comparison, search, threads, console, end)
+            if tuned.values is None:
+                return _conclude(comparison, tuned.outcome, tuned.outcome.total, args, console, noun="trial")
+            runs = tuned_runs(comparison, runs, search, tuned, console)
+            minutes = None if end is None else (end - time.monotonic()) / 60
         ended = {one: read_result(one.result) for one in runs}
         todo = [one for one, result in ended.items() if result is None or result["status"] == "cut"]
         if len(todo) < len(runs):
             text = f"{len(runs) - len(todo)} of {len(runs)} runs have been finished before: skipped"
             console.print(text, highlight=False)
         works = [Work(one.name, one.folder, partial(train, comparison, one)) for one in todo]
-        outcome = run(works, comparison.out, comparison.options, threads, console, minutes=comparison.max_minutes)
+        outcome = run(works, comparison.out, comparison.options, threads, console, minutes=minutes)
         return _conclude(comparison, outcome, len(runs), args, console)
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Where the configurations differ; a search may have more trials or rounds than the one that is there."""
+    grown = {key: there[key] for key in SIZE if key in there and key in now and there[key] <= now[key]}
+    return differences(there, {**now, **grown})
 
 
 def train(comparison: Comparison, one: Run, interrupt: Interrupt, display: Display, seconds: float | None) -> Report:
@@ -142,9 +160,12 @@ def _delete(comparison: Comparison) -> None:
     """Delete the runs in the output folder, and nothing else that may lie there."""
     for folder in comparison.out.glob("*/seed=*"):
         shutil.rmtree(folder)
+    forget(comparison.out)
 
 
-def _conclude(comparison: Comparison, outcome: Outcome, total: int, args: list[str], console: Console) -> int:
+def _conclude(
+    comparison: Comparison, outcome: Outcome, total: int, args: list[str], console: Console, noun: str = "run"
+) -> int:
     """Tables, report and advice; what exists is shown, however it ended."""
     from rnnnorm.report import build, summary_table
 
@@ -162,8 +183,8 @@ def _conclude(comparison: Comparison, outcome: Outcome, total: int, args: list[s
         say(console, f"failed:      {work.name}" + (f", see {work.error}" if work.error.is_file() else ""))
     if outcome.waiting or outcome.cut:
         reason = "interrupted" if outcome.signal is not None else "disk full" if outcome.disk_full else "out of time"
-        left = [f"{len(outcome.cut)} of {count(total, 'run')} cut"] if outcome.cut else []
-        left += [f"{count(len(outcome.waiting), 'run')} left"] if outcome.waiting else []
+        left = [f"{len(outcome.cut)} of {count(total, noun)} cut"] if outcome.cut else []
+        left += [f"{count(len(outcome.waiting), noun)} left"] if outcome.waiting else []
         command = shlex.join(["rnnnorm", "compare", *args])
         say(console, f"{reason}: {', '.join(left)}; to go on: {command}")
     return outcome.code or int(report_failed)

@@ -19,7 +19,7 @@ from rnnnorm.engine.run import Run
 from rnnnorm.tasks.divergence import StopOnDivergence
 
 RUN = "rnnnorm_run"
-"""Key of a checkpoint under which the norm and the seed of its run stand."""
+"""Key of a checkpoint under which the norm and the seed of its run stand, and values that are its own."""
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -153,7 +153,8 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    return {"norm": run.norm, "seed": run.seed}
+    values = {"values": dict(run.values)} if run.values else {}
+    return {"norm": run.norm, "seed": run.seed, **values}
 
 
 def _has_best(checkpoint: Mapping[str, Any]) -> bool:

@@ -28,6 +28,10 @@ class OutOfTimeError(Exception):
     """The time for the run is up; it can be resumed."""
 
 
+class PausedError(Exception):
+    """The run has come as far as it was to; it can be resumed."""
+
+
 class Interrupt:
     """Turns Ctrl-C or SIGTERM into a request that the run honours at the next step it can be resumed from.
 
@@ -80,6 +84,9 @@ class Control(Checkpoint):
         every: seconds between two checkpoints.
     """
 
+    until: int | None = None
+    """Completed epochs after which training is paused; None: it goes on to its end."""
+
     def __init__(self, path: Path, interrupt: Interrupt, deadline: float | None = None, every: float = 60.0) -> None:
         self.path, self.interrupt, self.deadline, self.every = path, interrupt, deadline, every
         self.evaluated_rows = 0
@@ -104,6 +111,8 @@ class Control(Checkpoint):
         self._publish(trainer)
         if self._stopping is not None:
             raise self._stopping
+        if self.until is not None and trainer.current_epoch >= self.until:
+            raise PausedError
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is not training time."""
@@ -125,7 +134,7 @@ class Control(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save or stop, validation being done."""
-        self._at_resumable_step(trainer)
+        self._at_resumable_step(trainer, trainer.current_epoch + 1 == self.until)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of training: if the evaluation is interrupted, nothing is trained again."""
@@ -139,13 +148,13 @@ class Control(Checkpoint):
         if trainer.is_global_zero:
             self._next.unlink(missing_ok=True)
 
-    def _at_resumable_step(self, trainer: Trainer) -> None:
+    def _at_resumable_step(self, trainer: Trainer, save: bool = False) -> None:
         now = time.monotonic()
         if anywhere(trainer, self.interrupt.requested):
             self._stopping = InterruptedRunError
         elif anywhere(trainer, self._is_over(now)):
             self._stopping = OutOfTimeError
-        if self._stopping is not None or anywhere(trainer, now - self._saved > self.every):
+        if save or self._stopping is not None or anywhere(trainer, now - self._saved > self.every):
             self._save(trainer)
             self._saved = now
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rnnnorm.common.folder_names import norm_folder
+
+TUNING = "tuning"
+"""Folder, in that of a comparison, of the trials by which norms are tuned."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +20,13 @@ class Run:
         norm: a preset with optional overrides, as typed.
         seed: of the initial weights and of dropout.
         out: the folder of the comparison.
+        values: keys of the configuration in which it differs from that of the comparison, with their values.
     """
 
     norm: str
     seed: int
     out: Path
+    values: tuple[tuple[str, Any], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -51,3 +57,26 @@ class Run:
     def last(self) -> Path:
         """The checkpoint to go on from."""
         return self.folder / "checkpoints" / "last.ckpt"
+
+
+@dataclass(frozen=True)
+class TuningRun(Run):
+    """A trial by which a norm is tuned: its score is the best validation metric, and the test split is not touched.
+
+    Args:
+        round: one of several independent searches.
+        trial: its name within the round.
+    """
+
+    round: int = 0
+    trial: str = "0"
+
+    @property
+    def folder(self) -> Path:
+        """`<out>/tuning/<norm>/round=<r>/trial=<k>`."""
+        return self.out / self.name
+
+    @property
+    def name(self) -> str:
+        """`tuning/<norm>/round=<r>/trial=<k>`."""
+        return f"{TUNING}/{norm_folder(self.norm)}/round={self.round}/trial={self.trial}"

@@ -44,6 +44,11 @@ class Outcome:
     """Whether no further trial was begun because there was no room left."""
 
     @property
+    def total(self) -> int:
+        """How many trials there were."""
+        return self.done + len(self.failed) + len(self.waiting)
+
+    @property
     def code(self) -> int:
         """The exit code: 0, or 1 if a trial failed, 130 or 143 if the user interrupted by SIGINT or SIGTERM."""
         return 128 + self.signal if self.signal is not None else int(bool(self.failed))

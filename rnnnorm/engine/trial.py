@@ -15,11 +15,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.common.atomic import naming
 from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
-from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError
-from rnnnorm.engine.evaluation import MODES, ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
+from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError, PausedError
+from rnnnorm.engine.entries import hyperparameters, log_final, unknown
+from rnnnorm.engine.evaluation import ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
-from rnnnorm.engine.records import events, leads, write, write_json
+from rnnnorm.engine.records import leads, write, write_json
 from rnnnorm.engine.run import Run
+from rnnnorm.engine.scores import ValidationScores
 from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
 
@@ -84,63 +86,137 @@ def execute(
         return _execute(experiment, run, interrupt, display, seconds)
 
 
+def train(
+    experiment: Experiment,
+    run: Run,
+    interrupt: Interrupt,
+    display: Display,
+    seconds: float | None = None,
+    until: int | None = None,
+) -> dict[str, Any]:
+    """Train one run and record its validation scores; the test split is not touched.
+
+    It goes on from its last checkpoint, as that of `execute` does, and a training that is paused and resumed ends with
+    the same weights as one that was not.
+
+    Args:
+        experiment: what all runs share.
+        run: which one.
+        interrupt: whether the user wants to stop.
+        display: where progress is shown.
+        seconds: time for training; one that would take longer is cut, and can be resumed.
+        until: completed epochs after which it is paused; None: it is trained to its end.
+
+    Returns:
+        what stands in `result.json`: facts, and "scores", pairs of epoch and validation metric.
+
+    Raises:
+        InterruptedRunError: the user stopped the run; it can be resumed.
+        OSError: something cannot be written; the error names it, or the run's folder.
+        ValueError: nothing was validated.
+    """
+    with naming(run.folder):
+        deadline = None if seconds is None else time.monotonic() + seconds
+        trained = _fit(experiment, run, interrupt, display, deadline, until)
+        interrupt.check()
+        result = trained.facts | {"scores": trained.scores.seen, "values": dict(run.values)}
+        if result["status"] in ("finished", "paused") and not trained.scores.seen:
+            raise ValueError(f"nothing was validated: a search compares runs by {trained.scores.tag}")
+        trained.logger.finalize("success")
+        write_json(run.result, result)
+    return result
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended or is paused."""
+
+    trainer: Trainer
+    model: LightningModule
+    task: Task
+    logger: TensorBoardLogger
+    scores: ValidationScores
+    facts: dict[str, Any]
+
+
 def _execute(
     experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None
 ) -> dict[str, Any]:
-    began = time.monotonic()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    trained = _fit(experiment, run, interrupt, display, deadline, None, tested=True)
+    result = trained.facts
+    interrupt.check()
+    collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
+    result |= _evaluate(experiment, run, trained.model, trained.trainer, result["status"], collector)
+    trained.logger.finalize("success")
+    if result["status"] != "cut" and leads():  # the curves of one that was cut go on
+        log_final(run.folder, result)
+    write_json(run.result, result)
+    return result
+
+
+def _fit(
+    experiment: Experiment,
+    run: Run,
+    interrupt: Interrupt,
+    display: Display,
+    deadline: float | None,
+    until: int | None,
+    tested: bool = False,
+) -> Trained:
+    """Train one run, from its last checkpoint if it has one; where it is `tested`, time is kept for that."""
     resume = resume_from(run, display.say)
     again: dict[str, Any] = {}
     if any(run.folder.glob("*tfevents*")):
         # Steps after the checkpoint are about to be taken again: TensorBoard shall forget the first time.
         again["purge_step"] = 0 if resume is None else resume["global_step"]
     logger = TensorBoardLogger(
-        run.out,
+        run.folder.parent.parent,
         name=run.folder.parent.name,
         version=run.folder.name,
         default_hp_metric=False,
         **again,
     )
-    deadline = None if seconds is None else began + seconds
     control = Control(run.last, interrupt, deadline)
+    control.until = until
     run.last.parent.mkdir(parents=True, exist_ok=True)
     trainer, model = experiment.build(run, logger, [StopOnDivergence(), StepProgress(display), control])
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's own
         trainer.strategy.checkpoint_io = CheckpointFiles(run)
     task = Task.of(model)
     best = Best(run.best, task.metric, task.mode)
-    # Before `control`: the checkpoint to resume from has to know the best one.
-    trainer.callbacks.insert(trainer.callbacks.index(control), best)  # type: ignore[attr-defined]
+    scores = ValidationScores(f"val/{task.metric}")
+    # Before `control`: the checkpoint to resume from has to know the best one and the scores.
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[callbacks.index(control) : callbacks.index(control)] = [scores, best]
     if resume is None:
         write(run.folder / "config.yaml", experiment.run_config())
-        logger.log_hyperparams(hyperparameters(experiment, run), dict.fromkeys(final_tags(task), math.nan), step=0)
-    if deadline is not None:
+        logger.log_hyperparams(hyperparameters(experiment.model_options, run), unknown(task.metric), step=0)
+    if deadline is not None and tested:
         control.evaluated_rows = evaluated_rows(model, experiment.datamodule)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
-    cut = False
+    status = "finished"
     try:
         last = run.last if resume is not None else None
         trainer.fit(model, datamodule=experiment.datamodule, ckpt_path=last, weights_only=True)
     except SystemExit as error:  # Lightning's answer to a second Ctrl-C
         raise InterruptedRunError from error
     except OutOfTimeError:
-        cut = True
-    result = _facts(run, task, trainer, model, control.trained, cut) | _best(run, best)
-    interrupt.check()
-    collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
-    result |= _evaluate(experiment, run, model, trainer, result["status"], collector)
-    logger.finalize("success")
-    if result["status"] != "cut" and leads():  # the curves of one that was cut go on
-        _log_final(run, task, result)
-    write_json(run.result, result)
-    return result
+        status = "cut"
+    except PausedError:
+        status = "paused"
+    facts = _facts(run, task, trainer, model, control.trained, status) | _best(run, best)
+    return Trained(trainer, model, task, logger, scores, facts)
 
 
-def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, seconds: float, cut: bool) -> dict[str, Any]:
+def _facts(
+    run: Run, task: Task, trainer: Trainer, model: LightningModule, seconds: float, status: str
+) -> dict[str, Any]:
     stopped = diverged_at(trainer)
     return {
         "norm": run.norm,
         "seed": run.seed,
-        "status": "diverged" if stopped is not None else "cut" if cut else "finished",
+        "status": status if stopped is None else "diverged",
         "diverged_at": stopped,
         "task": task.name,
         "metric": task.metric,
@@ -181,35 +257,6 @@ def _evaluate(
         ROWS_OF_CUT if status == "cut" else ROWS,
     )
     return {"test": test, "buckets": buckets}
-
-
-def hyperparameters(experiment: Experiment, run: Run) -> dict[str, Any]:
-    """What TensorBoard's HParams tab shows of a run: few columns, since the tab opens with the first five.
-
-    All else is the same in all runs of a comparison and stands in `compare.yaml`.
-    """
-    own = experiment.model_options
-    sizes = {key: own[key] for key in ("hidden_size", "num_layers", "learning_rate") if key in own}
-    return {"norm": run.norm, "seed": run.seed, **sizes}
-
-
-def final_tags(task: Task) -> list[str]:
-    """Where the final test results stand in TensorBoard: `test/accuracy_population`, …"""
-    return [f"test/{name}_{mode}" for name in dict.fromkeys((task.metric, "loss")) for mode in MODES]
-
-
-def _log_final(run: Run, task: Task, result: dict[str, Any]) -> None:
-    """Final results as curves: test values at the last step, the tables by length and step over length and step."""
-    with events(run.folder, "final") as writer:
-        for mode, values in result["test"].items():
-            for name in dict.fromkeys((task.metric, "loss")):
-                if name in values:
-                    writer.add_scalar(f"test/{name}_{mode}", values[name], result["steps"])
-        score = f"{task.metric}" if task.mode == "max" else "score"
-        for axis, buckets in result["buckets"].items():
-            for bucket in buckets:
-                for mode in MODES:
-                    writer.add_scalar(f"test_by_{axis}/{score}_{mode}", bucket[mode], bucket["high"])
 
 
 def describe(result: dict[str, Any]) -> str:

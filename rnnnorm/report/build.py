@@ -15,6 +15,8 @@ from rnnnorm.report.page import render
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
 from rnnnorm.report.tables import results_csv, summary_markdown, terminal_table
+from rnnnorm.report.tuning_section import tuning_markdown
+from rnnnorm.report.tuning_words import how_chosen
 
 
 def build(out: Path | str) -> Path:
@@ -38,7 +40,7 @@ def build(out: Path | str) -> Path:
     }
     figures = Figures(summary, curves)
     write_text(out / "results.csv", results_csv(summary))
-    write_text(out / "summary.md", summary_markdown(summary))
+    write_text(out / "summary.md", summary_markdown(summary) + tuning_markdown(out, summary))
     with settings():
         picture = figures.summary_figure(LIGHT)
         with replacing(out / "figure.png") as png:
@@ -57,4 +59,6 @@ def summary_table(out: Path | str) -> Table:
     Raises:
         ValueError: as `build`.
     """
-    return terminal_table(summarize(find_runs(Path(out))))
+    table = terminal_table(summarize(find_runs(Path(out))))
+    table.title = how_chosen(Path(out)) or None
+    return table

@@ -20,6 +20,7 @@ from rnnnorm.report.runs import MODES
 from rnnnorm.report.sentences import findings
 from rnnnorm.report.summary import Row, Summary, number
 from rnnnorm.report.tables import diverged_at, notes, times
+from rnnnorm.report.tuning_section import tuning_section
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def render(out: Path, figures: Figures) -> str:
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         tensorboard=f"tensorboard --logdir {shlex.quote(str(out))}",
         version=__version__,
+        **tuning_section(out, summary),
     )
 
 
