@@ -58,8 +58,8 @@ class PartOfSpeech(WordTagging, FileDataModule):
             `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `FileDataModule` and `SequenceDataModule`.
 
     Raises:
-        ValueError: unknown tags or features, a frequency or length below 1; when data are read, a malformed file or a
-            treebank without those tags.
+        ValueError: unknown tags or features, a frequency or length below 1; when data are read, a malformed file, one
+            without sentences, or a treebank without those tags.
     """
 
     def __init__(self, treebank: str = EWT, tags: Literal["upos", "xpos"] = "upos", **common: Any) -> None:
@@ -81,6 +81,9 @@ class PartOfSpeech(WordTagging, FileDataModule):
             ]
             for split, path in find_treebank(self.treebank, self.data_dir, self.download).items()
         }
+        empty = [split for split, every in sentences.items() if not every]
+        if empty:
+            raise ValueError(f"the {empty[0]} split of {self.treebank} is empty")
         if {tag for s in sentences["train"] for tag in s.tags} == {EMPTY}:
             raise ValueError(
                 f"{self.treebank} has no {self.tags} tags: {', '.join(TAGS)} are the columns to choose from"

@@ -227,6 +227,13 @@ def test_treebank_without_xpos(root: Path) -> None:
         _ = treebank(root, tags="xpos").spec
 
 
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_a_file_without_sentences_is_named(split: str, root: Path) -> None:
+    write_treebank(root / "ud_english_ewt", **{split: "# text = none\n"})
+    with pytest.raises(ValueError, match=f"the {split.replace('dev', 'val')} split of en_ewt-ud is empty"):
+        _ = treebank(root).spec
+
+
 def test_tag_never_seen_in_training_is_a_class_of_its_own(root: Path) -> None:
     write_treebank(root / "ud_english_ewt", test=conllu([[("Wow", "INTJ"), ("dog", "NOUN")]]))
     data = treebank(root)
