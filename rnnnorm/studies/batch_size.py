@@ -5,37 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
-from rnnnorm.data.module import SequenceDataModule
-from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
-from rnnnorm.studies.framework import (
-    Claim,
-    Contrast,
-    Lines,
-    Sentence,
-    Study,
-    best_by,
-    mapped,
-    names_matching,
-    paired,
-)
+from rnnnorm.studies.data.plain_training import curve, final, fit
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, names_matching
+from rnnnorm.studies.framework.derive import best_by, mapped, paired
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import occurring
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
 from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise
-from rnnnorm.studies.measures.evaluated import MODES, crossover, evaluated
-from rnnnorm.tasks import SequenceTask
+from rnnnorm.studies.measures.evaluated import MODES, crossovers, evaluated
 
 NEEDED = 0.02  # nats
 NOISE_WITHIN = 0.1
 SMALL = 8
 REFERENCE = 32
 """The batch size at which the learning rate is the given one, and from which a batch counts as large."""
-OF_BATCH = ("bn-timestep", "bn-shared", "bn-vertical", "bn-vertical-framewise", "bn-star", "bn-window", "bn-joint")
-OF_ROWS = ("ln", "gn", "wn", "rms", "none")
+of_batch = names_matching("bn-timestep", "bn-shared", "bn-vertical", "bn-vertical-framewise", "bn-star", "bn-window",
+                          "bn-joint")  # fmt: skip
 
 
 def small(sizes: Sequence[int]) -> list[int]:
@@ -49,11 +36,9 @@ def large(sizes: Sequence[int]) -> int | None:
 
 
 among = partial(Contrast, "test_loss", "nats", by=("norm", "batch"), needed=NEEDED, label="{norm}, B = {batch}")
-shrinking = partial(
-    among, against={"batch": large}, only={"batch": lambda sizes: [size for size in sizes if size <= SMALL]},
-    label="{norm}, B = {batch} against {against[batch]}",
-)  # fmt: skip
-by_size = partial(Lines, x="batch", log="x", base=2)
+shrinking = partial(among, against={"batch": large}, only={"batch": lambda sizes: sorted(small(sizes))},
+                    label="{norm}, B = {batch} against {against[batch]}")  # fmt: skip
+by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2)
 
 
 class BatchSize(Study):
@@ -63,80 +48,53 @@ class BatchSize(Study):
     question = "How small may a batch be before batch normalization loses to layer normalization?"
     method = (
         "All batch sizes see the same number of sequences, so that small batches take more steps; the optimizer is "
-        "Adam, whose learning rate grows with √B (Malladi et al., NeurIPS 2022); the given one is that of "
-        f"B = {REFERENCE}. Of several learning rates that with the lowest mean validation loss counts, per norm and "
-        "batch size. Test loss at the last weights on the same test batches, by population statistics, or by running "
-        "ones where training itself reads those. Differences are paired by seed; the smallest effect of interest is "
+        "Adam, whose learning rate grows with √B (Malladi et al., NeurIPS 2022); the given one is that of B = "
+        f"{REFERENCE}. Of several learning rates that with the lowest mean validation loss counts, per norm and batch "
+        "size. Test loss at the last weights on the same test batches, by population statistics, or by running ones "
+        "where training itself reads those. Differences are paired by seed; the smallest effect of interest is "
         f"{NEEDED:g} nats. Noise: W_hh h of a trained network on test sequences; the relative standard deviation of "
         "σ̂ over random batches of B, mean over units and three timesteps; the formula holds if it is within "
         f"{NOISE_WITHIN:.0%}."
     )
     columns = ("learning_rate", "mode", "size", "t")
     claims = (
-        Claim(
-            "small",
-            f"With batches of {SMALL} or fewer sequences batch normalization is worse than layer normalization.",
-            "Ba et al., 2016, figure 6 (permutation-invariant MNIST, B = 128 and 4)",
-            "a figure only: at B = 4 layer normalization trains as well, batch normalization is slower and worse",
-            contrast=among(names_matching(*OF_BATCH), "ln", only={"batch": small}),
-        ),
-        Claim(
-            "degrades",
-            "Batch normalization gets worse as batches get smaller.",
-            "Wu & He, ECCV 2018 (ResNet-50, ImageNet)",
-            "error with group normalization 10.6 % (absolute) lower than with batch normalization at B = 2",
-            contrast=shrinking(names_matching(*OF_BATCH)),
-        ),
-        Claim(
-            "flat",
-            "Normalizers that do not look at the batch do not get worse as batches get smaller.",
-            "Wu & He, ECCV 2018; Ba et al., 2016",
-            contrast=shrinking(names_matching(*OF_ROWS), below=True),
-        ),
-        Claim(
-            "cmbn",
-            "Statistics averaged over several mini-batches (CmBN) repair batch normalization at small batches.",
-            "Bochkovskiy et al., 2020; Yao et al., CVPR 2021, for the idea",
-            contrast=among(names_matching("cmbn"), "bn-timestep", only={"batch": small}, turned=True),
-        ),
-        Claim(
-            "noise",
-            "The relative standard deviation of a batch's σ̂ is 1/√(2(B-1)).",
-            "first order, independent Gaussian values",
-            "41 % at B = 4, 18 % at B = 16, 9 % at B = 64",
-            contrast=Contrast(
-                "deviation", "relative deviation from the formula", by=("size",), needed=NOISE_WITHIN, below=True,
-                label="B = {size}",
-            ),
-        ),
+        Claim("small",
+              f"With batches of {SMALL} or fewer sequences batch normalization is worse than layer normalization.",
+              "Ba et al., 2016, figure 6 (permutation-invariant MNIST, B = 128 and 4)",
+              "a figure only: at B = 4 layer normalization trains as well, batch normalization is slower and worse",
+              among(of_batch, "ln", only={"batch": small})),
+        Claim("degrades", "Batch normalization gets worse as batches get smaller.",
+              "Wu & He, ECCV 2018 (ResNet-50, ImageNet)",
+              "error with group normalization 10.6 % (absolute) lower than with batch normalization at B = 2",
+              shrinking(of_batch)),
+        Claim("flat", "Normalizers that do not look at the batch do not get worse as batches get smaller.",
+              "Wu & He, ECCV 2018; Ba et al., 2016",
+              contrast=shrinking(names_matching("ln", "gn", "wn", "rms", "none"), below=True)),
+        Claim("cmbn",
+              "Statistics averaged over several mini-batches (CmBN) repair batch normalization at small batches.",
+              "Bochkovskiy et al., 2020; Yao et al., CVPR 2021, for the idea",
+              contrast=among(names_matching("cmbn"), "bn-timestep", only={"batch": small}, turned=True)),
+        Claim("noise", "The relative standard deviation of a batch's σ̂ is 1/√(2(B-1)).",
+              "first order, independent Gaussian values", "41 % at B = 4, 18 % at B = 16, 9 % at B = 64",
+              Contrast("deviation", "relative deviation from the formula", by=("size",), needed=NOISE_WITHIN,
+                       below=True, label="B = {size}")),
     )  # fmt: skip
     plots = (
-        by_size(
-            "test_loss", "test loss, nats per prediction", "batch size B", "Test loss at equally many sequences.",
-            log="xy", styles={"cmbn": "--"},
-        ),
-        by_size(
-            "excess", "test loss minus that of ln, nats", "batch size B", "Where norms cross layer normalization.",
-            rule=0.0, text="as good as ln", linear_up_to=0.02, y_ticks=[-1, -0.1, -0.02, 0, 0.02, 0.1, 1],
-            styles={"cmbn": "--"},
-        ),
-        by_size(
-            "noise", "relative standard deviation of a batch's σ̂", "batch size B", "The noise, and the formula.",
-            x="size", log="xy", y_ticks=[0.05, 0.1, 0.2, 0.5, 1.0], line="measured", colours=["#2d6779"],
-            curve=gaussian_noise, formula="1/√(2(B-1))",
-        ),
-        by_size(
-            "loss", "test loss of bn-timestep, nats", "training batch size B", "Three evaluations of the same weights.",
-            log="xy", only={"norm": "bn-timestep", "mode": MODES}, line="{mode} statistics",
-            colours=["#d77810", "#4e6dea", "#2d6779"], styles={"running statistics": "--", "batch statistics": ":"},
-        ),
+        by_size("test_loss", "test loss, nats per prediction", about="Test loss at equally many sequences.", log="xy",
+                styles={"cmbn": "--"}),
+        by_size("excess", "test loss minus that of ln, nats", about="Where norms cross layer normalization.", rule=0.0,
+                text="as good as ln", linear_up_to=0.02, y_ticks=[-1, -0.1, -0.02, 0, 0.02, 0.1, 1],
+                styles={"cmbn": "--"}),
+        by_size("noise", "relative standard deviation of a batch's σ̂", about="The noise, and the formula.", x="size",
+                log="xy", y_ticks=[0.05, 0.1, 0.2, 0.5, 1.0], line="measured", colours=["#2d6779"],
+                curve=gaussian_noise, formula="1/√(2(B-1))"),
+        by_size("loss", "test loss of bn-timestep, nats", "training batch size B",
+                "Three evaluations of the same weights.", log="xy", only={"norm": "bn-timestep", "mode": MODES},
+                line="{mode} statistics", colours=["#d77810", "#4e6dea", "#2d6779"],
+                styles={"running statistics": "--", "batch statistics": ":"}),
     )  # fmt: skip
-    sentences = (
-        Sentence(
-            "The relative standard deviation of σ̂ is {items}.",
-            items="{noise:.0%} at B = {size} (formula: {formula:.0%})", over=("size",),
-        ),
-    )  # fmt: skip
+    noises = "{noise:.0%} at B = {size} (formula: {formula:.0%})"
+    sentences = (Sentence("The relative standard deviation of σ̂ is {items}.", items=noises, over=("size",)),)
 
     def trials(self) -> list[Trial]:
         """Norm × batch size; slow norms at fewer sizes; then the noise of the statistics of one trained network."""
@@ -151,26 +109,22 @@ class BatchSize(Study):
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """By `learning_rate`: `loss` and `score` by `mode`, `val_loss`, `train_loss`; or `noise` by `size`."""
-        rates = self.settings.option("learning_rates")
+        option, size = self.settings.option, int(trial.conditions.get("batch", REFERENCE))
+        rates = option("learning_rates")
         if "batch" not in trial.conditions:
-            task, data, _ = self._trained(trial, REFERENCE, rates[len(rates) // 2])
+            task, data, _ = fit(self._config(size, rates[len(rates) // 2]), trial.norm, trial.seed)
             products = hidden_products(task, data.test_dataloader())
-            sizes, draws = self.settings.option("batch_sizes"), self.settings.option("noise_draws")
-            for size, value in noise(products, sizes, draws, trial.seed):
-                yield {"quantity": "noise", "size": size, "value": value}
+            for drawn, value in noise(products, option("batch_sizes"), option("noise_draws"), trial.seed):
+                yield {"quantity": "noise", "size": drawn, "value": value}
             return
         for rate in rates:
-            task, data, losses = self._trained(trial, int(trial.conditions["batch"]), rate)
+            task, data, losses = fit(self._config(size, rate), trial.norm, trial.seed)
             yield from ({**row, "learning_rate": rate} for row in evaluated(task, data, final(losses)))
             yield from curve(losses, learning_rate=rate)
 
-    def _trained(self, trial: Trial, size: int, rate: float) -> tuple[SequenceTask, SequenceDataModule, list[float]]:
-        scaled = rate * math.sqrt(size / REFERENCE)
-        config = self.settings.configured(data={"batch_size": size}, model={"learning_rate": scaled})
-        data = build_data(config, trial.seed)
-        task = build_task(config, data, trial.norm, trial.seed)
-        trainer = config["trainer"]
-        return task, data, train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"))
+    def _config(self, size: int, rate: float) -> dict[str, Any]:
+        model = {"learning_rate": rate * math.sqrt(size / REFERENCE)}
+        return self.settings.configured(data={"batch_size": size}, model=model)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Trainings at the best learning rate, how much worse they are than ln, the deviation from the formula."""
@@ -182,9 +136,5 @@ class BatchSize(Study):
 
     def findings(self, m: pd.DataFrame) -> list[str]:
         """The crossover of each norm with ln, and the noise."""
-        excess, said = where(self.derived(m), quantity="excess"), []
-        for norm in names_matching(*OF_BATCH)(occurring(excess, "norm")):
-            gaps = where(excess, norm=norm).groupby("batch")["value"].agg(lambda v: v.mean(skipna=False))
-            finite = {int(size): float(gap) for size, gap in gaps.items() if math.isfinite(gap)}
-            said += [crossover(norm, finite, NEEDED)] if finite else []
-        return [*said, *super().findings(m)]
+        excess = where(self.derived(m), quantity="excess")
+        return [*crossovers(excess, of_batch, NEEDED), *super().findings(m)]

@@ -39,10 +39,8 @@ def from_nothing(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
     axes.set_xlim(left=0)
 
 
-time = partial(
-    Contrast, "time", "times the plain LSTM's time", by=("backend",), label="{norm}, {backend}",
-    only={"part": "preset", "backend": lambda found: sorted(found, reverse=True)},
-)  # fmt: skip
+time = partial(Contrast, "time", "times the plain LSTM's time", by=("backend",), label="{norm}, {backend}",
+               only={"part": "preset", "backend": lambda found: sorted(found, reverse=True)})  # fmt: skip
 
 
 class Cost(Study):
@@ -52,76 +50,51 @@ class Cost(Study):
     question = "What does a normalizer cost?"
     alone = True
     method = (
-        "A training step (forward and backward) of one LSTM layer with each normalizer, and of the same layer without, "
-        "in turns in one process on one core: the median of the ratios of single rounds, once per repetition. "
-        "Compiled is what rnnnorm runs by default; eager is one operator after the other, as the published numbers "
-        "were measured. Peak memory is how far the resident set of a fresh process rises during a training step. "
-        "Costly means more than 1.2 times, next to nothing less than 1.1 times the time."
+        "A training step (forward and backward) of one LSTM layer with each normalizer, and of the same layer "
+        "without, in turns in one process on one core: the median of the ratios of single rounds, once per "
+        "repetition. Compiled is what rnnnorm runs by default; eager is one operator after the other, as the "
+        "published numbers were measured. Peak memory is how far the resident set of a fresh process rises during a "
+        "training step. Costly means more than 1.2 times, next to nothing less than 1.1 times the time."
     )
     claims = (
-        Claim(
-            "costly", "Normalizing activations makes an LSTM a good third slower.",
-            "Laurent, Ballas & Vincent 2017 (character PTB, 1000 units, GPU, Theano)",
-            "BN 1.41, LN 1.37 times the LSTM's time",
-            time(norms=["bn-timestep", "ln"], needed=COSTLY),
-        ),
-        Claim(
-            "cheap", "Normalizing weights, or by constants, costs next to nothing.",
-            "Salimans & Kingma, NeurIPS 2016; Laurent, Ballas & Vincent 2017",
-            "WN 1.04, NormProp 1.07 times the LSTM's time",
-            time(norms=["wn", "normprop"], needed=CHEAP, below=True),
-        ),
-        Claim(
-            "memory", "Statistics per timestep outgrow the weights of the layer.",
-            "Hou et al., NeurIPS 2019, who report 1.7 times the size of a model at T_max = 100",
-            "7736 kB with separate, 4568 kB with shared statistics",
-            Contrast(
-                "stored", "times the numbers in W_ih and W_hh", by=("max_steps",), only={"part": "slots"}, needed=1.0,
-                label="max_steps = {max_steps}",
-            ),
-        ),
-        Claim(
-            "slots", "Statistics per timestep cost memory, not time: a larger T_max is no slower.", "common belief",
-            contrast=Contrast(
-                "time", "times the plain LSTM's time, more slots minus few", by=("max_steps",), only={"part": "slots"},
-                against={"max_steps": partial(min, default=None)}, needed=0.1, below=True,
-                label="max_steps {against[max_steps]} → {max_steps}",
-            ),
-        ),
+        Claim("costly", "Normalizing activations makes an LSTM a good third slower.",
+              "Laurent, Ballas & Vincent 2017 (character PTB, 1000 units, GPU, Theano)",
+              "BN 1.41, LN 1.37 times the LSTM's time", time(norms=["bn-timestep", "ln"], needed=COSTLY)),
+        Claim("cheap", "Normalizing weights, or by constants, costs next to nothing.",
+              "Salimans & Kingma, NeurIPS 2016; Laurent, Ballas & Vincent 2017",
+              "WN 1.04, NormProp 1.07 times the LSTM's time", time(norms=["wn", "normprop"], needed=CHEAP, below=True)),
+        Claim("memory", "Statistics per timestep outgrow the weights of the layer.",
+              "Hou et al., NeurIPS 2019, who report 1.7 times the size of a model at T_max = 100",
+              "7736 kB with separate, 4568 kB with shared statistics",
+              Contrast("stored", "times the numbers in W_ih and W_hh", by=("max_steps",), only={"part": "slots"},
+                       needed=1.0, label="max_steps = {max_steps}")),
+        Claim("slots", "Statistics per timestep cost memory, not time: a larger T_max is no slower.", "common belief",
+              contrast=Contrast("time", "times the plain LSTM's time, more slots minus few", by=("max_steps",),
+                                only={"part": "slots"}, against={"max_steps": partial(min, default=None)}, needed=0.1,
+                                below=True, label="max_steps {against[max_steps]} → {max_steps}")),
     )  # fmt: skip
     words: ClassVar[Words] = {
         "backend": {"auto": "compiled", "reference": "eager"},
         "quantity": {"stored": "stored statistics / weights", "time": "time / none's time"},
-    }
+    }  # fmt: skip
     plots = (
-        Points(
-            "time", "each preset, {backend}", "time of a training step / none's", "The cheapest preset on top.",
-            only={"part": "preset"}, each=("backend",), also=from_nothing,
-        ),
-        Points(
-            "memory", "each preset, compiled", "peak memory / none's", "The cheapest preset on top.", also=from_nothing
-        ),
-        Lines(
-            "time", "time / none's, compiled", "timesteps T", "Ratios against T.", x="T", log="x",
-            only={"part": "length"}, rule=1.0, text="none",
-        ),
-        Lines(
-            ["stored", "time"], "bn-timestep, multiples", "max_steps", "Against slots.", x="max_steps", log="xy",
-            only={"part": "slots"}, line="{quantity}",
-            colours={"stored statistics / weights": "#4e6dea", "time / none's time": "#d77810"},
-        ),
+        Points("time", "each preset, {backend}", "time of a training step / none's", "The cheapest preset on top.",
+               only={"part": "preset"}, each=("backend",), also=from_nothing),
+        Points("memory", "each preset, compiled", "peak memory / none's", "The cheapest preset on top.",
+               also=from_nothing),
+        Lines("time", "time / none's, compiled", "timesteps T", "Ratios against T.", x="T", log="x",
+              only={"part": "length"}, rule=1.0, text="none"),
+        Lines(["stored", "time"], "bn-timestep, multiples", "max_steps", "Against slots.", x="max_steps", log="xy",
+              only={"part": "slots"}, line="{quantity}",
+              colours={"stored statistics / weights": "#4e6dea", "time / none's time": "#d77810"}),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "A training step, {backend}, takes {first} to {last} times the time of the plain LSTM.",
-            by=("backend",), items="{time:.2f} (`{norm}`)", rising=True,
-            only={"part": "preset", "norm": lambda found: [norm for norm in found if norm != "none"]},
-        ),
-        Sentence(
-            "Beside the published numbers, eagerly: {items}.",
-            items="`{norm}` {time:.2f} (published {published:.2f})",
-            only={"part": "preset", "backend": "reference", "norm": list(PUBLISHED)},
-        ),
+        Sentence("A training step, {backend}, takes {first} to {last} times the time of the plain LSTM.",
+                 by=("backend",), items="{time:.2f} (`{norm}`)", rising=True,
+                 only={"part": "preset", "norm": lambda found: [norm for norm in found if norm != "none"]}),
+        Sentence("Beside the published numbers, eagerly: {items}.",
+                 items="`{norm}` {time:.2f} (published {published:.2f})",
+                 only={"part": "preset", "backend": "reference", "norm": list(PUBLISHED)}),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

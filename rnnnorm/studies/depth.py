@@ -36,17 +36,12 @@ def backwards(found: Sequence[Any]) -> Sequence[Any]:
 
 
 start = partial(Contrast, norms="none", by=("cell",), label="{cell}")
-trained = partial(
-    Contrast, "deep_loss", norms="none", against={"method": "bn-branch"}, by=("cell", "optimizer", "depth"),
-    needed=NATS, label="{cell}, {optimizer}, {depth}",
-)  # fmt: skip
-drawn = partial(
-    Lines, line="{method}", colours=dict(zip(NAMES.values(), PAINT, strict=True)),
-    styles={"no skip": ":", "SkipInit α = 1": "--", "BN on sum": "-."},
-)  # fmt: skip
-squares = partial(
-    drawn, "square", axis="block", about="Growth with depth.", x="block", log="y", above=1e-3, marker=None
-)
+trained = partial(Contrast, "deep_loss", norms="none", against={"method": "bn-branch"},
+                  by=("cell", "optimizer", "depth"), needed=NATS, label="{cell}, {optimizer}, {depth}")  # fmt: skip
+drawn = partial(Lines, line="{method}", colours=dict(zip(NAMES.values(), PAINT, strict=True)),
+                styles={"no skip": ":", "SkipInit α = 1": "--", "BN on sum": "-."})  # fmt: skip
+squares = partial(drawn, "square", axis="block", about="Growth with depth.", x="block", log="y", above=1e-3,
+                  marker=None)  # fmt: skip
 
 
 class Depth(Study):
@@ -61,105 +56,67 @@ class Depth(Study):
         "with mean zero (geometric mean over draws), and the share of E[h²] that the block's branch has. A recurrent "
         "layer ends in its nonlinearity, the branches of the theory in a linear map with mean zero. Growth is linear "
         "if E[h²] doubles with the depth, 2^p with p within 0.1 of 1, and exponential from a factor of 1.5 per block. "
-        "Then stacks of growing "
-        "depth are trained for the same number of steps, without clipping, by SGD with momentum 0.9 (as De & Smith) "
-        "and by Adam, each at the best of its learning rates by the mean training loss at the end (last tenth of the "
-        "steps). That loss is what counts, since the question is what can be trained; a run that diverges, or ends "
-        "above the loss of logits of 0, counts with the latter. Batch normalization stands behind each layer but the "
-        "last, on the branch or on the sum. Differences count from 0.05 nats, at the two greatest depths. A depth is "
-        "called trainable up to 0.1 nats above a skip without norm at the smallest depth."
+        "Then stacks of growing depth are trained for the same number of steps, without clipping, by SGD with "
+        "momentum 0.9 (as De & Smith) and by Adam, each at the best of its learning rates by the mean training loss "
+        "at the end (last tenth of the steps). That loss is what counts, since the question is what can be trained; a "
+        "run that diverges, or ends above the loss of logits of 0, counts with the latter. Batch normalization stands "
+        "behind each layer but the last, on the branch or on the sum. Differences count from 0.05 nats, at the two "
+        "greatest depths. A depth is called trainable up to 0.1 nats above a skip without norm at the smallest depth."
     )
     claims = (
+        Claim("linear", "With batch normalization on the residual branch the variance of h grows linearly with depth.",
+              "De & Smith, NeurIPS 2020", "variance l + 1 after block l",
+              start("off_linear", "|p - 1|, where E[h²] ∝ depth^p", only={"method": "bn-branch"}, needed=0.1,
+                    below=True)),
+        Claim("exponential", "Without normalization the variance doubles with each residual block.",
+              "De & Smith, NeurIPS 2020", "variance 2^l after block l, of which the branch has one half",
+              start("factor", "factor per block", only={"method": "plain"}, needed=1.5)),
+        Claim("identity",
+              "Batch normalization biases deep blocks to the identity: branch l has 1/l of the variance, not half.",
+              "De & Smith, NeurIPS 2020", "branches scaled down by a factor of order √depth",
+              Contrast("last_share", "share of the last branch in E[h²]", "none", by=("cell", "branch"),
+                       only={"branch": ["with BN", "without"]}, label="{branch}, {cell}",
+                       needed=lambda here: 0.05 if here["branch"] == "with BN" else 0.25,
+                       below=lambda here: bool(here["branch"] == "with BN"))),
         Claim(
-            "linear",
-            "With batch normalization on the residual branch the variance of h grows linearly with depth.",
-            "De & Smith, NeurIPS 2020",
-            "variance l + 1 after block l",
-            start("off_linear", "|p - 1|, where E[h²] ∝ depth^p", only={"method": "bn-branch"}, needed=0.1, below=True),
-        ),
-        Claim(
-            "exponential",
-            "Without normalization the variance doubles with each residual block.",
-            "De & Smith, NeurIPS 2020",
-            "variance 2^l after block l, of which the branch has one half",
-            start("factor", "factor per block", only={"method": "plain"}, needed=1.5),
-        ),
-        Claim(
-            "identity",
-            "Batch normalization biases deep blocks to the identity: branch l has 1/l of the variance, not half.",
-            "De & Smith, NeurIPS 2020",
-            "branches scaled down by a factor of order √depth",
-            Contrast(
-                "last_share", "share of the last branch in E[h²]", "none", by=("cell", "branch"),
-                only={"branch": ["with BN", "without"]}, label="{branch}, {cell}",
-                needed=lambda here: 0.05 if here["branch"] == "with BN" else 0.25,
-                below=lambda here: bool(here["branch"] == "with BN"),
-            ),
-        ),
-        Claim(
-            "bn-deep",
-            "Batch normalization on the branch makes depths trainable that are not with a skip alone.",
-            "De & Smith, NeurIPS 2020",
-            "1000 layers and more with batch normalization",
+            "bn-deep", "Batch normalization on the branch makes depths trainable that are not with a skip alone.",
+            "De & Smith, NeurIPS 2020", "1000 layers and more with batch normalization",
             trained("training loss with a skip alone minus BN's, nats", only={"depth": backwards, "method": "plain"}),
         ),
-        Claim(
-            "skipinit",
-            "A learned scalar on each branch that starts at α = 0 or 1/√d replaces batch normalization at any depth.",
-            "De & Smith, NeurIPS 2020 (SkipInit)",
-            "1000 layers without batch normalization",
-            trained(
-                "training loss minus BN's, nats", by=("cell", "optimizer", "depth", "method"), below=True,
-                only={"depth": backwards, "method": ["skipinit-0", "skipinit-depth"]},
-                label="{method}, {cell}, {optimizer}, {depth}",
-            ),
-        ),
-        Claim(
-            "alpha-one",
-            "A learned scalar that starts at α = 1 does not: small branches are what matters.",
-            "De & Smith, NeurIPS 2020",
-            contrast=trained(
-                "training loss minus that of α = 0, nats", against={"method": "skipinit-0"},
-                only={"depth": backwards, "method": "skipinit-1"},
-            ),
-        ),
-        Claim(
-            "fixup",
-            "Small initial weights on the branches (Fixup) replace batch normalization at any depth.",
-            "Zhang et al., ICLR 2019",
-            "10,000 layers without normalization",
-            trained("training loss minus BN's, nats", only={"depth": backwards, "method": "fixup"}, below=True),
-        ),
+        Claim("skipinit",
+              "A learned scalar on each branch that starts at α = 0 or 1/√d replaces batch normalization at any depth.",
+              "De & Smith, NeurIPS 2020 (SkipInit)", "1000 layers without batch normalization",
+              trained("training loss minus BN's, nats", by=("cell", "optimizer", "depth", "method"), below=True,
+                      only={"depth": backwards, "method": ["skipinit-0", "skipinit-depth"]},
+                      label="{method}, {cell}, {optimizer}, {depth}")),
+        Claim("alpha-one", "A learned scalar that starts at α = 1 does not: small branches are what matters.",
+              "De & Smith, NeurIPS 2020",
+              contrast=trained("training loss minus that of α = 0, nats", against={"method": "skipinit-0"},
+                               only={"depth": backwards, "method": "skipinit-1"})),
+        Claim("fixup", "Small initial weights on the branches (Fixup) replace batch normalization at any depth.",
+              "Zhang et al., ICLR 2019", "10,000 layers without normalization",
+              trained("training loss minus BN's, nats", only={"depth": backwards, "method": "fixup"}, below=True)),
     )  # fmt: skip
     diverged, diverged_by = "count with the loss of logits of 0", "{method}{norm}"
     words: ClassVar[Words] = {
-        "cell": CELLS,
-        "optimizer": {"adam": "Adam", "sgd": "SGD"},
-        "depth": "{:.0f} layers",
-        "method": NAMES,
+        "cell": CELLS, "optimizer": {"adam": "Adam", "sgd": "SGD"}, "depth": "{:.0f} layers", "method": NAMES,
         "norm": lambda norm: "" if norm == "none" else f" + {norm}",
         "deepest": lambda depth: f"{depth:.0f}" if depth else "none",
-    }
+    }  # fmt: skip
     plots = (
         squares("E[h²] at initialization, ReLU layers", only={"cell": "rnn-relu", "norm": "none"},
                 curve=lambda block: 2.0**block, formula="2^l, De & Smith"),
         squares("E[h²] at initialization, LSTM layers", only={"cell": "lstm", "norm": "none"}),
-        drawn(
-            "loss", "training loss (nats), {cell}, {optimizer}", "layers", "What is trainable.", x="depth", log="x",
-            base=2, rule="blank_loss", text="nothing learned", band=False, each=("cell", "optimizer"),
-            only={"cell": backwards, "optimizer": first, "norm": "none"},
-        ),
+        drawn("loss", "training loss (nats), {cell}, {optimizer}", "layers", "What is trainable.", x="depth", log="x",
+              base=2, rule="blank_loss", text="nothing learned", band=False, each=("cell", "optimizer"),
+              only={"cell": backwards, "optimizer": first, "norm": "none"}),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "{cell}: after {block} blocks E[h²] is {with_skip:.3g} with a skip alone and {with_bn:.3g} with batch "
-            "normalization on the branch.", ("cell", "block"), {"block": last},
-        ),
-        Sentence(
-            f"Deepest trainable {{cell}}, {{optimizer}} (to within {SLACK} nats of a skip at the smallest depth) among "
-            "the depths {depths}: {items}.", ("cell", "optimizer", "depths"),
-            {"cell": backwards}, "{method}{norm}: {deepest}", ("method", "norm"),
-        ),
+        Sentence("{cell}: after {block} blocks E[h²] is {with_skip:.3g} with a skip alone and {with_bn:.3g} with "
+                 "batch normalization on the branch.", ("cell", "block"), {"block": last}),
+        Sentence(f"Deepest trainable {{cell}}, {{optimizer}} (to within {SLACK} nats of a skip at the smallest depth) "
+                 "among the depths {depths}: {items}.", ("cell", "optimizer", "depths"), {"cell": backwards},
+                 "{method}{norm}: {deepest}", ("method", "norm")),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -43,15 +43,15 @@ class GradientFlow(Study):
     name = "gradient-flow"
     question = "Does normalization between timesteps make gradients explode?"
     method = (
-        "A network at initialization (orthogonal W_hh, float64) reads T steps of Gaussian input, or none at all from a "
-        "Gaussian h_0; the loss is a random projection of the last state. The growth factor is the factor by which "
+        "A network at initialization (orthogonal W_hh, float64) reads T steps of Gaussian input, or none at all from "
+        "a Gaussian h_0; the loss is a random projection of the last state. The growth factor is the factor by which "
         "‖∂L/∂h_t‖ changes going one step back in time, from the slope of its logarithm over the middle three fifths "
         "of the steps; above 1 it explodes, below 1 it vanishes. Per layer: the same with ‖∂L/∂h^l‖, going one layer "
         "down a stack of LSTMs. For Yang's factor ε is 1e-12, so that small gains do not meet it; agreement means "
-        "within 2 %. Cooijmans' figure is measured on 784 pixels (MNIST where the data are at hand, else "
-        "drawn strokes) with one normalization of W_hh h + W_ih x, under two initial W_hh: the identity and an "
-        "orthogonal one; a gradient has vanished where it has lost six decades. After training: the task's own loss on "
-        "a validation batch, by the best checkpoint in training mode."
+        "within 2 %. Cooijmans' figure is measured on 784 pixels (MNIST where the data are at hand, else drawn "
+        "strokes) with one normalization of W_hh h + W_ih x, under two initial W_hh: the identity and an orthogonal "
+        "one; a gradient has vanished where it has lost six decades. After training: the task's own loss on a "
+        "validation batch, by the best checkpoint in training mode."
     )
     columns = ("t",)
     claims = (
@@ -103,9 +103,8 @@ class GradientFlow(Study):
     )  # fmt: skip
     words: ClassVar[Words] = {
         "cell": {"rnn-identity": "linear RNN", "rnn-tanh": "tanh RNN", "lstm": "LSTM"},
-        "input": {"yes": "with input", "no": "without input"},
-        "decades": fate,
-    }
+        "input": {"yes": "with input", "no": "without input"}, "decades": fate,
+    }  # fmt: skip
     plots = (
         Lines(
             "gradient_norm", "‖∂L/∂h_t‖ at initialization", "timestep t (pixel)",
@@ -114,32 +113,22 @@ class GradientFlow(Study):
             marker=None, band=False, styles=lambda name: "-" if name.endswith("identity") else ":", log="y",
             above=1e-60, limits=(1e-60, None),
         ),
-        Lines(
-            "growth", "growth of ‖∂L/∂h_t‖ per step back", "batch size B", "Growth against batch size, no input.",
-            x="batch", only={"part": "batch"}, line="{cell}, gain {gain}", log="x", base=2,
-            colours=("#2d6779", "#4e6dea", "#a8453f", "#d77810"), ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6),
-            curve=yang, formula="√((B-2)/(B-3)), Yang et al.",
-        ),
-        Lines(
-            "growth", "growth of ‖∂L/∂h_t‖ per step back", "gain", "Growth against the gain, B = 100.", x="gain",
-            only={"part": "gain", "norm": "bn-timestep"}, line="{cell}, {input}", log="x",
-            colours=("#4e6dea", "#2d6779", "#d77810", "#a8453f"), ticks=(0.01, 0.1, 0.3, 1.0), rule=1.0,
-            text="neither grows nor fades",
-        ),
-        Lines(
-            "gradient_norm", "‖∂L/∂h_t‖ after training", "timestep t", "The gradient of the task's loss along time.",
-            x="t", only={"part": "trained"}, log="y", marker=None,
-        ),
+        Lines("growth", "growth of ‖∂L/∂h_t‖ per step back", "batch size B", "Growth against batch size, no input.",
+              x="batch", only={"part": "batch"}, line="{cell}, gain {gain}", log="x", base=2,
+              colours=("#2d6779", "#4e6dea", "#a8453f", "#d77810"), ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6),
+              curve=yang, formula="√((B-2)/(B-3)), Yang et al."),
+        Lines("growth", "growth of ‖∂L/∂h_t‖ per step back", "gain", "Growth against the gain, B = 100.", x="gain",
+              only={"part": "gain", "norm": "bn-timestep"}, line="{cell}, {input}", log="x",
+              colours=("#4e6dea", "#2d6779", "#d77810", "#a8453f"), ticks=(0.01, 0.1, 0.3, 1.0), rule=1.0,
+              text="neither grows nor fades"),
+        Lines("gradient_norm", "‖∂L/∂h_t‖ after training", "timestep t", "The gradient of the task's loss along time.",
+              x="t", only={"part": "trained"}, log="y", marker=None),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "With a gain of 1 and {W_hh} W_hh the gradient {decades}.", by=("W_hh",),
-            only={"part": "pixels", "gain": 1.0, "W_hh": WEIGHTS},
-        ),
-        Sentence(
-            "After training the growth factors are {items}.", only={"part": "trained"}, items="{growth:.3f} ({norm})",
-            rising=True, least=2,
-        ),
+        Sentence("With a gain of 1 and {W_hh} W_hh the gradient {decades}.", by=("W_hh",),
+                 only={"part": "pixels", "gain": 1.0, "W_hh": WEIGHTS}),
+        Sentence("After training the growth factors are {items}.", only={"part": "trained"},
+                 items="{growth:.3f} ({norm})", rising=True, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

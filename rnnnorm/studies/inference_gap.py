@@ -49,112 +49,74 @@ class InferenceGap(Study):
         "averages, by population statistics from a pass over the training set, by the moments of each test batch, and "
         "as training computes it. Weights do not depend on the momentum, so a sweep over it compares averages of the "
         "same trajectory. Losses are bits per prediction, differences paired by seed; the smallest of interest is "
-        f"{NEEDED:g} bits. The test sequences are regrouped into batches of 1 to 64; here a batch of one falls back on "
-        "stored statistics, so what its own moments would do is measured with each sequence beside a copy of itself, "
-        "which makes the variance 0. Gap: evaluation minus training on the same sequences; what is left between "
-        "training and test sequences is generalization. In training, the gap is that of the validation loss."
+        f"{NEEDED:g} bits. The test sequences are regrouped into batches of 1 to 64; here a batch of one falls back "
+        "on stored statistics, so what its own moments would do is measured with each sequence beside a copy of "
+        "itself, which makes the variance 0. Gap: evaluation minus training on the same sequences; what is left "
+        "between training and test sequences is generalization. In training, the gap is that of the validation loss."
     )
     columns = ("base", "momentum", "mode", "rows", "t", "count", "step", "progress")
     claims = (
+        Claim("terrible",
+              "Estimates of the population statistics kept during training are terrible: a pass of its own is needed.",
+              'Cooijmans et al., released code of ICLR 2017 (commit 92acf04: "online popstat estimates are terrible")',
+              "no number was published",
+              contrast=evaluated(against={"mode": "population"}, by=("task", "momentum"), needed=NEEDED,
+                                 label="{task}, {momentum}",
+                                 only={"base": SWEPT, "mode": "running", "momentum": usual_first})),
+        Claim("population", "Population statistics beat the statistics of the test batch.",
+              "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
+              "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
+              contrast=evaluated(norms=(SWEPT, "bn-shared", "bn-vertical"), against={"mode": "population"},
+                                 only={"mode": "batch"})),
         Claim(
-            "terrible",
-            "Estimates of the population statistics kept during training are terrible: a pass of its own is needed.",
-            'Cooijmans et al., released code of ICLR 2017 (commit 92acf04: "online popstat estimates are terrible")',
-            "no number was published",
-            contrast=evaluated(
-                against={"mode": "population"}, by=("task", "momentum"), needed=NEEDED, label="{task}, {momentum}",
-                only={"base": SWEPT, "mode": "running", "momentum": usual_first},
-            ),
-        ),
-        Claim(
-            "population",
-            "Population statistics beat the statistics of the test batch.",
-            "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
-            "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
-            contrast=evaluated(
-                norms=(SWEPT, "bn-shared", "bn-vertical"), against={"mode": "population"}, only={"mode": "batch"},
-            ),
-        ),
-        Claim(
-            "one",
-            "Batch normalization cannot evaluate a batch of one.",
+            "one", "Batch normalization cannot evaluate a batch of one.",
             "after Ba et al. 2016 (not applicable to online learning); torch.nn.BatchNorm1d refuses one row in "
-            "training",
-            "no measurement was published",
-            contrast=Contrast(
-                "lost", "bits per prediction", SWEPT, by=("task", "mode"),
-                only={"mode": ("own", "population", "running")}, needed=NEEDED, label="{task}, {mode}",
-            ),
+            "training", "no measurement was published",
+            contrast=Contrast("lost", "bits per prediction", SWEPT, by=("task", "mode"),
+                              only={"mode": ("own", "population", "running")}, needed=NEEDED, label="{task}, {mode}"),
         ),
-        Claim(
-            "renorm",
-            "Batch renormalization makes training and inference the same model.",
-            "Ioffe, NeurIPS 2017",
-            "Inception-v3, microbatches of 4: 74.2 % with batch normalization, 76.5 % renormalized",
-            contrast=alike(norms=at_usual_momentum("brn")),
-        ),
-        Claim(
-            "vertical",
-            "Between layers, running averages collected during training serve well for evaluation.",
-            "Amodei et al., ICML 2016 (Deep Speech 2)",
-            contrast=alike(norms=at_usual_momentum("bn-vertical")),
-        ),
+        Claim("renorm", "Batch renormalization makes training and inference the same model.", "Ioffe, NeurIPS 2017",
+              "Inception-v3, microbatches of 4: 74.2 % with batch normalization, 76.5 % renormalized",
+              contrast=alike(norms=at_usual_momentum("brn"))),
+        Claim("vertical", "Between layers, running averages collected during training serve well for evaluation.",
+              "Amodei et al., ICML 2016 (Deep Speech 2)", contrast=alike(norms=at_usual_momentum("bn-vertical"))),
     )  # fmt: skip
     words: ClassVar[Words] = {
         "task": {
-            "language": "made-up language",
-            "order": "temporal order",
-            "shakespeare": "Tiny Shakespeare",
+            "language": "made-up language", "order": "temporal order", "shakespeare": "Tiny Shakespeare",
             "own": "own data",
         },
         "momentum": lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
         "mode": {"own": "its own moments", "population": "population statistics", "running": "running averages"},
-    }
+    }  # fmt: skip
     plots = (
-        by_task(
-            "averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
-            "Loss under running averages minus that under population statistics, by momentum.", x="momentum", log="x",
-            ticks=(0.01, 0.03, 0.1, 0.3), text="population statistics", line="{task}{way}",
-            colours=SHADES | {f"{task}, plain average": colour for task, colour in SHADES.items()},
-            styles=lambda name: "--" if name.endswith("plain average") else "-",
-        ),
-        Lines(
-            "val_gap", "{task}: validation gap, bits", "share of training",
-            "Validation loss under running averages minus that under the moments of the batch, during training.",
-            x="progress", only=shown, rule=0.0,
-        ),
-        by_task(
-            "cost", "bits lost by the test batch's own moments", "sequences in the test batch",
-            "Loss under the moments of the test batch minus that under population statistics, bn-timestep; at 1 the "
-            "variance is 0.",
-            x="rows", log="x", base=2, text="population statistics, any batch size", linear_up_to=0.02,
-            y_ticks=(0, 0.01, 0.1, 1),
-        ),
-        Lines(
-            "gap_at", "{task}: running averages minus training, bits", "timestep t",
-            "The gap between evaluation and training on the same sequences along time.", x="t", only=shown, rule=0.0,
-        ),
+        by_task("averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
+                "Loss under running averages minus that under population statistics, by momentum.", x="momentum",
+                log="x", ticks=(0.01, 0.03, 0.1, 0.3), text="population statistics", line="{task}{way}",
+                colours=SHADES | {f"{task}, plain average": colour for task, colour in SHADES.items()},
+                styles=lambda name: "--" if name.endswith("plain average") else "-"),
+        Lines("val_gap", "{task}: validation gap, bits", "share of training",
+              "Validation loss under running averages minus that under the moments of the batch, during training.",
+              x="progress", only=shown, rule=0.0),
+        by_task("cost", "bits lost by the test batch's own moments", "sequences in the test batch",
+                "Loss under the moments of the test batch minus that under population statistics, bn-timestep; at 1 "
+                "the variance is 0.", x="rows", log="x", base=2, text="population statistics, any batch size",
+                linear_up_to=0.02, y_ticks=(0, 0.01, 0.1, 1)),
+        Lines("gap_at", "{task}: running averages minus training, bits", "timestep t",
+              "The gap between evaluation and training on the same sequences along time.", x="t", only=shown, rule=0.0),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "{task}: running averages against training on the same test sequences, in bits: {items}.", by=("task",),
-            only={"norm": lambda norms: [norm for norm in norms if ":mom" not in norm]}, items="{norm} {gap:+.3f}",
-        ),
-        Sentence(
-            "{task}: generalization, test minus training sequences with both evaluated as in training, is "
-            "{generalization:+.3f} bits for {norm}.",
-            by=("task", "norm"), only={"norm": SWEPT},
-        ),
-        Sentence(
-            f"{{task}}: of {{count}} momenta, {{first}} evaluates {SWEPT} best by running averages and {{last}} worst; "
-            "a pass over the training set gives {calibrated:.3f}.",
-            by=("task",), only={"base": SWEPT, "mode": "running"}, items="{momentum} ({full:.3f} bits)",
-            over=("momentum",), rising=True, least=2,
-        ),
-        Sentence(
-            "{task}: a test batch's own moments cost, in bits, {items}.", by=("task",), only={"mode": "batch"},
-            items="{cost:+.3f} in batches of {rows}", over=("rows",),
-        ),
+        Sentence("{task}: running averages against training on the same test sequences, in bits: {items}.",
+                 by=("task",), only={"norm": lambda norms: [norm for norm in norms if ":mom" not in norm]},
+                 items="{norm} {gap:+.3f}"),
+        Sentence("{task}: generalization, test minus training sequences with both evaluated as in training, is "
+                 "{generalization:+.3f} bits for {norm}.", by=("task", "norm"), only={"norm": SWEPT}),
+        Sentence(f"{{task}}: of {{count}} momenta, {{first}} evaluates {SWEPT} best by running averages and {{last}} "
+                 "worst; a pass over the training set gives {calibrated:.3f}.", by=("task",),
+                 only={"base": SWEPT, "mode": "running"}, items="{momentum} ({full:.3f} bits)", over=("momentum",),
+                 rising=True, least=2),
+        Sentence("{task}: a test batch's own moments cost, in bits, {items}.", by=("task",), only={"mode": "batch"},
+                 items="{cost:+.3f} in batches of {rows}", over=("rows",)),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -56,59 +56,42 @@ class Initialization(Study):
     name = "initialization"
     question = "Does normalization make training independent of the scale of the initial weights, and of saturation?"
     method = (
-        "First the table of invariances: how much the normalized W_ih x of an LSTM changes, relative to its norm, when "
-        "weights or data are multiplied by 3 or shifted (float64, Gaussian input, batch statistics; under weight "
+        "First the table of invariances: how much the normalized W_ih x of an LSTM changes, relative to its norm, "
+        "when weights or data are multiplied by 3 or shifted (float64, Gaussian input, batch statistics; under weight "
         "normalization it is v that changes). Invariant means by less than 1 %. Then W_ih and W_hh of networks with "
         "orthogonal initialization are multiplied by a factor before training (under weight normalization that "
         "multiplies g, unless it is set from data afterwards), and all are trained for the same number of steps, each "
         "at the best of the learning rates. Training is unaffected if the loss at the end (last tenth of the steps) "
-        "at the worst factor is close to that at the best; who may be careless is told by the loss at the worst factor "
-        "itself, since what learns nothing anywhere is not sensitive either; both seed by seed. A run that diverges, "
-        "or ends above the loss of logits of 0, counts with the latter. Differences count from 0.05 nats. "
-        "Saturated is a state of a tanh RNN with "
-        "|h| > 0.9, on the first batch, before training."
+        "at the worst factor is close to that at the best; who may be careless is told by the loss at the worst "
+        "factor itself, since what learns nothing anywhere is not sensitive either; both seed by seed. A run that "
+        "diverges, or ends above the loss of logits of 0, counts with the latter. Differences count from 0.05 nats. "
+        "Saturated is a state of a tanh RNN with |h| > 0.9, on the first batch, before training."
     )
     claims = (
-        Claim(
-            "invariances",
-            "Re-scaling a weight matrix leaves BN, LN, RMS and WN unchanged, re-centring it LN only, re-scaling single "
-            "weight vectors BN and WN, re-scaling all data BN, LN and RMS, re-centring them BN, one case LN and RMS.",
-            "Ba et al. 2016, table 1; Zhang & Sennrich, NeurIPS 2019",
-            contrast=Contrast(
-                "deviation", "relative deviation", by=("change", "norm", "invariant"), only={"change": CHANGES},
-                needed=INVARIANT, below=lambda here: bool(here["invariant"]), label="{change}, {norm}{invariant}",
-            ),
-        ),
-        Claim(
-            "resilient",
-            "Training with a normalizer is unaffected by the scale of the weights.",
-            "Ioffe & Szegedy, ICML 2015, section 3.3; Ba et al. 2016, section 5",
-            contrast=trained(
-                "spread", "training loss at the worst scale minus the best, nats", normalized, below=True
-            ),
-        ),
-        Claim(
-            "careful",
-            "Batch normalization lets one be less careful about initialization.",
-            "Ioffe & Szegedy, ICML 2015",
-            contrast=gained(norms=batch_normalized, against="none"),
-        ),
-        Claim(
-            "saturating",
-            "Batch normalization makes saturating nonlinearities usable: networks do not get stuck in saturated modes.",
-            "Ioffe & Szegedy, ICML 2015",
-            contrast=Contrast(
-                "largest", "training loss of none minus BN's, nats", batch_normalized, "none", ("cell", "scale"),
-                {"cell": lambda cells: [cell for cell in cells if cell != "rnn-relu"]}, NATS, turned=True,
-                label="{norm}, {cell}, weights × {scale}",
-            ),
-        ),
-        Claim(
-            "data-dependent",
-            "Weight normalization needs its initialization by data to be robust to the scale of the initial weights.",
-            "Salimans & Kingma, NIPS 2016, section 3; they do not use it for their LSTM, whose state varies with time",
-            contrast=gained(norms=from_data, against="wn"),
-        ),
+        Claim("invariances",
+              "Re-scaling a weight matrix leaves BN, LN, RMS and WN unchanged, re-centring it LN only, re-scaling "
+              "single weight vectors BN and WN, re-scaling all data BN, LN and RMS, re-centring them BN, one case LN "
+              "and RMS.", "Ba et al. 2016, table 1; Zhang & Sennrich, NeurIPS 2019",
+              contrast=Contrast("deviation", "relative deviation", by=("change", "norm", "invariant"),
+                                only={"change": CHANGES}, needed=INVARIANT, below=lambda here: bool(here["invariant"]),
+                                label="{change}, {norm}{invariant}")),
+        Claim("resilient", "Training with a normalizer is unaffected by the scale of the weights.",
+              "Ioffe & Szegedy, ICML 2015, section 3.3; Ba et al. 2016, section 5",
+              contrast=trained("spread", "training loss at the worst scale minus the best, nats", normalized,
+                               below=True)),
+        Claim("careful", "Batch normalization lets one be less careful about initialization.",
+              "Ioffe & Szegedy, ICML 2015", contrast=gained(norms=batch_normalized, against="none")),
+        Claim("saturating",
+              "Batch normalization makes saturating nonlinearities usable: networks do not get stuck in saturated "
+              "modes.", "Ioffe & Szegedy, ICML 2015",
+              contrast=Contrast("largest", "training loss of none minus BN's, nats", batch_normalized, "none",
+                                ("cell", "scale"),
+                                {"cell": lambda cells: [cell for cell in cells if cell != "rnn-relu"]}, NATS,
+                                turned=True, label="{norm}, {cell}, weights × {scale}")),
+        Claim("data-dependent",
+              "Weight normalization needs its initialization by data to be robust to the scale of the initial weights.",
+              "Salimans & Kingma, NIPS 2016, section 3; they do not use it for their LSTM, whose state varies with "
+              "time", contrast=gained(norms=from_data, against="wn")),
     )  # fmt: skip
     diverged, diverged_by = "count with the loss of logits of 0", "{cell} with {norm}"
     words: ClassVar[Words] = {
@@ -120,26 +103,18 @@ class Initialization(Study):
         "invariant": {True: "", False: " (not invariant)"},
     }  # fmt: skip
     plots = (
-        Lines(
-            "loss", "training loss (nats), {cell}", "factor of the initial weights",
-            "Sensitivity to the scale of the initial weights.", x="scale", log="x", each=("cell",),
-            rule="blank_loss", text="nothing learned",
-        ),
-        Lines(
-            "shown", "relative change of normalized W_ih x (foot: 1e-7 or less)", "what is changed",
-            "The table of invariances.", x="place", log="y", rule=INVARIANT, text="invariant below", band=False,
-            styles=lambda norm: " ", also=name_changes,
-        ),
+        Lines("loss", "training loss (nats), {cell}", "factor of the initial weights",
+              "Sensitivity to the scale of the initial weights.", x="scale", log="x", each=("cell",), rule="blank_loss",
+              text="nothing learned"),
+        Lines("shown", "relative change of normalized W_ih x (foot: 1e-7 or less)", "what is changed",
+              "The table of invariances.", x="place", log="y", rule=INVARIANT, text="invariant below", band=False,
+              styles=lambda norm: " ", also=name_changes),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "{cell}: between weights × {smallest} and × {greatest} the training loss varies by {items} nats.",
-            ("cell", "smallest", "greatest"), items="{spread:.2f} ({norm})", rising=True,
-        ),
-        Sentence(
-            "In a tanh RNN with weights × {scale} the share of saturated states is {items}.", ("scale",),
-            {"scale": last}, "{saturated:.0%} ({norm})",
-        ),
+        Sentence("{cell}: between weights × {smallest} and × {greatest} the training loss varies by {items} nats.",
+                 ("cell", "smallest", "greatest"), items="{spread:.2f} ({norm})", rising=True),
+        Sentence("In a tanh RNN with weights × {scale} the share of saturated states is {items}.", ("scale",),
+                 {"scale": last}, "{saturated:.0%} ({norm})"),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

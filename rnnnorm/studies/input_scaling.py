@@ -53,67 +53,45 @@ class InputScaling(Study):
     method = (
         "Series of six features whose scales span six decades, half of them heavy-tailed, all off zero, are told "
         "apart raw and after each scaling: min-max to [0, 1], z-score, sign(x)·log(1 + |x|), arctan x; scalings are "
-        "fitted on the training split. Steps to target: the first at which the running mean of the training loss "
-        "over 20 steps is below 0.85 times the loss of guessing; a network that never is counts as one step more "
-        "than it was given. Zig-zag: length of the path of two input weights of one unit, those of the features with"
-        " the smallest and the largest scale, over the distance between its ends. With data at hand also on raw "
-        "cepstra of spoken digits. Accuracies differ from 0.01."
+        "fitted on the training split. Steps to target: the first at which the running mean of the training loss over "
+        "20 steps is below 0.85 times the loss of guessing; a network that never is counts as one step more than it "
+        "was given. Zig-zag: length of the path of two input weights of one unit, those of the features with the "
+        "smallest and the largest scale, over the distance between its ends. With data at hand also on raw cepstra of "
+        "spoken digits. Accuracies differ from 0.01."
     )
     columns = ("axis", "low", "high", "count", "mode", "t")
     claims = (
-        Claim(
-            "faster",
-            "Inputs of mean 0 and variance 1 let networks learn faster than raw ones.",
-            "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
-            contrast=compared("octaves_of_steps", "octaves of steps to the target, raw minus z-score", "none"),
-        ),
-        Claim(
-            "zigzag",
-            "On raw inputs gradient descent zig-zags; on standardized ones its path is straighter.",
-            "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
-            contrast=compared("octaves_of_zigzag", "octaves of zig-zag, raw minus z-score", "none"),
-        ),
-        Claim(
-            "invariant",
-            "With batch normalization of W_ih x inputs need no scaling.",
-            "invariance of batch normalization to rescaling the data: Ba, Kiros & Hinton 2016, table 1",
-            contrast=accuracy("test accuracy, z-score minus raw", "none", norms=VERTICAL, turned=True, below=True),
-        ),
-        Claim(
-            "centred",
-            "Inputs should be centred: z-scores beat min-max scaling to [0, 1].",
-            "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
-            contrast=accuracy("test accuracy, z-score minus min-max", "minmax", turned=True),
-        ),
-        Claim(
-            "tails",
-            "Heavy-tailed inputs are better compressed, by logarithm or arctangent, than standardized.",
-            "common advice in data preparation",
-            contrast=accuracy(
-                "test accuracy, compressed minus z-score", ("log", "arctan"), label="{scaling}, " + LABEL
-            ),
-        ),
-    )
+        Claim("faster", "Inputs of mean 0 and variance 1 let networks learn faster than raw ones.",
+              "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
+              contrast=compared("octaves_of_steps", "octaves of steps to the target, raw minus z-score", "none")),
+        Claim("zigzag", "On raw inputs gradient descent zig-zags; on standardized ones its path is straighter.",
+              "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
+              contrast=compared("octaves_of_zigzag", "octaves of zig-zag, raw minus z-score", "none")),
+        Claim("invariant", "With batch normalization of W_ih x inputs need no scaling.",
+              "invariance of batch normalization to rescaling the data: Ba, Kiros & Hinton 2016, table 1",
+              contrast=accuracy("test accuracy, z-score minus raw", "none", norms=VERTICAL, turned=True, below=True)),
+        Claim("centred", "Inputs should be centred: z-scores beat min-max scaling to [0, 1].",
+              "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
+              contrast=accuracy("test accuracy, z-score minus min-max", "minmax", turned=True)),
+        Claim("tails", "Heavy-tailed inputs are better compressed, by logarithm or arctangent, than standardized.",
+              "common advice in data preparation",
+              contrast=accuracy("test accuracy, compressed minus z-score", ("log", "arctan"),
+                                label="{scaling}, " + LABEL)),
+    )  # fmt: skip
 
     diverged = "count as guessing"
     words: ClassVar[Words] = {"scaling": NAMES}
     plots = (
-        Paths(
-            ("weight_a", "weight_b"), "change of another weight, {norm}, {optimizer}", "change of a weight",
-            "Paths from the cross.", line="{scaling}", colours=COLOURS,
-            only={"data": first, "optimizer": preferring("sgd"), "norm": preferring("none")},
-        ),
+        Paths(("weight_a", "weight_b"), "change of another weight, {norm}, {optimizer}", "change of a weight",
+              "Paths from the cross.", line="{scaling}", colours=COLOURS,
+              only={"data": first, "optimizer": preferring("sgd"), "norm": preferring("none")}),
         dots("final", "{optimizer}, {data}", "test score", "By norm and scaling.", each=("data", "optimizer")),
-        dots(
-            "steps_to_target", "{optimizer}, {data}", "steps to the target loss", "By norm and scaling.", log=True,
-            only={"data": first, "optimizer": preferring("sgd")},
-        ),
+        dots("steps_to_target", "{optimizer}, {data}", "steps to the target loss", "By norm and scaling.", log=True,
+             only={"data": first, "optimizer": preferring("sgd")}),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "On {data} `{norm}` reaches, by the scaling of its inputs and in the mean over optimizers: {items}.",
-            by=("data", "norm"), items="{scaling} {final:.3f}", over=("scaling",), rising=False, least=2,
-        ),
+        Sentence("On {data} `{norm}` reaches, by the scaling of its inputs and in the mean over optimizers: {items}.",
+                 by=("data", "norm"), items="{scaling} {final:.3f}", over=("scaling",), rising=False, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

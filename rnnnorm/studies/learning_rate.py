@@ -53,14 +53,10 @@ def in_powers(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"1/{2.0**-p:g}" if p < 0 else f"{2.0**p:g}"))
 
 
-limit = partial(
-    Contrast, "stable_octaves", "octaves", against="none", by=("batch",), only={"batch": lambda sizes: sizes[::-1]},
-    needed=OCTAVE, label="{norm}, B = {batch}",
-)  # fmt: skip
-slope = partial(
-    Contrast, "slope", "exponent of the best learning rate in B", horizontal_first, by=("start", "batch"),
-    only={"batch": moderate},
-)  # fmt: skip
+limit = partial(Contrast, "stable_octaves", "octaves", against="none", by=("batch",),
+                only={"batch": lambda sizes: sizes[::-1]}, needed=OCTAVE, label="{norm}, B = {batch}")  # fmt: skip
+slope = partial(Contrast, "slope", "exponent of the best learning rate in B", horizontal_first, by=("start", "batch"),
+                only={"batch": moderate})  # fmt: skip
 by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2, styles=STYLES, also=in_powers)
 
 
@@ -74,70 +70,50 @@ class LearningRate(Study):
         "sequences. Learning rates are powers of 2. Of each training counts its final loss, the mean over its last "
         f"tenth of the steps; it is stopped, and infinite, once a loss is not finite or {PATIENCE:g} times the first "
         "one. Stable: the final loss is below the loss before training. Best: the lowest final loss. Effects are "
-        "octaves (log2 of a ratio of learning rates), paired by seed; the smallest of interest is "
-        f"{OCTAVE:g} octaves, for losses {PAYS:g} nats, and a slope counts as linear scaling within {SLOPE_WITHIN:g} "
-        "of 1; far below means more than one octave. A largest stable rate at the end of the grid is a lower bound."
+        f"octaves (log2 of a ratio of learning rates), paired by seed; the smallest of interest is {OCTAVE:g} "
+        f"octaves, for losses {PAYS:g} nats, and a slope counts as linear scaling within {SLOPE_WITHIN:g} of 1; far "
+        "below means more than one octave. A largest stable rate at the end of the grid is a lower bound."
     )
     columns = ("learning_rate", "t")
     claims = (
-        Claim(
-            "larger", "Batch normalization allows larger learning rates.",
-            "Ioffe & Szegedy, ICML 2015; De & Smith, NeurIPS 2020",
-            "learning rates 5 and 30 times as large for Inception on ImageNet",
-            limit(norms=horizontal),
-        ),
-        Claim(
-            "vertical",
-            "Vertical batch normalization cannot use larger learning rates, since W_hh stays unnormalized.",
-            "Laurent et al., ICASSP 2016", "no number was published",
-            limit(norms=names_matching("bn-vertical", "bn-vertical-framewise"), below=True),
-        ),
-        Claim(
-            "pays", "What batch normalization gains by large learning rates it gains at large batches.",
-            "De & Smith, NeurIPS 2020, figures 5 and 6 (wide residual networks, CIFAR-10, constant number of epochs)",
-            contrast=Contrast(
-                "gain", "nats", lambda norms: [norm for norm in norms if norm.startswith("bn-")],
-                {"batch": partial(min, default=None)}, only={"batch": last}, needed=PAYS,
-                label="{norm}, gain over none at B = {batch} minus that at B = {against[batch]}",
-            ),
-        ),
-        Claim(
-            "unused", "At small batches the best learning rate is far below the largest stable one, normalized or not.",
-            "De & Smith, NeurIPS 2020",
-            contrast=Contrast(
-                "spare", "octaves", horizontal_first, by=("batch",), only={"batch": first}, needed=1.0,
-                label="{norm}, B = {batch}",
-            ),
-        ),
-        Claim(
-            "linear", "The best learning rate is proportional to the batch size as long as batches are small.",
-            "De & Smith, NeurIPS 2020; Goyal et al., 2017", "exponent 1",
-            (
-                slope(needed=1 - SLOPE_WITHIN, label="{norm}, B = {start} to {batch}, not slower"),
-                slope(needed=1 + SLOPE_WITHIN, below=True, label="{norm}, B = {start} to {batch}, not faster"),
-            ),
-        ),
+        Claim("larger", "Batch normalization allows larger learning rates.",
+              "Ioffe & Szegedy, ICML 2015; De & Smith, NeurIPS 2020",
+              "learning rates 5 and 30 times as large for Inception on ImageNet", limit(norms=horizontal)),
+        Claim("vertical",
+              "Vertical batch normalization cannot use larger learning rates, since W_hh stays unnormalized.",
+              "Laurent et al., ICASSP 2016", "no number was published",
+              limit(norms=names_matching("bn-vertical", "bn-vertical-framewise"), below=True)),
+        Claim("pays", "What batch normalization gains by large learning rates it gains at large batches.",
+              "De & Smith, NeurIPS 2020, figures 5 and 6 (wide residual networks, CIFAR-10, constant number of epochs)",
+              contrast=Contrast("gain", "nats", lambda norms: [norm for norm in norms if norm.startswith("bn-")],
+                                {"batch": partial(min, default=None)}, only={"batch": last}, needed=PAYS,
+                                label="{norm}, gain over none at B = {batch} minus that at B = {against[batch]}")),
+        Claim("unused",
+              "At small batches the best learning rate is far below the largest stable one, normalized or not.",
+              "De & Smith, NeurIPS 2020",
+              contrast=Contrast("spare", "octaves", horizontal_first, by=("batch",), only={"batch": first}, needed=1.0,
+                                label="{norm}, B = {batch}")),
+        Claim("linear", "The best learning rate is proportional to the batch size as long as batches are small.",
+              "De & Smith, NeurIPS 2020; Goyal et al., 2017", "exponent 1",
+              (
+                  slope(needed=1 - SLOPE_WITHIN, label="{norm}, B = {start} to {batch}, not slower"),
+                  slope(needed=1 + SLOPE_WITHIN, below=True, label="{norm}, B = {start} to {batch}, not faster"),
+              )),
     )  # fmt: skip
     plots = (
-        Lines(
-            "mean_loss", "final training loss, nats; B = {batch}", "learning rate",
-            "Final training loss; a line ends where training diverges.", x="learning_rate", each=("batch",),
-            only={"batch": ends}, log="xy", base=2, band=False, styles=STYLES,
-            y_ticks=[1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 5, 10],
-        ),
+        Lines("mean_loss", "final training loss, nats; B = {batch}", "learning rate",
+              "Final training loss; a line ends where training diverges.", x="learning_rate", each=("batch",),
+              only={"batch": ends}, log="xy", base=2, band=False, styles=STYLES,
+              y_ticks=[1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 5, 10]),
         by_size("best_octaves", "best learning rate", about="The learning rate with the lowest final loss."),
         by_size("stable_octaves", "largest stable learning rate", about="The largest rate that ends below the start."),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "Best and largest stable learning rate at B = {batch} (geometric means): {items}.",
-            by=("batch",), only={"batch": ends},
-            items="{norm} {typical_best:.2g} of at most {typical_stable:.2g} (loss {best_loss:.3f})",
-        ),
-        Sentence(
-            "Stable up to the end of the grid, so that the true limit is higher: {items}.",
-            items="{norm} ({at_end:g})",
-        ),
+        Sentence("Best and largest stable learning rate at B = {batch} (geometric means): {items}.", by=("batch",),
+                 only={"batch": ends},
+                 items="{norm} {typical_best:.2g} of at most {typical_stable:.2g} (loss {best_loss:.3f})"),
+        Sentence("Stable up to the end of the grid, so that the true limit is higher: {items}.",
+                 items="{norm} ({at_end:g})"),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -36,9 +36,8 @@ WAYS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#b04db1"),
     "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#4e6dea"),
     "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f"),
-    "none": ({"norm": "none"}, "#878787"),
-    "ln": ({"norm": "ln"}, "#48bc90"),
-}
+    "none": ({"norm": "none"}, "#878787"), "ln": ({"norm": "ln"}, "#48bc90"),
+}  # fmt: skip
 """Ways to predict beyond T_max: which rows are meant, and their colour."""
 STYLES = {"batch statistics": "--", "running averages": ":", "tail pooled": "-.", "repeated": "--"}
 """Line styles, by the end of a line's name."""
@@ -55,10 +54,8 @@ def ends(times: Sequence[int]) -> Sequence[int]:
     return sorted({*times[:1], *times[-1:]})
 
 
-rise = partial(
-    Contrast, "rise", "bits of rise", needed=RISE, below=True,
-    by=("task", "lengths"), only={"slots": 1.0, "mode": "running"}, label="{task}, {lengths}",
-)  # fmt: skip
+rise = partial(Contrast, "rise", "bits of rise", needed=RISE, below=True, by=("task", "lengths"),
+               only={"slots": 1.0, "mode": "running"}, label="{task}, {lengths}")  # fmt: skip
 
 
 class LongerThanTrained(Study):
@@ -77,35 +74,22 @@ class LongerThanTrained(Study):
     )
     columns = ("mode", "times", "t", "reach", "axis", "low", "high", "count")
     claims = (
+        Claim("last",
+              "The statistics of the last training step serve for all later ones: BN-LSTM generalizes to longer "
+              "sequences.", "Cooijmans et al., ICLR 2017, section 5.2 and its figure of the Penn Treebank",
+              "char PTB, population statistics, T_max = 100: 1.398 bits at length 100, 1.338 at 500, 1.333 at 1000 "
+              "(read off)",
+              contrast=rise(norms="bn-timestep", by=("task", "lengths", "mode"), label="{task}, {lengths}, {mode}",
+                            only={"slots": 1.0, "mode": ("population", "running")})),
+        Claim("population", "Population statistics beat the batch's own at every length.",
+              "Cooijmans et al., ICLR 2017, the same figure",
+              "0.022 bits at length 100, 0.023 at 500, 0.029 at 1000 (read off)",
+              contrast=Contrast("loss", "bits, batch minus population", "bn-timestep", {"mode": "population"},
+                                by=("task", "lengths", "times"), only={"slots": 1.0, "times": ends, "mode": "batch"},
+                                label="{task}, {lengths}, {times} T_max")),
         Claim(
-            "last",
-            "The statistics of the last training step serve for all later ones: BN-LSTM generalizes to longer "
-            "sequences.",
-            "Cooijmans et al., ICLR 2017, section 5.2 and its figure of the Penn Treebank",
-            "char PTB, population statistics, T_max = 100: 1.398 bits at length 100, 1.338 at 500, 1.333 at 1000 "
-            "(read off)",
-            contrast=rise(
-                norms="bn-timestep", by=("task", "lengths", "mode"), label="{task}, {lengths}, {mode}",
-                only={"slots": 1.0, "mode": ("population", "running")},
-            ),
-        ),
-        Claim(
-            "population",
-            "Population statistics beat the batch's own at every length.",
-            "Cooijmans et al., ICLR 2017, the same figure",
-            "0.022 bits at length 100, 0.023 at 500, 0.029 at 1000 (read off)",
-            contrast=Contrast(
-                "loss", "bits, batch minus population", "bn-timestep", {"mode": "population"},
-                by=("task", "lengths", "times"), only={"slots": 1.0, "times": ends, "mode": "batch"},
-                label="{task}, {lengths}, {times} T_max",
-            ),
-        ),
-        Claim(
-            "ln",
-            "Layer normalization has no problem with sequences longer than any in training.",
-            "Ba et al. 2016, introduction and section 3.1",
-            "no measurement was published",
-            contrast=rise(norms="ln"),
+            "ln", "Layer normalization has no problem with sequences longer than any in training.",
+            "Ba et al. 2016, introduction and section 3.1", "no measurement was published", contrast=rise(norms="ln"),
         ),
     )  # fmt: skip
 
@@ -118,25 +102,19 @@ class LongerThanTrained(Study):
         "slots": lambda share: "" if share == 1 else f" with {share:g} T_max slots",
     }  # fmt: skip
     plots = (
-        Lines(
-            "along", "{task}, {lengths}: bits per step", "timestep t / T_max",
-            "The loss along time, within and beyond the trained lengths.",
-            x="reach", each=("task", "lengths"), line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
-            colours={way: colour for way, (_, colour) in WAYS.items()}, marker=None,
-            styles=lambda way: next((style for end, style in STYLES.items() if way.endswith(end)), "-"),
-            also=lambda axes, theme, _: rule(axes, theme, x=1.0, text="T_max"),
-        ),
+        Lines("along", "{task}, {lengths}: bits per step", "timestep t / T_max",
+              "The loss along time, within and beyond the trained lengths.", x="reach", each=("task", "lengths"),
+              line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
+              colours={way: colour for way, (_, colour) in WAYS.items()}, marker=None,
+              styles=lambda way: next((style for end, style in STYLES.items() if way.endswith(end)), "-"),
+              also=lambda axes, theme, _: rule(axes, theme, x=1.0, text="T_max")),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
-            by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
-            items="{norm}{slots} {loss:.3g}", over=("norm", "slots"), rising=True,
-        ),
-        Sentence(
-            "Worst rise of bn-timestep over all tasks and lengths, in bits: {items}. Choose {first}.",
-            items="{way} ({worst:+.3g})", over=("way",), rising=True, least=2,
-        ),
+        Sentence("On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
+                 by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
+                 items="{norm}{slots} {loss:.3g}", over=("norm", "slots"), rising=True),
+        Sentence("Worst rise of bn-timestep over all tasks and lengths, in bits: {items}. Choose {first}.",
+                 items="{way} ({worst:+.3g})", over=("way",), rising=True, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -54,10 +54,8 @@ def shift(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
         rule(axes, theme, x=float(rows["t"].max()) / 2, text="scale × 4, mean + 2")
 
 
-single = partial(
-    Contrast, "loss", "nats", by=("drift",), only={"part": "learning", "drift": calm_first, "batch": 1}, needed=NEEDED,
-    label="{norm}, {drift}",
-)  # fmt: skip
+single = partial(Contrast, "loss", "nats", by=("drift",), only={"part": "learning", "drift": calm_first, "batch": 1},
+                 needed=NEEDED, label="{norm}, {drift}")  # fmt: skip
 
 
 class Online(Study):
@@ -70,71 +68,49 @@ class Online(Study):
         "before they are learned from, once. The prequential loss is the mean over the second half of the stream, in "
         "nats; where the source drifts abruptly its scale is fourfold and its mean moves by two at the beginning of "
         "that half. Reading: networks trained on whole segments of a made-up language read test segments in pieces, "
-        "each from the state that the last one left, as a stream is served; the loss is compared with that of "
-        "reading the segment at once. A difference counts from 0.05 nats; a loss that ceases to be finite counts as "
-        "that of guessing."
+        "each from the state that the last one left, as a stream is served; the loss is compared with that of reading "
+        "the segment at once. A difference counts from 0.05 nats; a loss that ceases to be finite counts as that of "
+        "guessing."
     )
     columns = ("t", "mode", "chunk")
     claims = (
-        Claim(
-            "online",
-            "Batch normalization cannot be applied to online learning, where a batch is one sequence.",
-            "Ba, Kiros & Hinton 2016, section 1",
-            contrast=single(lambda found: sorted(norm for norm in found if norm.startswith("bn-")), "ln"),
-        ),
-        Claim(
-            "made-for-it",
-            "Normalizers made for streams learn from single sequences where batch normalization does not.",
-            "Chiley et al., NeurIPS 2019 (online normalization); Liao et al. 2016 (streaming normalization)",
-            contrast=single(sorted_norms(*STREAMING), "bn-timestep", turned=True),
-        ),
-        Claim(
-            "drift",
-            "A normalizer that looks at one sequence only carries a network over a change of scale of its inputs.",
-            "invariance to rescaling of single cases: Ba, Kiros & Hinton 2016, table 1; Zhang & Sennrich 2019, table 1",
-            contrast=single(
-                sorted_norms("ln", "rms", "gn"), "none", by=("drift", "batch"), turned=True,
-                only={"part": "learning", "drift": lambda found: sorted({*found} - {"none"})},
-                label="{norm}, {drift}, B = {batch}",
-            ),
-        ),
-        Claim(
-            "pieces",
-            "Statistics per timestep do not serve where a stream is read in pieces: each piece begins at step 0 again.",
-            "reported as a bug of public code: Element-Research/rnn#252; never measured",
-            contrast=Contrast(
-                "lost", "nats", names_matching("bn-timestep"), by=("norm", "mode", "chunk"), only={"mode": MODES},
-                needed=NEEDED, label="{norm}, {mode}, {chunk} steps at a time",
-            ),
-        ),
+        Claim("online", "Batch normalization cannot be applied to online learning, where a batch is one sequence.",
+              "Ba, Kiros & Hinton 2016, section 1",
+              contrast=single(lambda found: sorted(norm for norm in found if norm.startswith("bn-")), "ln")),
+        Claim("made-for-it",
+              "Normalizers made for streams learn from single sequences where batch normalization does not.",
+              "Chiley et al., NeurIPS 2019 (online normalization); Liao et al. 2016 (streaming normalization)",
+              contrast=single(sorted_norms(*STREAMING), "bn-timestep", turned=True)),
+        Claim("drift",
+              "A normalizer that looks at one sequence only carries a network over a change of scale of its inputs.",
+              "invariance to rescaling of single cases: Ba, Kiros & Hinton 2016, table 1; Zhang & Sennrich 2019, "
+              "table 1",
+              contrast=single(sorted_norms("ln", "rms", "gn"), "none", by=("drift", "batch"), turned=True,
+                              only={"part": "learning", "drift": lambda found: sorted({*found} - {"none"})},
+                              label="{norm}, {drift}, B = {batch}")),
+        Claim("pieces",
+              "Statistics per timestep do not serve where a stream is read in pieces: each piece begins at step 0 "
+              "again.", "reported as a bug of public code: Element-Research/rnn#252; never measured",
+              contrast=Contrast("lost", "nats", names_matching("bn-timestep"), by=("norm", "mode", "chunk"),
+                                only={"mode": MODES}, needed=NEEDED, label="{norm}, {mode}, {chunk} steps at a time")),
     )  # fmt: skip
 
     words: ClassVar[Words] = {"drift": lambda drift: f"{'no' if drift == 'none' else drift} drift"}
     plots = (
-        Lines(
-            "prequential", "loss before learning, nats, {drift}", "sequences seen", "B = 1.", x="t", each=("drift",),
-            only={"batch": 1, "drift": calm_first}, rule=math.log(CLASSES), text="guessing", marker=None, band=False,
-            also=shift,
-        ),
-        Lines(
-            "reading", "loss, nats", "steps read at a time", "The last point is the whole segment.", x="chunk", log="x",
-            line="{norm}{by}", styles=lambda line: "--" if line.endswith("running") else "-",
-        ),
-        Points(
-            "loss", "all drifts, second half", "loss before learning, nats", "By norm and batch size.",
-            only={"part": "learning"}, series="B = {batch}", colours=("#2d6779", "#d77810", "#878787"),
-        ),
+        Lines("prequential", "loss before learning, nats, {drift}", "sequences seen", "B = 1.", x="t", each=("drift",),
+              only={"batch": 1, "drift": calm_first}, rule=math.log(CLASSES), text="guessing", marker=None, band=False,
+              also=shift),
+        Lines("reading", "loss, nats", "steps read at a time", "The last point is the whole segment.", x="chunk",
+              log="x", line="{norm}{by}", styles=lambda line: "--" if line.endswith("running") else "-"),
+        Points("loss", "all drifts, second half", "loss before learning, nats", "By norm and batch size.",
+               only={"part": "learning"}, series="B = {batch}", colours=("#2d6779", "#d77810", "#878787")),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "One sequence at a time, {drift}, nats: {items}.",
-            by=("drift",), only={"part": "learning", "drift": calm_first, "batch": 1}, items="`{norm}` {loss:.3f}",
-            rising=True, least=2,
-        ),
-        Sentence(
-            "Reading in pieces changes the loss by (nats, mean over sizes and statistics): {items}.",
-            items="`{norm}` {lost:+.3f}",
-        ),
+        Sentence("One sequence at a time, {drift}, nats: {items}.", by=("drift",),
+                 only={"part": "learning", "drift": calm_first, "batch": 1}, items="`{norm}` {loss:.3f}", rising=True,
+                 least=2),
+        Sentence("Reading in pieces changes the loss by (nats, mean over sizes and statistics): {items}.",
+                 items="`{norm}` {lost:+.3f}"),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

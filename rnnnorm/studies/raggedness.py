@@ -73,15 +73,12 @@ def mark_late(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
 
 
 scores = partial(Contrast, "score", "difference of scores", by=("batches", "data", "mode", "region"), needed=least)
-recalibrated = partial(
-    scores, norms=cures, against={"norm": BASE, "mode": "population", "way": RECALIBRATION}, turned=True,
-    by=("data", "region", "way"), label="{data}, {region}: recalibration against {way}",
-)  # fmt: skip
-scored = partial(
-    Sentence,
-    f"{BASE} on {{data}}{{batches}}, {{region}}: {{running:.3f}} by running averages, {{population:.3f}} by population "
-    "statistics, {batch:.3f} by each batch's own; lag behind the weights costs {lag:.3f}, noise {noise:.3f}.", PATH,
-)  # fmt: skip
+recalibrated = partial(scores, norms=cures, against={"norm": BASE, "mode": "population", "way": RECALIBRATION},
+                       turned=True, by=("data", "region", "way"), label="{data}, {region}: recalibration against {way}")  # fmt: skip
+scored = partial(Sentence,
+                 f"{BASE} on {{data}}{{batches}}, {{region}}: {{running:.3f}} by running averages, {{population:.3f}} "
+                 "by population statistics, {batch:.3f} by each batch's own; lag behind the weights costs {lag:.3f}, "
+                 "noise {noise:.3f}.", PATH)  # fmt: skip
 
 
 def cured(option: str) -> Contrast:
@@ -107,97 +104,70 @@ class Raggedness(Study):
     name = "raggedness"
     question = "Does batch normalization break on ragged sequences, and what of raggedness breaks it?"
     method = (
-        "Temporal order over heavy-tailed, uniform and fixed lengths, with a random first and last symbol, and as"
-        " it is (all sequences begin with the same symbol). Batches hold sequences of similar length, or as they "
-        "come (`mixed`), where late steps have few rows. Scores are accuracies (losses with their sign turned), "
-        "overall and late: from t* on, where fewer than one in 16 training sequences is left. They are taken by "
-        "running averages, by population statistics (one more pass over the training data) and by each batch's "
-        "own; the gap is own minus running. Running averages `at rest` have seen one pass with unchanging "
-        "weights: what they are better than the trained ones is lag, what they lack to population statistics "
-        "noise. `Off by`: the root mean square error that stored moments make in a normalized value, against "
-        "moments of the test data at the same step. Padding counted: every normalizer sees all B rows at all "
-        "steps, finished sequences frozen or running on over zeros. Effects below .01 overall and .02 late do not"
-        " count. Real data, where given: EWT, trained on sentences of at most 20 words; JSB chorales; Japanese "
-        "vowels and spoken digits with a tenth of their long sequences in training."
+        "Temporal order over heavy-tailed, uniform and fixed lengths, with a random first and last symbol, and as it "
+        "is (all sequences begin with the same symbol). Batches hold sequences of similar length, or as they come "
+        "(`mixed`), where late steps have few rows. Scores are accuracies (losses with their sign turned), overall "
+        "and late: from t* on, where fewer than one in 16 training sequences is left. They are taken by running "
+        "averages, by population statistics (one more pass over the training data) and by each batch's own; the gap "
+        "is own minus running. Running averages `at rest` have seen one pass with unchanging weights: what they are "
+        "better than the trained ones is lag, what they lack to population statistics noise. `Off by`: the root mean "
+        "square error that stored moments make in a normalized value, against moments of the test data at the same "
+        "step. Padding counted: every normalizer sees all B rows at all steps, finished sequences frozen or running "
+        "on over zeros. Effects below .01 overall and .02 late do not count. Real data, where given: EWT, trained on "
+        "sentences of at most 20 words; JSB chorales; Japanese vowels and spoken digits with a tenth of their long "
+        "sequences in training."
     )
     columns = ("mode", "axis", "low", "high", "count", "t", "region", "last", "rows", "place")
     claims = (
-        Claim(
-            "padding", "Batch normalization whose statistics count padding is incorrect, and does harm.",
-            "pytorch#70529; Laurent et al., ICASSP 2016 (statistics of the last frames); Cooijmans et al., ICLR 2017",
-            "validation error of the attentive reader 49.5 % with statistics per step, 47.1 % with masked ones of the "
-            "input (BN-e* of Cooijmans et al., who also changed learning rate and batch size)",
-            contrast=scores(
-                norms=base_first, against={"padding": "no"}, turned=True,
-                by=("data", "norm", "padding", "batches", "mode", "region"),
-                only={"padding": FINISHED, "mode": MODES[:2], "region": ["late", "all"]},
-                label="{data}{batches}, {norm}, finished sequences {padding}, {mode}, {region}",
-            ),
-        ),
-        Claim(
-            "survivors", "Batch normalization per timestep fails at late steps, which few sequences reach.",
-            "Cooijmans et al., ICLR 2017, and their code (population statistics against low sample size in later steps)"
-            "; Ba et al. 2016",
-            contrast=scores(
-                norms=BASE, against="none", only={"mode": MODES, "region": "late", "padding": "no"}, turned=True,
-                by=("data", "batches", "mode", "region"), label="{data}{batches}, {mode}",
-            ),
-        ),
-        Claim(
-            "gap", "The more ragged the lengths, the larger the gap between training and evaluation.",
-            "Ba et al. 2016, as a reason for layer normalization",
-            contrast=(
-                wider(RAGGED, "fixed"), wider(RAGGED, "uniform"), wider(RAGGED, "uniform", "late", 0.02),
-                wider("uniform", "fixed"),
-            ),
-        ),
-        Claim(
-            "running", "Running averages are terrible: population statistics need an extra pass over the training set.",
-            "Cooijmans et al., ICLR 2017, and their code",
-            contrast=scores(
-                norms=BASE, against={"mode": "running"},
-                only={"data": framed_first, "mode": "population", "region": "all", "padding": "no"},
-                label="{data}{batches}",
-            ),
-        ),
-        Claim(
-            "constant", "Where all sequences of a batch agree, as in their first symbol, stored statistics break.",
-            "after Cooijmans et al., ICLR 2017, who saw zero variance break the gradient",
-            contrast=Contrast(
-                "tried", "difference of scores", against={"data": RAGGED}, by=("norm", "mode"), turned=True,
-                needed=0.01,
-                only={**PLAIN, "data": FRAMED, "mode": MODES[:2], "region": "all"}, label="{norm}, {mode}",
-            ),
-        ),
-        Claim(
-            "lag", "Running averages fail because they lag behind the weights, not because they are noisy.",
-            "Ioffe & Szegedy, ICML 2015 (population statistics at fixed weights); Cooijmans et al., ICLR 2017",
-            contrast=Contrast(
-                "lag_minus_noise", "difference of scores", by=("batches", "data", "region"), needed=least,
-                only={"data": framed_first, "region": ["all", "late"]},
-                label="{data}{batches}, {region}, lag minus noise",
-            ),
-        ),
-        Claim(
-            "rows", "Few rows are to blame: leaving out steps with less than 8 cures the late steps.",
-            "Cooijmans et al., code of ICLR 2017 (low sample size in later steps)",
-            contrast=cured(":min_rows=8"),
-        ),
-        Claim(
-            "tail",
-            "The thin tail before T_max is to blame: one pooled slot for all of its steps cures the late steps.",
-            "after Cooijmans et al., ICLR 2017, who repeat the last step's statistics beyond T_max",
-            contrast=cured("tail=pool"),
-        ),
-        Claim(
-            "cure",
-            "Only recalibration makes statistics per step usable: no cheaper cure comes as close to each batch's own.",
-            "Cooijmans et al., ICLR 2017 (`an extra pass over the training set`)",
-            contrast=(
-                recalibrated(only={**PLAIN, "mode": "running", "data": [RAGGED, OWN], "region": ["late", "all"]}),
-                recalibrated(only={**PLAIN, "mode": "running", "data": FRAMED, "region": "all"}),
-            ),
-        ),
+        Claim("padding", "Batch normalization whose statistics count padding is incorrect, and does harm.",
+              "pytorch#70529; Laurent et al., ICASSP 2016 (statistics of the last frames); Cooijmans et al., ICLR 2017",
+              "validation error of the attentive reader 49.5 % with statistics per step, 47.1 % with masked ones of "
+              "the input (BN-e* of Cooijmans et al., who also changed learning rate and batch size)",
+              contrast=scores(norms=base_first, against={"padding": "no"}, turned=True,
+                              by=("data", "norm", "padding", "batches", "mode", "region"),
+                              only={"padding": FINISHED, "mode": MODES[:2], "region": ["late", "all"]},
+                              label="{data}{batches}, {norm}, finished sequences {padding}, {mode}, {region}")),
+        Claim("survivors", "Batch normalization per timestep fails at late steps, which few sequences reach.",
+              "Cooijmans et al., ICLR 2017, and their code (population statistics against low sample size in later "
+              "steps); Ba et al. 2016",
+              contrast=scores(norms=BASE, against="none", only={"mode": MODES, "region": "late", "padding": "no"},
+                              turned=True, by=("data", "batches", "mode", "region"), label="{data}{batches}, {mode}")),
+        Claim("gap", "The more ragged the lengths, the larger the gap between training and evaluation.",
+              "Ba et al. 2016, as a reason for layer normalization",
+              contrast=(
+                  wider(RAGGED, "fixed"), wider(RAGGED, "uniform"), wider(RAGGED, "uniform", "late", 0.02),
+                  wider("uniform", "fixed"),
+              )),
+        Claim("running",
+              "Running averages are terrible: population statistics need an extra pass over the training set.",
+              "Cooijmans et al., ICLR 2017, and their code",
+              contrast=scores(norms=BASE, against={"mode": "running"},
+                              only={"data": framed_first, "mode": "population", "region": "all", "padding": "no"},
+                              label="{data}{batches}")),
+        Claim("constant", "Where all sequences of a batch agree, as in their first symbol, stored statistics break.",
+              "after Cooijmans et al., ICLR 2017, who saw zero variance break the gradient",
+              contrast=Contrast("tried", "difference of scores", against={"data": RAGGED}, by=("norm", "mode"),
+                                turned=True, needed=0.01,
+                                only={**PLAIN, "data": FRAMED, "mode": MODES[:2], "region": "all"},
+                                label="{norm}, {mode}")),
+        Claim("lag", "Running averages fail because they lag behind the weights, not because they are noisy.",
+              "Ioffe & Szegedy, ICML 2015 (population statistics at fixed weights); Cooijmans et al., ICLR 2017",
+              contrast=Contrast("lag_minus_noise", "difference of scores", by=("batches", "data", "region"),
+                                needed=least, only={"data": framed_first, "region": ["all", "late"]},
+                                label="{data}{batches}, {region}, lag minus noise")),
+        Claim("rows", "Few rows are to blame: leaving out steps with less than 8 cures the late steps.",
+              "Cooijmans et al., code of ICLR 2017 (low sample size in later steps)", contrast=cured(":min_rows=8")),
+        Claim("tail",
+              "The thin tail before T_max is to blame: one pooled slot for all of its steps cures the late steps.",
+              "after Cooijmans et al., ICLR 2017, who repeat the last step's statistics beyond T_max",
+              contrast=cured("tail=pool")),
+        Claim("cure",
+              "Only recalibration makes statistics per step usable: no cheaper cure comes as close to each batch's "
+              "own.", "Cooijmans et al., ICLR 2017 (`an extra pass over the training set`)",
+              contrast=(
+                  recalibrated(only={**PLAIN, "mode": "running", "data": [RAGGED, OWN], "region": ["late", "all"]}),
+                  recalibrated(only={**PLAIN, "mode": "running", "data": FRAMED, "region": "all"}),
+              )),
     )  # fmt: skip
     words: ClassVar[Words] = {
         "data": {
@@ -209,46 +179,31 @@ class Raggedness(Study):
         "region": {"late": "late steps", "all": "overall"},
     }  # fmt: skip
     plots = (
-        Lines(
-            "score_by_step", "score, {data}", "timestep t",
-            "Scores by timestep: normalization per step loses at late steps.", only={"data": [RAGGED, OWN]}, x="t",
-            log="x", ticks=STEPS, line="{norm}, {mode}", also=mark_late,
-            styles=lambda line: "--" if "population" in line else ":" if "own" in line else None,
-        ),
-        Lines(
-            "moments_off_by", "stored moments are off by (standard deviations of a normalized value)",
-            "timestep, counted from 1", "Error of stored statistics by timestep.", x="t", log="xy", ticks=STEPS,
-            line="{what}", marker=None, colours=["#d77810", "#4e6dea", "#2d6779", "#b04db1", "#48bc90"],
-            styles=lambda line: "--" if "population" in line else None,
-        ),
-        Points(
-            "gap_by_lengths", "lengths",
-            "gap: score by the batch's own statistics minus by running averages", "The gap by distribution of lengths.",
-            only={"data": [*LENGTHS, FRAMED, OWN], "region": "all", "batches": "similar"}, line="{norm}, {data}",
-        ),
-        Points(
-            "tried", "cures and padding, {region}", "score by running averages",
-            "Cures, and padding counted, at late steps.",
-            only={"data": [RAGGED, OWN], "region": late_if_any}, line="{way}{batches}",
-        ),
+        Lines("score_by_step", "score, {data}", "timestep t",
+              "Scores by timestep: normalization per step loses at late steps.", only={"data": [RAGGED, OWN]}, x="t",
+              log="x", ticks=STEPS, line="{norm}, {mode}", also=mark_late,
+              styles=lambda line: "--" if "population" in line else ":" if "own" in line else None),
+        Lines("moments_off_by", "stored moments are off by (standard deviations of a normalized value)",
+              "timestep, counted from 1", "Error of stored statistics by timestep.", x="t", log="xy", ticks=STEPS,
+              line="{what}", marker=None, colours=["#d77810", "#4e6dea", "#2d6779", "#b04db1", "#48bc90"],
+              styles=lambda line: "--" if "population" in line else None),
+        Points("gap_by_lengths", "lengths", "gap: score by the batch's own statistics minus by running averages",
+               "The gap by distribution of lengths.",
+               only={"data": [*LENGTHS, FRAMED, OWN], "region": "all", "batches": "similar"}, line="{norm}, {data}"),
+        Points("tried", "cures and padding, {region}", "score by running averages",
+               "Cures, and padding counted, at late steps.", only={"data": [RAGGED, OWN], "region": late_if_any},
+               line="{way}{batches}"),
     )  # fmt: skip
     sentences = (
         scored(only={"data": FRAMED, "region": "all"}),
         scored(only={"data": lambda found: [data for data in telling(found) if data != FRAMED], "region": late_if_any}),
-        Sentence(
-            "Late steps of {data}{batches} begin at t = {late_start:.0f}; one has {late_active:.0f} rows and comes in "
-            "{late_visits:.0%} of the batches.",
-            by=("data", "batches"),
-        ),
-        Sentence(
-            f"Padding counted in the statistics of {BASE}, finished sequences {{padding}} ({{region}} of "
-            "{data}{batches}, running averages): {tried:.3f}, {harm:+.3f} against statistics without it.",
-            by=("data", "batches", "region", "padding"), only={"region": late_if_any, "padding": FINISHED},
-        ),
-        Sentence(
-            "Best first, {region} of {data}: {items}.", by=("data", "region"), items="{way} {tried:.3f}",
-            over=("way",), only={"data": telling, "region": late_if_any, **PLAIN}, rising=False, least=2,
-        ),
+        Sentence("Late steps of {data}{batches} begin at t = {late_start:.0f}; one has {late_active:.0f} rows and "
+                 "comes in {late_visits:.0%} of the batches.", by=("data", "batches")),
+        Sentence(f"Padding counted in the statistics of {BASE}, finished sequences {{padding}} ({{region}} of "
+                 "{data}{batches}, running averages): {tried:.3f}, {harm:+.3f} against statistics without it.",
+                 by=("data", "batches", "region", "padding"), only={"region": late_if_any, "padding": FINISHED}),
+        Sentence("Best first, {region} of {data}: {items}.", by=("data", "region"), items="{way} {tried:.3f}",
+                 over=("way",), only={"data": telling, "region": late_if_any, **PLAIN}, rising=False, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -44,14 +44,10 @@ def ends(found: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*by_size(found)[:1], *generated[-1:], *by_size(found)[-1:]]))
 
 
-alone = partial(
-    Contrast, against="none", by=("train",), only={"train": by_size, "dropout": 0.0}, needed=NEEDED,
-    label="{norm}, {train}",
-)  # fmt: skip
-beside = partial(
-    Contrast, norms=BN, by=("train", "norm", "dropout"), needed=NEEDED, label="{norm}{dropout}, {train}",
-    only={"train": by_size, "dropout": lambda rates: [rate for rate in rates if rate > 0]},
-)  # fmt: skip
+alone = partial(Contrast, against="none", by=("train",), only={"train": by_size, "dropout": 0.0}, needed=NEEDED,
+                label="{norm}, {train}")  # fmt: skip
+beside = partial(Contrast, norms=BN, by=("train", "norm", "dropout"), needed=NEEDED, label="{norm}{dropout}, {train}",
+                 only={"train": by_size, "dropout": lambda rates: [rate for rate in rates if rate > 0]})  # fmt: skip
 
 
 class Regularization(Study):
@@ -68,64 +64,38 @@ class Regularization(Study):
     )
     columns = ("mode", "split")
     claims = (
-        Claim(
-            "regularizes",
-            "Batch normalization regularizes: training and test lie closer together than without it.",
-            "Ioffe & Szegedy, ICML 2015, section 3.4",
-            contrast=alone("gap", "gap without minus gap with, accuracy", BN, turned=True),
-        ),
-        Claim(
-            "better",
-            "Where data are few, networks with batch normalization generalize better.",
-            "Ioffe & Szegedy, ICML 2015; denied for recurrent networks by Laurent et al., ICASSP 2016",
-            "word PTB, validation perplexity: 119.2 without, 120.9 with vertical BN (small model)",
-            contrast=alone("score", "test accuracy gained", BN),
-        ),
-        Claim(
-            "instead",
-            "With batch normalization dropout can be left out.",
-            "Ioffe & Szegedy, ICML 2015, section 4.2",
-            contrast=beside("score", "test accuracy gained by dropout", against={"dropout": 0.0}, below=True),
-        ),
-        Claim(
-            "disharmony",
-            "Dropout and batch normalization together are worse than the better one of them.",
-            "Li et al., CVPR 2019, for convolutional networks",
-            contrast=beside("lost", "test accuracy of the better one minus both"),
-        ),
-        Claim(
-            "ln-overfits",
-            "Layer normalization optimizes better but also overfits more.",
-            "Laurent, Ballas & Vincent 2017",
-            contrast=alone("gap", "gap with ln minus gap without, accuracy", "ln"),
-        ),
-    )
+        Claim("regularizes", "Batch normalization regularizes: training and test lie closer together than without it.",
+              "Ioffe & Szegedy, ICML 2015, section 3.4",
+              contrast=alone("gap", "gap without minus gap with, accuracy", BN, turned=True)),
+        Claim("better", "Where data are few, networks with batch normalization generalize better.",
+              "Ioffe & Szegedy, ICML 2015; denied for recurrent networks by Laurent et al., ICASSP 2016",
+              "word PTB, validation perplexity: 119.2 without, 120.9 with vertical BN (small model)",
+              contrast=alone("score", "test accuracy gained", BN)),
+        Claim("instead", "With batch normalization dropout can be left out.", "Ioffe & Szegedy, ICML 2015, section 4.2",
+              contrast=beside("score", "test accuracy gained by dropout", against={"dropout": 0.0}, below=True)),
+        Claim("disharmony", "Dropout and batch normalization together are worse than the better one of them.",
+              "Li et al., CVPR 2019, for convolutional networks",
+              contrast=beside("lost", "test accuracy of the better one minus both")),
+        Claim("ln-overfits", "Layer normalization optimizes better but also overfits more.",
+              "Laurent, Ballas & Vincent 2017", contrast=alone("gap", "gap with ln minus gap without, accuracy", "ln")),
+    )  # fmt: skip
     diverged = "count as guessing"
     words: ClassVar[Words] = {
         "train": lambda name: "your data" if name == "own" else name.replace(" sequences", " training sequences"),
-        "dropout": lambda rate: f" with dropout {rate:g}" if rate else "",
-        "split": {"train": ", training", "test": ""},
-    }
+        "dropout": lambda rate: f" with dropout {rate:g}" if rate else "", "split": {"train": ", training", "test": ""},
+    }  # fmt: skip
     plots = (
-        Lines(
-            "final", "accuracy, {train}", "dropout", "Solid: test; dashed: training.",
-            x="dropout", each=("train",), only={"train": ends}, line="{norm}{split}",
-            styles=lambda line: "--" if line.endswith(", training") else "-",
-        ),
-        Lines(
-            "gap", "training minus test accuracy, no dropout", "training sequences", "The gap.", x="size", log="x",
-            rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []},
-        ),
+        Lines("final", "accuracy, {train}", "dropout", "Solid: test; dashed: training.", x="dropout", each=("train",),
+              only={"train": ends}, line="{norm}{split}",
+              styles=lambda line: "--" if line.endswith(", training") else "-"),
+        Lines("gap", "training minus test accuracy, no dropout", "training sequences", "The gap.", x="size", log="x",
+              rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []}),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "On {train} the best is {first}.", ("train",), {"train": by_size},
-            "`{norm}`{dropout} with {score:.3f}", ("norm", "dropout"), rising=False, least=2,
-        ),
-        Sentence(
-            "On {train} the widest gap between training and test is that of {first}.", ("train",), {"train": by_size},
-            "`{norm}`{dropout}, {gap:.3f}", ("norm", "dropout"), rising=False, least=2,
-        ),
+        Sentence("On {train} the best is {first}.", ("train",), {"train": by_size},
+                 "`{norm}`{dropout} with {score:.3f}", ("norm", "dropout"), rising=False, least=2),
+        Sentence("On {train} the widest gap between training and test is that of {first}.", ("train",),
+                 {"train": by_size}, "`{norm}`{dropout}, {gap:.3f}", ("norm", "dropout"), rising=False, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -27,10 +27,9 @@ MODES = ("population", "running")
 NEEDED = 0.01  # nats per step: a little more than the 0.01 bits to which the papers agree or differ
 TRANSIENT = 15  # steps
 ADVICE = {
-    HOLDS: "keep them per step there",
-    FAILS: "one pair for all steps is enough",
+    HOLDS: "keep them per step there", FAILS: "one pair for all steps is enough",
     OPEN: "the seeds do not decide whether that matters; per-step statistics are the safe choice",
-}
+}  # fmt: skip
 PLACE = "{state} state, {cell}, gain {gain}"
 
 
@@ -45,10 +44,8 @@ def recurrent(places: Sequence[str]) -> Sequence[str]:
 
 
 per_step = partial(Contrast, unit="nats per step", by=("data", "state", "gain", "cell"), needed=NEEDED)
-sharing = partial(
-    per_step, "extra", norms="bn-shared", by=("mode", "data", "state", "gain", "cell"), only={"mode": MODES},
-    label=PLACE + ", {mode} statistics{data}",
-)  # fmt: skip
+sharing = partial(per_step, "extra", norms="bn-shared", by=("mode", "data", "state", "gain", "cell"),
+                  only={"mode": MODES}, label=PLACE + ", {mode} statistics{data}")  # fmt: skip
 SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 along = partial(Lines, axis="timestep t", x="t", marker=None, rule=0.0)
 
@@ -60,108 +57,81 @@ class StepStatistics(Study):
     question = "Must batch normalization keep statistics of each timestep by itself?"
     method = (
         "The same network, text and segments under one running mean and variance per step, per block of steps, or for "
-        "all steps. All normalize training batches by the moments of each step: they are the same function in training "
-        "and differ in evaluation only. The state is carried from segment to segment or reset to zero, in training and "
-        "(separately) in evaluation; the cell is normalized or not. Effect: mean loss per step under shared statistics "
-        "minus that under per-step ones, paired by seed, at the last weights; the smallest effect of interest is "
-        f"{NEEDED:g} nats. Population statistics are exact moments over training segments; running ones are moving "
-        "averages with weight 0.1 per update, and where steps share them every step is an update. The first segment of "
-        "a stream is not counted. Transient: the 2-Wasserstein distance between the Gaussians of a step and of all "
-        "steps pooled, in pooled standard deviations, root mean square over units; it has settled once it stays within "
-        f"{SETTLED:g} of its median over the second half."
+        "all steps. All normalize training batches by the moments of each step: they are the same function in "
+        "training and differ in evaluation only. The state is carried from segment to segment or reset to zero, in "
+        "training and (separately) in evaluation; the cell is normalized or not. Effect: mean loss per step under "
+        "shared statistics minus that under per-step ones, paired by seed, at the last weights; the smallest effect "
+        f"of interest is {NEEDED:g} nats. Population statistics are exact moments over training segments; running "
+        "ones are moving averages with weight 0.1 per update, and where steps share them every step is an update. The "
+        "first segment of a stream is not counted. Transient: the 2-Wasserstein distance between the Gaussians of a "
+        "step and of all steps pooled, in pooled standard deviations, root mean square over units; it has settled "
+        f"once it stays within {SETTLED:g} of its median over the second half."
     )
     columns = ("mode", "read", "place", "t")
     claims = (
-        Claim(
-            "separate",
-            "Each timestep has its own distribution: averaging statistics over time severely degrades performance.",
-            "Cooijmans et al., ICLR 2017, section 3 (state reset in each segment, cell normalized)",
-            "no number was published",
-            contrast=sharing(),
-        ),
-        Claim(
-            "equal",
-            "Sharing statistics over all timesteps is as good as keeping them per step.",
-            "Hou et al., NeurIPS 2019 (state carried on, cell not normalized)",
-            "bits per character, shared and separate alike: War and Peace 1.72, Penn Treebank 1.45, text8 1.46",
-            contrast=sharing(
-                by=("cell", "mode", "data", "state", "gain"), below=True,
-                only={"cell": ("no", "yes"), "mode": MODES, "state": "carried"},
-            ),
-        ),
-        Claim(
-            "transient",
-            f"From a fixed initial state the statistics pass through a transient and settle within {TRANSIENT} steps.",
-            "Cooijmans et al., ICLR 2017, figure of population statistics (Penn Treebank)",
-            "about 5 to 15 steps; the variance of W_hh h at t = 0 is exactly 0",
-            contrast=Contrast(
-                "settled", "steps", "bn-timestep", by=("data", "state", "gain", "cell", "place"),
-                only={"state": "reset", "place": recurrent}, needed=TRANSIENT, below=True,
-                label="{place}, " + PLACE + "{data}",
-            ),
-        ),
-        Claim(
-            "trap",
-            "Where statistics come from reset states and the state is then carried on, per-step statistics are worse "
-            "than shared ones: the first steps have never seen a state.",
-            "Ba et al., 2016, for online use; follows from Var(W_hh h_0) = 0, Cooijmans et al., ICLR 2017",
-            contrast=per_step(
-                "trap", norms="bn-timestep", label="trained with " + PLACE + "{data}, evaluated with carried state"
-            ),
-        ),
+        Claim("separate",
+              "Each timestep has its own distribution: averaging statistics over time severely degrades performance.",
+              "Cooijmans et al., ICLR 2017, section 3 (state reset in each segment, cell normalized)",
+              "no number was published", contrast=sharing()),
+        Claim("equal", "Sharing statistics over all timesteps is as good as keeping them per step.",
+              "Hou et al., NeurIPS 2019 (state carried on, cell not normalized)",
+              "bits per character, shared and separate alike: War and Peace 1.72, Penn Treebank 1.45, text8 1.46",
+              contrast=sharing(by=("cell", "mode", "data", "state", "gain"), below=True,
+                               only={"cell": ("no", "yes"), "mode": MODES, "state": "carried"})),
+        Claim("transient",
+              f"From a fixed initial state the statistics pass through a transient and settle within {TRANSIENT} "
+              "steps.", "Cooijmans et al., ICLR 2017, figure of population statistics (Penn Treebank)",
+              "about 5 to 15 steps; the variance of W_hh h at t = 0 is exactly 0",
+              contrast=Contrast("settled", "steps", "bn-timestep", by=("data", "state", "gain", "cell", "place"),
+                                only={"state": "reset", "place": recurrent}, needed=TRANSIENT, below=True,
+                                label="{place}, " + PLACE + "{data}")),
+        Claim("trap",
+              "Where statistics come from reset states and the state is then carried on, per-step statistics are "
+              "worse than shared ones: the first steps have never seen a state.",
+              "Ba et al., 2016, for online use; follows from Var(W_hh h_0) = 0, Cooijmans et al., ICLR 2017",
+              contrast=per_step("trap", norms="bn-timestep",
+                                label="trained with " + PLACE + "{data}, evaluated with carried state")),
     )  # fmt: skip
 
     words: ClassVar[Words] = {
         "cell": {"yes": "cell norm", "no": "no cell norm"},
         "place": {"input": "W_ih x", "hidden": "W_hh h", "cell": "c"},
         "data": lambda data: ", Tiny Shakespeare" if data == "shakespeare" else "",
-    }
+    }  # fmt: skip
     plots = (
-        along(
-            "distance", "distance of a step's statistics from the pooled ones, in σ",
-            about="With a reset state statistics pass through a transient, with a carried one there is none.",
-            only={"data": first, "norm": "bn-timestep", "cell": "yes", "gain": first, "place": recurrent},
-            line="{place}, {state}", styles=lambda line: "--" if line.startswith("c,") else "-",
-            colours={
-                "W_hh h, reset": "#a8453f", "c, reset": "#d77810",
-                "W_hh h, carried": "#2d6779", "c, carried": "#4e6dea",
-            },
-        ),
-        along(
-            "extra_at", "extra loss of shared statistics, nats",
-            about="Loss under shared minus loss under per-step statistics along the segment; cell normalized.",
-            only={"data": first, "norm": "bn-shared", "cell": "yes"}, band=False,
-            line="{state}, {mode} statistics", styles=lambda line: "--" if "running" in line else "-",
-            colours={
-                "reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
-                "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea",
-            },
-        ),
-        Points(
-            "loss", "trained on reset, evaluated on carried states", "loss, nats",
-            "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
-            only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": bn},
-            colours=SHADES,
-        ),
-        Points(
-            "extra", "every seed (small) and their mean (large)",
-            "extra loss of shared population statistics, nats per step",
-            "Loss under shared minus loss under per-step statistics, by condition.",
-            only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
-            series="gain {gain}{data}", colours=SHADES, also=lambda axes, theme, _: rule(axes, theme, x=0.0),
-        ),
+        along("distance", "distance of a step's statistics from the pooled ones, in σ",
+              about="With a reset state statistics pass through a transient, with a carried one there is none.",
+              only={"data": first, "norm": "bn-timestep", "cell": "yes", "gain": first, "place": recurrent},
+              line="{place}, {state}", styles=lambda line: "--" if line.startswith("c,") else "-",
+              colours={
+                  "W_hh h, reset": "#a8453f", "c, reset": "#d77810", "W_hh h, carried": "#2d6779",
+                  "c, carried": "#4e6dea",
+              }),
+        along("extra_at", "extra loss of shared statistics, nats",
+              about="Loss under shared minus loss under per-step statistics along the segment; cell normalized.",
+              only={"data": first, "norm": "bn-shared", "cell": "yes"}, band=False, line="{state}, {mode} statistics",
+              styles=lambda line: "--" if "running" in line else "-",
+              colours={
+                  "reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
+                  "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea",
+              }),
+        Points("loss", "trained on reset, evaluated on carried states", "loss, nats",
+               "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
+               only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": bn},
+               colours=SHADES),
+        Points("extra", "every seed (small) and their mean (large)",
+               "extra loss of shared population statistics, nats per step",
+               "Loss under shared minus loss under per-step statistics, by condition.",
+               only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
+               series="gain {gain}{data}", colours=SHADES, also=lambda axes, theme, _: rule(axes, theme, x=0.0)),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} conditions.",
-            by=("state", "mode"), only={"norm": "bn-shared", "mode": MODES}, items="{extra:+.3f}",
-            over=("data", "gain", "cell"), rising=True,
-        ),
-        Sentence(
-            "With reset state and population statistics it costs, on average: {items}.",
-            only={"norm": "bn-shared", "state": "reset", "mode": "population"}, items="{extra:+.3f} nats with {cell}",
-            over=("cell",), least=2,
-        ),
+        Sentence("State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} "
+                 "conditions.", by=("state", "mode"), only={"norm": "bn-shared", "mode": MODES}, items="{extra:+.3f}",
+                 over=("data", "gain", "cell"), rising=True),
+        Sentence("With reset state and population statistics it costs, on average: {items}.",
+                 only={"norm": "bn-shared", "state": "reset", "mode": "population"},
+                 items="{extra:+.3f} nats with {cell}", over=("cell",), least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

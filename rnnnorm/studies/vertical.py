@@ -36,85 +36,52 @@ class Vertical(Study):
         "phone classification, with few training sequences, so that fitting and generalizing come apart), with "
         "Japanese vowels beside them where data are given. Where several learning rates are configured each norm and "
         "depth takes its best, by validation loss. Speed is the number of steps until the training loss (mean of five "
-        "logged values) falls to where the network without norm is after half of its training, over the steps that one "
-        "took; a run that never gets there counts as 2. A speed-up counts from 5 %, a difference of losses from 0.01 "
-        "nats. Validation loss is the best of the run under running averages, test score that of population "
+        "logged values) falls to where the network without norm is after half of its training, over the steps that "
+        "one took; a run that never gets there counts as 2. A speed-up counts from 5 %, a difference of losses from "
+        "0.01 nats. Validation loss is the best of the run under running averages, test score that of population "
         "statistics. A run that diverged is left out of differences of losses and noted in the findings."
     )
     claims = (
-        Claim(
-            "faster",
-            "Batch normalization of the input-to-hidden product makes the training criterion fall faster.",
-            "Laurent et al., ICASSP 2016",
-            "training cross entropy .95 → .73 (WSJ, 5 bidirectional layers); perplexity 78.5 → 62.5 (PTB, small)",
-            contrast=better("speed", "steps to a training loss, as a multiple of none's", needed=0.95),
-        ),
-        Claim(
-            "no-better",
-            "It does not generalize better.",
-            "Laurent et al., ICASSP 2016",
-            "dev cross entropy 1.11 → 1.19 (WSJ); validation perplexity 119.2 → 120.9 (PTB, small) and 81.8 → 97.4 "
-            "(large)",
-            contrast=gain(needed=NATS),
-        ),
-        Claim(
-            "depth",
-            "Its benefit grows with the number of recurrent layers.",
-            "Amodei et al. (Deep Speech 2), ICML 2016",
-            "dev word error rate 13.55 → 14.40 with 1 recurrent layer, 11.61 → 10.56 with 3, 10.77 → 9.78 with 5, "
-            "10.83 → 9.52 with 7",
-            contrast=gain(
-                unit="improvement of validation loss, minus that of one layer, nats", against={"layers": 1},
-                needed=NATS, below=False,
-            ),
-        ),
-        Claim(
-            "shallow",
-            "With a single recurrent layer it does harm.",
-            "Amodei et al. (Deep Speech 2), ICML 2016",
-            "dev word error rate 13.55 → 14.40",
-            contrast=gain(only={"layers": 1}),
-        ),
-        Claim(
-            "joint",
-            "Batch normalization of the whole pre-activation, W_ih x + W_hh h, trains worse than none.",
-            "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016 (“not effective”)",
-            "training cross entropy after 20 epochs 1.81 without, 1.90 with (character PTB, 3 layers)",
-            contrast=Contrast(
-                "final_train_loss", "training loss minus none's, nats", "bn-joint", "none", PLACE, needed=NATS,
-                label="{layers}, {data}",
-            ),
-        ),
+        Claim("faster", "Batch normalization of the input-to-hidden product makes the training criterion fall faster.",
+              "Laurent et al., ICASSP 2016",
+              "training cross entropy .95 → .73 (WSJ, 5 bidirectional layers); perplexity 78.5 → 62.5 (PTB, small)",
+              contrast=better("speed", "steps to a training loss, as a multiple of none's", needed=0.95)),
+        Claim("no-better", "It does not generalize better.", "Laurent et al., ICASSP 2016",
+              "dev cross entropy 1.11 → 1.19 (WSJ); validation perplexity 119.2 → 120.9 (PTB, small) and 81.8 → 97.4 "
+              "(large)", contrast=gain(needed=NATS)),
+        Claim("depth", "Its benefit grows with the number of recurrent layers.",
+              "Amodei et al. (Deep Speech 2), ICML 2016",
+              "dev word error rate 13.55 → 14.40 with 1 recurrent layer, 11.61 → 10.56 with 3, 10.77 → 9.78 with 5, "
+              "10.83 → 9.52 with 7",
+              contrast=gain(unit="improvement of validation loss, minus that of one layer, nats", against={"layers": 1},
+                            needed=NATS, below=False)),
+        Claim("shallow", "With a single recurrent layer it does harm.", "Amodei et al. (Deep Speech 2), ICML 2016",
+              "dev word error rate 13.55 → 14.40", contrast=gain(only={"layers": 1})),
+        Claim("joint", "Batch normalization of the whole pre-activation, W_ih x + W_hh h, trains worse than none.",
+              "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016 (“not effective”)",
+              "training cross entropy after 20 epochs 1.81 without, 1.90 with (character PTB, 3 layers)",
+              contrast=Contrast("final_train_loss", "training loss minus none's, nats", "bn-joint", "none", PLACE,
+                                needed=NATS, label="{layers}, {data}")),
     )  # fmt: skip
 
     words: ClassVar[Words] = {
         "data": {"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"},
         "layers": lambda count: f"{count:g} layer{'s' * (count > 1)}",
-    }
+    }  # fmt: skip
     plots = (
-        Lines(
-            "train_curve", "training loss (nats), {layers}", "step", "Training curves of the deepest stack.", x="t",
-            only={"data": first, "layers": last}, marker=None,
-        ),
-        Lines(
-            "speed", "steps to none's halfway loss, ÷ none's", "layers", "Speed against the number of layers.",
-            x="layers", only={"data": first}, rule=1.0,
-        ),
-        Lines(
-            "final_train_loss", "training loss at the end (nats)", "layers", "What was fitted.", x="layers",
-            only={"data": first},
-        ),
-        Lines(
-            "best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.", x="layers",
-            only={"data": first},
-        ),
+        Lines("train_curve", "training loss (nats), {layers}", "step", "Training curves of the deepest stack.", x="t",
+              only={"data": first, "layers": last}, marker=None),
+        Lines("speed", "steps to none's halfway loss, ÷ none's", "layers", "Speed against the number of layers.",
+              x="layers", only={"data": first}, rule=1.0),
+        Lines("final_train_loss", "training loss at the end (nats)", "layers", "What was fitted.", x="layers",
+              only={"data": first}),
+        Lines("best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.",
+              x="layers", only={"data": first}),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a step "
-            "taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score {accuracy:+.3f}.",
-            by=("data", "layers", "norm"), only={"data": first, "layers": last},
-        ),
+        Sentence("{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a "
+                 "step taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score "
+                 "{accuracy:+.3f}.", by=("data", "layers", "norm"), only={"data": first, "layers": last}),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -48,62 +48,44 @@ class ZeroVariance(Study):
     method = (
         "An LSTM at initialization (orthogonal W_hh, float64) reads steps that are the same in all sequences of a "
         "batch, then 20 steps of random symbols; the loss is a random projection of the last state. Growth is the "
-        "factor per step back by which ‖∂L/∂h_t‖ changes inside the constant steps; flat means below 1.1. The same "
-        "in float32 tells after how many steps a gradient is no longer a number. With real data: the black border of"
-        " sequential MNIST. Training: temporal order after a constant border, with and without noise on h_0, other "
-        "ε, with and without gradient clipping; score is the test score by population statistics, that of guessing "
-        "for a run that diverged; a difference counts from 0.01."
+        "factor per step back by which ‖∂L/∂h_t‖ changes inside the constant steps; flat means below 1.1. The same in "
+        "float32 tells after how many steps a gradient is no longer a number. With real data: the black border of "
+        "sequential MNIST. Training: temporal order after a constant border, with and without noise on h_0, other ε, "
+        "with and without gradient clipping; score is the test score by population statistics, that of guessing for a "
+        "run that diverged; a difference counts from 0.01."
     )
     columns = ("mode", "t")
     claims = (
-        Claim(
-            "explodes",
-            "Where all sequences begin with the same inputs, horizontal batch normalization makes gradients explode.",
-            "Cooijmans et al., ICLR 2017, on sequential MNIST, whose images begin with black pixels",
-            "no factor was published",
-            contrast=(
-                grown(by=("gain", "eps"), only={"part": "eps"}, needed=1.0, label="gain {gain}, ε = {eps}"),
-                border(only={"part": "mnist", "noise": 0.0}, needed=1.0),
-            ),
-        ),
-        Claim(
-            "scaling",
-            "At variance 0 each normalization multiplies the gradient by γ/√ε, two in a row by γ²/ε.",
-            "follows from the backward pass of Ioffe & Szegedy, ICML 2015",
-            "a tenfold ε: a tenth of the factor",
-            contrast=Contrast(
-                "deviation", "relative deviation from 1/ε", by=("gain", "eps", "following"), needed=0.1, below=True,
-                label="gain {gain}, ε from {eps} to {following}",
-            ),
-        ),
-        Claim(
-            "noise",
-            "Gaussian noise of standard deviation 0.1 on h_0 removes the explosion.",
-            "Cooijmans et al., ICLR 2017 (in-order MNIST only)",
-            contrast=(
-                grown(by=("gain",), only={"part": "noise", "noise": 0.1}, needed=FLAT, below=True, label="gain {gain}"),
-                border(only={"part": "mnist", "noise": 0.1}, needed=FLAT, below=True),
-            ),
-        ),
-        Claim(
-            "training",
-            "Without noise on h_0 BN-LSTM does not train well after a constant start.",
-            "Cooijmans et al., ICLR 2017: noise was used for in-order MNIST, where it reached 99.0 % (LSTM: 98.9 %)",
-            contrast=Contrast(
-                "final", "score gained by noise", "bn-timestep", {"noise": 0.0}, ("clip",),
-                {"part": "trained", "noise": 0.1, "clip": descending}, needed=NEEDED, label="{clip}",
-            ),
-        ),
-        Claim(
-            "eps",
-            "A larger ε alone makes noise unnecessary.",
-            "common advice; Yang et al., ICLR 2019, name a larger ε as a remedy against exploding gradients",
-            contrast=Contrast(
-                "final", "score with noise minus score with this ε", larger_eps, {"norm": "bn-timestep", "noise": 0.1},
-                ("clip",), {"part": "trained", "noise": 0.0, "clip": descending}, needed=NEEDED, below=True,
-                turned=True, label=lambda p: f"ε = {p['norm'].rpartition('=')[2]}, {clipped(p['clip'])}",
-            ),
-        ),
+        Claim("explodes",
+              "Where all sequences begin with the same inputs, horizontal batch normalization makes gradients explode.",
+              "Cooijmans et al., ICLR 2017, on sequential MNIST, whose images begin with black pixels",
+              "no factor was published",
+              contrast=(
+                  grown(by=("gain", "eps"), only={"part": "eps"}, needed=1.0, label="gain {gain}, ε = {eps}"),
+                  border(only={"part": "mnist", "noise": 0.0}, needed=1.0),
+              )),
+        Claim("scaling", "At variance 0 each normalization multiplies the gradient by γ/√ε, two in a row by γ²/ε.",
+              "follows from the backward pass of Ioffe & Szegedy, ICML 2015", "a tenfold ε: a tenth of the factor",
+              contrast=Contrast("deviation", "relative deviation from 1/ε", by=("gain", "eps", "following"), needed=0.1,
+                                below=True, label="gain {gain}, ε from {eps} to {following}")),
+        Claim("noise", "Gaussian noise of standard deviation 0.1 on h_0 removes the explosion.",
+              "Cooijmans et al., ICLR 2017 (in-order MNIST only)",
+              contrast=(
+                  grown(by=("gain",), only={"part": "noise", "noise": 0.1}, needed=FLAT, below=True,
+                        label="gain {gain}"),
+                  border(only={"part": "mnist", "noise": 0.1}, needed=FLAT, below=True),
+              )),
+        Claim("training", "Without noise on h_0 BN-LSTM does not train well after a constant start.",
+              "Cooijmans et al., ICLR 2017: noise was used for in-order MNIST, where it reached 99.0 % (LSTM: 98.9 %)",
+              contrast=Contrast("final", "score gained by noise", "bn-timestep", {"noise": 0.0}, ("clip",),
+                                {"part": "trained", "noise": 0.1, "clip": descending}, needed=NEEDED, label="{clip}")),
+        Claim("eps", "A larger ε alone makes noise unnecessary.",
+              "common advice; Yang et al., ICLR 2019, name a larger ε as a remedy against exploding gradients",
+              contrast=Contrast("final", "score with noise minus score with this ε", larger_eps,
+                                {"norm": "bn-timestep", "noise": 0.1}, ("clip",),
+                                {"part": "trained", "noise": 0.0, "clip": descending}, needed=NEEDED, below=True,
+                                turned=True,
+                                label=lambda p: f"ε = {p['norm'].rpartition('=')[2]}, {clipped(p['clip'])}")),
     )  # fmt: skip
     words: ClassVar[Words] = {"clip": clipped}
     plots = (
@@ -112,35 +94,23 @@ class ZeroVariance(Study):
             x="t", line="{shown}", log="y", marker=None, band=False, also=shade_constant,
             colours=lambda lines: dict(zip((line for line in lines if line.startswith("bn-")), SHADES, strict=False)),
         ),
-        Lines(
-            "growth", "growth of ‖∂L/∂h_t‖ per constant step back", "ε", "Growth against ε.", x="eps",
-            only={"part": "eps"}, line="gain {gain}", colours=SHADES[3:], log="xy", also=draw_inverse, rule=1.0,
-            text="neither grows nor fades",
-        ),
-        Lines(
-            "growth", "growth per constant step back, smallest ε", "standard deviation of h_0",
-            "Growth against noise on h_0.", x="noise", only={"part": "noise"}, line="gain {gain}", colours=SHADES[3:],
-            log="x", rule=1.0, text="neither grows nor fades",
-        ),
-        Points(
-            "final", "after training on sequences with a constant start", "test score",
-            "Scores of each arm; small dots: seeds.", line="{arm}",
-        ),
+        Lines("growth", "growth of ‖∂L/∂h_t‖ per constant step back", "ε", "Growth against ε.", x="eps",
+              only={"part": "eps"}, line="gain {gain}", colours=SHADES[3:], log="xy", also=draw_inverse, rule=1.0,
+              text="neither grows nor fades"),
+        Lines("growth", "growth per constant step back, smallest ε", "standard deviation of h_0",
+              "Growth against noise on h_0.", x="noise", only={"part": "noise"}, line="gain {gain}", colours=SHADES[3:],
+              log="x", rule=1.0, text="neither grows nor fades"),
+        Points("final", "after training on sequences with a constant start", "test score",
+               "Scores of each arm; small dots: seeds.", line="{arm}"),
     )  # fmt: skip
     sentences = (
-        Sentence(
-            "With gain {gain} and ε = {eps} each constant step multiplies gradients by {growth:.3g}, and float32 holds "
-            "them for {finite_steps:.0f} of {constant_steps:.0f} steps.",
-            by=("gain", "eps"), only={"part": "eps", "eps": first},
-        ),
-        Sentence(
-            "A batch of MNIST digits has {constant_steps:.0f} black pixels in common before the first stroke.",
-            only={"part": "mnist"},
-        ),
-        Sentence(
-            "Best trained: {first}; worst: {last}.", only={"part": "trained"}, items="{arm} with {final:.3f}",
-            over=("arm",), rising=False,
-        ),
+        Sentence("With gain {gain} and ε = {eps} each constant step multiplies gradients by {growth:.3g}, and float32 "
+                 "holds them for {finite_steps:.0f} of {constant_steps:.0f} steps.", by=("gain", "eps"),
+                 only={"part": "eps", "eps": first}),
+        Sentence("A batch of MNIST digits has {constant_steps:.0f} black pixels in common before the first stroke.",
+                 only={"part": "mnist"}),
+        Sentence("Best trained: {first}; worst: {last}.", only={"part": "trained"}, items="{arm} with {final:.3f}",
+                 over=("arm",), rising=False),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

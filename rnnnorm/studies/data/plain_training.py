@@ -133,6 +133,22 @@ def train(
     return losses
 
 
+def fit(
+    config: Mapping[str, Any], norm: str | Norm, seed: int, **how: Any
+) -> tuple[SequenceTask, SequenceDataModule, list[float]]:
+    """The network of a configuration, trained, its data, and the loss of every step: `build_data` to `train`.
+
+    Args:
+        config: `data`, `model` and `trainer`, as for `rnnnorm compare -c`.
+        norm: a preset with overrides, or a `rnnnorm.Norm`.
+        seed: of the trial.
+        **how: keywords of `train`.
+    """
+    data, trainer = build_data(config, seed), config["trainer"]
+    task = build_task(config, data, norm, seed)
+    return task, data, train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"), **how)
+
+
 def _epochs(data: SequenceDataModule, epochs: int, carry: bool | None) -> Iterator[Batch]:
     loader: Any = data.train_dataloader()
     for epoch in range(epochs):

@@ -10,7 +10,7 @@ enters `STUDIES` by being defined, and with that the command line, the report an
                                  label="{norm}, {layers}, {data}")),)
         plots = (Lines("loss", "loss (nats), {data}", "layers", "Loss against depth.", x="layers", each=("data",)),)
         sentences = (Sentence("On {data}, `{norm}` gains {gain:.3f} nats.", by=("data", "norm")),)
-        words = {"layers": "{} layers"}
+        words = Words(layers="{} layers")
 
         def trials(self):                   # conditions × norms × seeds
             return self.grid({"data": "made", "layers": self.settings.option("layers")}, config=self.settings.config)
@@ -30,8 +30,9 @@ columns that `measure` adds. Everything after `measure` works on this table alon
 **Contrasts** yield one case per condition: the level of a quantity, or its difference to a reference (`against`),
 paired by seed. Conditions are the columns `by`, the first being the outermost loop, and the norm where several are
 named. `only` says which values of a column are meant: one, a list (in that order), or a function from those that occur
-(numbers ascending, words as they come in the table) to those that are meant, such as `first`, `last` or
-`names_matching("bn-shared", "bn-star")`. `needed` and `below` may be functions of the point (column → value). A claim
+(numbers ascending, words as they come in the table) to those that are meant, such as `first`, `ends` or
+`names_matching("bn-shared", "bn-star")`; `framework.selection` has more. `needed` and `below` may be functions of the point
+(column → value). A claim
 with several contrasts has the cases of all of them. `judge` makes a verdict of the cases: supported where the claim
 holds in every one, contradicted where it fails in every one, else depends. The first measured case stands in the table
 of claims, unless `Study.headline` gives another one a larger key.
@@ -52,9 +53,11 @@ from rnnnorm.studies.framework.contrast import Contrast
 from rnnnorm.studies.framework.derive import best_by, mapped, paired
 from rnnnorm.studies.framework.figure import Lines, Points
 from rnnnorm.studies.framework.modes import in_every_mode
-from rnnnorm.studies.framework.selection import first, last, names_matching
+from rnnnorm.studies.framework.selection import Words, first, last, names_matching
 from rnnnorm.studies.framework.sentence import Sentence
 from rnnnorm.studies.framework.study import STUDIES, Study
+from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row, Trial
 
 __all__ = [
     "STUDIES",
@@ -62,8 +65,12 @@ __all__ = [
     "Contrast",
     "Lines",
     "Points",
+    "Row",
     "Sentence",
     "Study",
+    "Trained",
+    "Trial",
+    "Words",
     "best_by",
     "first",
     "in_every_mode",

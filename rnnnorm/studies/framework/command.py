@@ -48,8 +48,7 @@ def study(args: list[str], console: Console | None = None) -> int:
         console: where to print; standard output if not given.
 
     Returns:
-        the exit code: 0, or 1 if a trial failed, 130 or 143 if the user interrupted
-        by Ctrl-C or SIGTERM.
+        the exit code: 0, or 1 if a trial failed, 130 or 143 if the user interrupted by Ctrl-C or SIGTERM.
 
     Raises:
         ValueError: the request cannot be met; nothing was run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
@@ -16,8 +16,12 @@ Point = Mapping[str, Any]
 Only = Mapping[str, Any]
 """Column → which of its values: one, a list of them, or a function from those that occur to those that are meant."""
 
-Words = Mapping[str, Any]
-"""Column → how its values are written: a mapping, a function, or a format such as `"{:g} layers"`."""
+Rule = Callable[[Sequence[Any]], list[Any]]
+"""From the values that occur to those that are meant."""
+
+
+class Words(dict[str, Any]):
+    """Column → how its values are written: a mapping, a function, or a format such as `"{:g} layers"`."""
 
 
 def occurring(m: pd.DataFrame, column: str) -> list[Any]:
@@ -28,14 +32,44 @@ def occurring(m: pd.DataFrame, column: str) -> list[Any]:
     return found if any(isinstance(value, str) for value in found) else sorted(found)
 
 
-def first(found: Sequence[Any]) -> Sequence[Any]:
+def first(found: Sequence[Any]) -> list[Any]:
     """The first of the values that occur; for `only`."""
-    return found[:1]
+    return [*found[:1]]
 
 
-def last(found: Sequence[Any]) -> Sequence[Any]:
+def last(found: Sequence[Any]) -> list[Any]:
     """The last of the values that occur: the greatest number; for `only`."""
-    return found[-1:]
+    return [*found[-1:]]
+
+
+def ends(found: Sequence[Any]) -> list[Any]:
+    """The first and the last of the values that occur; for `only`."""
+    return [*dict.fromkeys([*found[:1], *found[-1:]])]
+
+
+def backwards(found: Sequence[Any]) -> list[Any]:
+    """The values that occur, the greatest number first; for `only`."""
+    return [*found[::-1]]
+
+
+def leading(*values: Any) -> Rule:
+    """A rule for `only`: all values that occur, these before the others."""
+    return lambda found: sorted(found, key=lambda value: value not in values)
+
+
+def preferring(value: Any) -> Rule:
+    """A rule for `only`: one value where it occurs, else the first one."""
+    return lambda found: [value] if value in found else first(found)
+
+
+def beginning(*starts: str, having: str = "", but: tuple[str, ...] = ()) -> Rule:
+    """A rule for `only`: the words that begin with one of some, have a part, and begin with none of others."""
+
+    def those(found: Sequence[Any]) -> list[Any]:
+        meant = [word for word in found if word.startswith(starts or ("",)) and having in word]
+        return [word for word in meant if not word.startswith(but)]
+
+    return those
 
 
 def chosen(m: pd.DataFrame, column: str, rule: Any) -> list[Any]:
@@ -71,7 +105,7 @@ def points(m: pd.DataFrame, by: Sequence[str], only: Only) -> Iterator[dict[str,
             yield {column: value, **point}
 
 
-def names_matching(*presets: str) -> Callable[[Iterable[str]], list[str]]:
+def names_matching(*presets: str) -> Rule:
     """A rule for `only`: the norms that are one of some presets, with whatever overrides."""
     return lambda found: [norm for norm in found if norm.split(":")[0] in presets]
 

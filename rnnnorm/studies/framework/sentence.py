@@ -95,6 +95,6 @@ def divergence(m: pd.DataFrame, counted: str = "", by: str = "{norm}", words: Wo
     measured = where(m, quantity="diverged")
     lost = where(measured, value=1.0)
     if len(lost):
-        counts = Counter(spoken(by, point, words or {}) for point in lost[fields(by)].to_dict("records"))
+        counts = Counter(spoken(by, point, words or Words()) for point in lost[fields(by)].to_dict("records"))
         names = ", ".join(f"{name} ({count})" for name, count in counts.items())
         yield f"{len(lost)} of {len(measured)} trainings diverged{counted and f' and {counted}'}: {names}."

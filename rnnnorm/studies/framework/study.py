@@ -53,7 +53,7 @@ class Study(ABC):
     """How trainings that diverged are counted, as their finding says it: "count as guessing"."""
     diverged_by: ClassVar[str] = "{norm}"
     """What that finding tells apart: a format of the columns."""
-    words: ClassVar[Words] = {}
+    words: ClassVar[Words] = Words()
     """How the values of columns are written in conditions, plots and sentences."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns that `measure` adds to the table: they are there also before the first trial has written them."""

@@ -55,8 +55,12 @@ class Trained:
         """Its data, anew."""
         return self.comparison.build_data()
 
-    def model(self, checkpoint: Path | None = None) -> SequenceTask:
+    def model(self, checkpoint: Path | None = None, data: LightningDataModule | None = None) -> SequenceTask:
         """Its network with the weights of the best checkpoint (or another one), in evaluation mode, on the CPU.
+
+        Args:
+            checkpoint: another one.
+            data: its data, if they are at hand; a model that is not named is the one that fits them.
 
         Raises:
             FileNotFoundError: nothing was saved, because the run diverged before its first validation.
@@ -68,7 +72,7 @@ class Trained:
         module, _, name = str(self.comparison.config.model.class_path).rpartition(".")
         cls: type[SequenceTask] = getattr(import_module(module), name)
         if cls is AutoTask:  # what is meant where no model is named
-            cls = for_spec(self.data().spec)  # type: ignore[attr-defined]
+            cls = for_spec((self.data() if data is None else data).spec)  # type: ignore[attr-defined]
         model = cls(**{key: value for key, value in saved["hyper_parameters"].items() if not key.startswith("_")})
         model.load_state_dict(saved["state_dict"])
         return model.eval()

@@ -18,7 +18,6 @@ from torch.utils.tensorboard import SummaryWriter
 from rnnnorm.compare.comparison import Comparison
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.progress import Display
-from rnnnorm.engine.quiet import quiet
 from rnnnorm.engine.records import read_result, write
 from rnnnorm.engine.trial import execute
 from rnnnorm.engine.work import Report
@@ -53,16 +52,13 @@ def work(
     trained = None
     run = trial.run(out)
     if trial.config is not None:
-        with quiet():
-            comparison = _comparison(trial, out)
-            result = read_result(run.result)
-            if result is None:
-                result = execute(comparison, run, interrupt, display or Display(Console(quiet=True)), seconds)
-            trained = Trained(run, result, comparison)
-            interrupt.check()
-            rows = _measured(study, trial, trained)
-    else:
-        rows = _measured(study, trial, None)
+        comparison = _comparison(trial, out)
+        result = read_result(run.result)
+        if result is None:
+            result = execute(comparison, run, interrupt, display or Display(Console(quiet=True)), seconds)
+        trained = Trained(run, result, comparison)
+        interrupt.check()
+    rows = _measured(study, trial, trained)
     _log(rows, run.folder)
     write(trial.measured(out), json.dumps(rows, allow_nan=False) + "\n")
     return Report()

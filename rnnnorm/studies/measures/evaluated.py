@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+import pandas as pd
 
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import evaluates_by, has_batch_statistics
 from rnnnorm.studies.data.plain_training import evaluate
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.modes import in_every_mode
+from rnnnorm.studies.framework.selection import Rule, occurring
 from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask
 
@@ -38,6 +42,21 @@ def evaluated(task: SequenceTask, data: SequenceDataModule, train_loss: float) -
             yield {"quantity": "test_loss", "value": loss}
             valid = math.inf if diverged else evaluate(task, data.val_dataloader())[0]
             yield {"quantity": "val_loss", "value": valid}
+
+
+def crossovers(excess: pd.DataFrame, norms: Rule, needed: float) -> Iterator[str]:
+    """The sentence of `crossover` for each norm.
+
+    Args:
+        excess: losses minus those of LN, by `norm` and `batch`.
+        norms: which.
+        needed: the smallest difference that counts.
+    """
+    for norm in norms(occurring(excess, "norm")):
+        gaps = where(excess, norm=norm).groupby("batch")["value"].agg(lambda v: v.mean(skipna=False))
+        finite = {int(size): float(gap) for size, gap in gaps.items() if math.isfinite(gap)}
+        if finite:
+            yield crossover(norm, finite, needed)
 
 
 def crossover(norm: str, gaps: Mapping[int, float], needed: float) -> str:
