@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.studies.data.plain_training import curve, final, fit
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, names_matching
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
 from rnnnorm.studies.framework.derive import best_by, mapped, paired
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.selection import names_matching
 from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise
 from rnnnorm.studies.measures.evaluated import MODES, crossovers, evaluated
 
@@ -88,8 +89,8 @@ class BatchSize(Study):
         by_size("noise", "relative standard deviation of a batch's σ̂", about="The noise, and the formula.", x="size",
                 log="xy", y_ticks=[0.05, 0.1, 0.2, 0.5, 1.0], line="measured", colours=["#2d6779"],
                 curve=gaussian_noise, formula="1/√(2(B-1))"),
-        by_size("loss", "test loss of bn-timestep, nats", "training batch size B",
-                "Three evaluations of the same weights.", log="xy", only={"norm": "bn-timestep", "mode": MODES},
+        by_size("loss", "test loss of bn-timestep, nats", axis="training batch size B",
+                about="Three evaluations of the same weights.", log="xy", only={"norm": "bn-timestep", "mode": MODES},
                 line="{mode} statistics", colours=["#d77810", "#4e6dea", "#2d6779"],
                 styles={"running statistics": "--", "batch statistics": ":"}),
     )  # fmt: skip

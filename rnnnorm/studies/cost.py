@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import ClassVar
 
 import pandas as pd
 import torch
@@ -20,12 +19,11 @@ from rnnnorm.bench.timing import interleave, ratios, spread
 from rnnnorm.compare.costs import count_parameters, count_stored
 from rnnnorm.nn.lstm import LSTM
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study, mapped
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Words, occurring
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.selection import occurring
 
 COSTLY, CHEAP = 1.2, 1.1
 CPU = torch.device("cpu")
@@ -73,10 +71,8 @@ class Cost(Study):
                                 only={"part": "slots"}, against={"max_steps": partial(min, default=None)}, needed=0.1,
                                 below=True, label="max_steps {against[max_steps]} → {max_steps}")),
     )  # fmt: skip
-    words: ClassVar[Words] = {
-        "backend": {"auto": "compiled", "reference": "eager"},
-        "quantity": {"stored": "stored statistics / weights", "time": "time / none's time"},
-    }  # fmt: skip
+    words = Words(backend={"auto": "compiled", "reference": "eager"},
+                  quantity={"stored": "stored statistics / weights", "time": "time / none's time"})  # fmt: skip
     plots = (
         Points("time", "each preset, {backend}", "time of a training step / none's", "The cheapest preset on top.",
                only={"part": "preset"}, each=("backend",), also=from_nothing),

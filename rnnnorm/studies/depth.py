@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, ClassVar
+from itertools import product
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.residual_stacks import METHODS, arguments, growth
 from rnnnorm.studies.data.surgery import bounded_training
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, best_by, first, last, paired
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import best_by
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.selection import backwards, first, last
+from rnnnorm.studies.measures.depths import SLACK, deepest, second_half
 
-CELLS = {"lstm": "LSTM", "rnn-tanh": "tanh RNN", "rnn-relu": "ReLU RNN"}
 NAMES = {
     "no-skip": "no skip", "plain": "skip", "bn-branch": "BN on branch", "bn-sum": "BN on sum", "fixup": "Fixup",
     "skipinit-0": "SkipInit α = 0", "skipinit-depth": "SkipInit α = 1/√d", "skipinit-1": "SkipInit α = 1",
 }  # fmt: skip
 PAINT = ("#222f3a", "#878787", "#4e6dea", "#2d6779", "#b04db1", "#d77810", "#c5b500", "#a8453f")
-NATS = 0.05
-"""The smallest difference of training losses that counts."""
-SLACK = 0.1
-"""A depth counts as trainable up to that many nats above a plain skip at the smallest depth."""
-
-
-def backwards(found: Sequence[Any]) -> Sequence[Any]:
-    """From the last value to the first: the theory's ReLU layers before others, deep stacks before shallow ones."""
-    return found[::-1]
+NATS = 0.05  # the smallest difference of training losses that counts
 
 
 start = partial(Contrast, norms="none", by=("cell",), label="{cell}")
@@ -98,11 +89,10 @@ class Depth(Study):
               trained("training loss minus BN's, nats", only={"depth": backwards, "method": "fixup"}, below=True)),
     )  # fmt: skip
     diverged, diverged_by = "count with the loss of logits of 0", "{method}{norm}"
-    words: ClassVar[Words] = {
-        "cell": CELLS, "optimizer": {"adam": "Adam", "sgd": "SGD"}, "depth": "{:.0f} layers", "method": NAMES,
-        "norm": lambda norm: "" if norm == "none" else f" + {norm}",
-        "deepest": lambda depth: f"{depth:.0f}" if depth else "none",
-    }  # fmt: skip
+    words = Words(cell={"lstm": "LSTM", "rnn-tanh": "tanh RNN", "rnn-relu": "ReLU RNN"},
+                  optimizer={"adam": "Adam", "sgd": "SGD"}, depth="{:.0f} layers", method=NAMES,
+                  norm=lambda norm: "" if norm == "none" else f" + {norm}",
+                  deepest=lambda depth: f"{depth:.0f}" if depth else "none")  # fmt: skip
     plots = (
         squares("E[h²] at initialization, ReLU layers", only={"cell": "rnn-relu", "norm": "none"},
                 curve=lambda block: 2.0**block, formula="2^l, De & Smith"),
@@ -122,22 +112,17 @@ class Depth(Study):
     def trials(self) -> list[Trial]:
         """Growth at initialization, then training: cells × depths × methods, and a skip with each norm inside."""
         option, made = self.settings.option, list[Trial]()
-        for cell in option("start_cells"):
-            made += self._methods({"part": "start", "cell": cell}, 1.0)
-        for cell in option("cells"):
-            for optimizer, rates in option("learning_rates").items():
-                for depth in option("depths"):
-                    axes = {"part": "trained", "cell": cell, "optimizer": optimizer, "depth": depth}
-                    made += self._methods(axes, 0.1 * depth * len(rates))
-        return made
-
-    def _methods(self, axes: dict[str, Any], weight: float) -> list[Trial]:
-        others = [method for method in METHODS if method != "plain"]
-        inside = dict.fromkeys(["none", *self.settings.norms])
-        return [
-            *self.grid({**axes, "method": "plain"}, inside, weight=weight),
-            *self.grid({**axes, "method": others}, ["none"], weight=weight),
+        places: list[tuple[dict[str, Any], float]] = [
+            ({"part": "start", "cell": c}, 1.0) for c in option("start_cells")
         ]
+        rates = option("learning_rates")
+        for cell, optimizer, depth in product(option("cells"), rates, option("depths")):
+            axes = {"part": "trained", "cell": cell, "optimizer": optimizer, "depth": depth}
+            places.append((axes, 0.1 * depth * len(rates[optimizer])))
+        for axes, weight in places:
+            made += self.grid({**axes, "method": "plain"}, dict.fromkeys(["none", *self.settings.norms]), weight=weight)
+            made += self.grid({**axes, "method": [m for m in METHODS if m != "plain"]}, ["none"], weight=weight)
+        return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`square` and `share` by `block`; or losses and `diverged` by `learning_rate`."""
@@ -168,29 +153,5 @@ class Depth(Study):
         yield best
         yield loss[loss.groupby("cell")["depth"].rank("dense", ascending=False) <= 2].assign(quantity="deep_loss")
         yield deepest(loss)
-        if "block" not in m:
-            return
-        end = m["block"].max()
-        grown = partial(paired, m, "square", {"block": end // 2})
-        yield where(grown("off_linear", lambda whole, half: (np.log2(whole / half) - 1).abs()), block=end)
-        yield where(grown("factor", lambda whole, half: (whole / half) ** (1 / (end - end // 2))), block=end)
-        for method, branch, square in (("plain", "without", "with_skip"), ("bn-branch", "with BN", "with_bn")):
-            here = where(m, block=end, method=method, norm="none")
-            yield where(here, quantity="share").assign(quantity="last_share", branch=branch)
-            yield where(here, quantity="square").assign(quantity=square)
-
-
-def deepest(m: pd.DataFrame) -> pd.DataFrame:
-    """The greatest depth at which the mean loss is within `SLACK` of a plain skip at the smallest depth; 0: none.
-
-    Args:
-        m: losses at the end.
-    """
-    keys = ["cell", "optimizer", "method", "norm"]
-    mean = m.groupby([*keys, "depth"], sort=False)["value"].mean().reset_index()
-    least = where(mean, method="plain", norm="none", depth=m["depth"].min())[["cell", "optimizer", "value"]]
-    both = mean.merge(least, on=["cell", "optimizer"], suffixes=("", "_least"))
-    trainable = both["depth"].where(both["value"] <= both["value_least"] + SLACK, 0)
-    found = both.assign(value=trainable).groupby(keys, sort=False)["value"].max().reset_index()
-    among = ", ".join(f"{depth:.0f}" for depth in sorted(m["depth"].unique()))
-    return found.assign(quantity="deepest", seed=0, depths=among)
+        if "block" in m:
+            yield from second_half(m)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import product
-from typing import ClassVar
 
 import pandas as pd
 import torch
 
-from rnnnorm.probes import growth
 from rnnnorm.studies.data.pixels import pixels
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, mapped
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import shades
-from rnnnorm.studies.framework.selection import Words, occurring
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.measures.gradients import gradients_at_start, task_gradients, yang
+from rnnnorm.studies.framework.selection import occurring
+from rnnnorm.studies.measures.gradients import ALIVE, along, fate, gradients_at_start, growths, task_gradients, yang
 
 LINEAR_GAIN = 0.01
 LINEAR = (("rnn-identity", 1.0), ("rnn-tanh", LINEAR_GAIN))
 INPUTS, WEIGHTS = ("no", "yes"), ("identity", "orthogonal")
-ALIVE = -6.0
-"""Decades between ‖∂L/∂h_T‖ and ‖∂L/∂h_0‖: below, a gradient counts as vanished."""
 
 
 def published_gains(gains: Sequence[float]) -> Sequence[float]:
@@ -31,10 +27,8 @@ def published_gains(gains: Sequence[float]) -> Sequence[float]:
     return [1.0, 0.1] if {0.1, 1.0} <= set(gains) else gains
 
 
-def fate(decades: float) -> str:
-    """What has become of a gradient, in words."""
-    word = "vanishes" if decades < ALIVE else "explodes" if decades > -ALIVE else "survives"
-    return f"{word} over 784 pixels: {abs(decades):.0f} decades {'down' if decades < 0 else 'up'}"
+of_stacks = partial(Contrast, unit="factor", norms="bn-vertical", only={"part": "layers"}, needed=1.05, below=True)
+by_gain = partial(Lines, "growth", "growth of ‖∂L/∂h_t‖ per step back", log="x")
 
 
 class GradientFlow(Study):
@@ -55,56 +49,34 @@ class GradientFlow(Study):
     )
     columns = ("t",)
     claims = (
-        Claim(
-            "yang",
-            "In the linear regime each batch-normalized step multiplies the squared gradient norm by (B-2)/(B-3).",
-            "Yang et al., ICLR 2019, for wide feed-forward networks",
-            "√((B-2)/(B-3)): 1.095 at B = 8, 1.017 at B = 32, 1.001 at B = 400",
-            contrast=Contrast(
-                "deviation", "relative deviation from √((B-2)/(B-3))", by=("cell", "gain", "batch"),
-                only={"batch": lambda sizes: [size for size in sizes if size >= 8]}, needed=0.02, below=True,
-                label="{cell}, gain {gain}, B = {batch}",
-            ),
-        ),
-        Claim(
-            "explodes",
-            "Repeated rescaling makes gradients explode between timesteps.",
-            "Laurent et al., ICASSP 2016 (conjecture); restated by Cooijmans et al., ICLR 2017",
-            "no measurement was published",
-            contrast=Contrast(
-                "growth_by_gain", "factor per step back", by=("cell", "input", "gain"),
-                only={"cell": ("rnn-tanh", "lstm"), "input": INPUTS, "gain": published_gains}, needed=1.0,
-                label="{cell} {input}, gain {gain}",
-            ),
-        ),
-        Claim(
-            "vertical",
-            "Between layers batch normalization is fine: it makes nothing explode.",
-            "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016",
-            contrast=[
-                Contrast(
-                    quantity, "factor", "bn-vertical", only={"part": "layers"}, needed=1.05, below=True,
-                    label=f"growth per {unit}, 8 layers of LSTM",
-                )
-                for quantity, unit in (("layer_growth", "layer"), ("growth", "timestep"))
-            ],
-        ),
-        Claim(
-            "vanishes",
-            "A gain of 1 saturates the units and makes gradients vanish; 0.1 keeps them alive.",
-            "Cooijmans et al., ICLR 2017, figure 1 (tanh BN-RNN, sequential MNIST)",
-            "‖∂L/∂h_0‖ about 1e-3 for gains up to 0.2, 1e-10 at 0.5, 1e-22 at 0.6, underflow at 1",
-            contrast=Contrast(
-                "decades", "decades from t = T to t = 0", by=("gain", "W_hh"),
-                only={"part": "pixels", "gain": (1.0, 0.1), "W_hh": WEIGHTS}, needed=ALIVE,
-                below=lambda point: bool(point["gain"] == 1.0), label="gain {gain}, {W_hh} W_hh",
-            ),
-        ),
+        Claim("yang",
+              "In the linear regime each batch-normalized step multiplies the squared gradient norm by (B-2)/(B-3).",
+              "Yang et al., ICLR 2019, for wide feed-forward networks",
+              "√((B-2)/(B-3)): 1.095 at B = 8, 1.017 at B = 32, 1.001 at B = 400",
+              contrast=Contrast("deviation", "relative deviation from √((B-2)/(B-3))", by=("cell", "gain", "batch"),
+                                only={"batch": lambda sizes: [size for size in sizes if size >= 8]}, needed=0.02,
+                                below=True, label="{cell}, gain {gain}, B = {batch}")),
+        Claim("explodes", "Repeated rescaling makes gradients explode between timesteps.",
+              "Laurent et al., ICASSP 2016 (conjecture); restated by Cooijmans et al., ICLR 2017",
+              "no measurement was published",
+              contrast=Contrast("growth_by_gain", "factor per step back", by=("cell", "input", "gain"),
+                                only={"cell": ("rnn-tanh", "lstm"), "input": INPUTS, "gain": published_gains},
+                                needed=1.0, label="{cell} {input}, gain {gain}")),
+        Claim("vertical", "Between layers batch normalization is fine: it makes nothing explode.",
+              "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016",
+              contrast=(
+                  of_stacks("layer_growth", label="growth per layer, 8 layers of LSTM"),
+                  of_stacks("growth", label="growth per timestep, 8 layers of LSTM"),
+              )),
+        Claim("vanishes", "A gain of 1 saturates the units and makes gradients vanish; 0.1 keeps them alive.",
+              "Cooijmans et al., ICLR 2017, figure 1 (tanh BN-RNN, sequential MNIST)",
+              "‖∂L/∂h_0‖ about 1e-3 for gains up to 0.2, 1e-10 at 0.5, 1e-22 at 0.6, underflow at 1",
+              contrast=Contrast("decades", "decades from t = T to t = 0", by=("gain", "W_hh"),
+                                only={"part": "pixels", "gain": (1.0, 0.1), "W_hh": WEIGHTS}, needed=ALIVE,
+                                below=lambda point: bool(point["gain"] == 1.0), label="gain {gain}, {W_hh} W_hh")),
     )  # fmt: skip
-    words: ClassVar[Words] = {
-        "cell": {"rnn-identity": "linear RNN", "rnn-tanh": "tanh RNN", "lstm": "LSTM"},
-        "input": {"yes": "with input", "no": "without input"}, "decades": fate,
-    }  # fmt: skip
+    words = Words(cell={"rnn-identity": "linear RNN", "rnn-tanh": "tanh RNN", "lstm": "LSTM"},
+                  input={"yes": "with input", "no": "without input"}, decades=fate)  # fmt: skip
     plots = (
         Lines(
             "gradient_norm", "‖∂L/∂h_t‖ at initialization", "timestep t (pixel)",
@@ -113,14 +85,12 @@ class GradientFlow(Study):
             marker=None, band=False, styles=lambda name: "-" if name.endswith("identity") else ":", log="y",
             above=1e-60, limits=(1e-60, None),
         ),
-        Lines("growth", "growth of ‖∂L/∂h_t‖ per step back", "batch size B", "Growth against batch size, no input.",
-              x="batch", only={"part": "batch"}, line="{cell}, gain {gain}", log="x", base=2,
-              colours=("#2d6779", "#4e6dea", "#a8453f", "#d77810"), ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6),
-              curve=yang, formula="√((B-2)/(B-3)), Yang et al."),
-        Lines("growth", "growth of ‖∂L/∂h_t‖ per step back", "gain", "Growth against the gain, B = 100.", x="gain",
-              only={"part": "gain", "norm": "bn-timestep"}, line="{cell}, {input}", log="x",
-              colours=("#4e6dea", "#2d6779", "#d77810", "#a8453f"), ticks=(0.01, 0.1, 0.3, 1.0), rule=1.0,
-              text="neither grows nor fades"),
+        by_gain("batch size B", "Growth against batch size, no input.", x="batch", only={"part": "batch"},
+                line="{cell}, gain {gain}", base=2, colours=("#2d6779", "#4e6dea", "#a8453f", "#d77810"),
+                ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6), curve=yang, formula="√((B-2)/(B-3)), Yang et al."),
+        by_gain("gain", "Growth against the gain, B = 100.", x="gain", only={"part": "gain", "norm": "bn-timestep"},
+                line="{cell}, {input}", colours=("#4e6dea", "#2d6779", "#d77810", "#a8453f"),
+                ticks=(0.01, 0.1, 0.3, 1.0), rule=1.0, text="neither grows nor fades"),
         Lines("gradient_norm", "‖∂L/∂h_t‖ after training", "timestep t", "The gradient of the task's loss along time.",
               x="t", only={"part": "trained"}, log="y", marker=None),
     )  # fmt: skip
@@ -141,15 +111,8 @@ class GradientFlow(Study):
             here = {"part": "batch", "cell": cell, "gain": gain, "batch": size, "input": "no", "steps": 2 * T}
             made += self.grid(here, ["bn-timestep"], weight=0.4, seeds=many if (cell, gain) in LINEAR else None)
         for cell in ("rnn-tanh", "lstm"):
-            here = {
-                "part": "gain",
-                "cell": cell,
-                "gain": option("gains"),
-                "batch": B,
-                "input": INPUTS,
-                "steps": T,
-            }
-            made += self.grid(here, ["bn-timestep", "ln"], weight=0.3)
+            axes = {"cell": cell, "gain": option("gains"), "batch": B, "input": INPUTS, "steps": T}
+            made += self.grid({"part": "gain", **axes}, ["bn-timestep", "ln"], weight=0.3)
             here = {"part": "norm", "cell": cell, "batch": B, "input": "yes", "steps": T}
             made += self.grid(here, [norm for norm in norms if norm not in ("bn-timestep", "ln")], weight=0.3)
         here = {"part": "pixels", "cell": "rnn-tanh", "gain": option("long_gains"), "W_hh": WEIGHTS}
@@ -177,16 +140,9 @@ class GradientFlow(Study):
             else:
                 x = torch.randn(int(c["steps"]), B, H if depth > 1 else 1, dtype=torch.float64)
                 layers = gradients_at_start(x, norm, H, depth, 1.0, c)
-        top, T = layers[-1], len(layers[-1])
-        yield {"quantity": "growth", "value": growth(top, T // 5, 4 * T // 5)}
-        if len(layers) > 1:
-            by_layer = torch.stack([norms.square().sum().sqrt() for norms in layers])
-            yield {"quantity": "layer_growth", "value": growth(by_layer, 0, len(layers))}
-        if c["part"] == "pixels":
-            yield {"quantity": "decades", "value": float(torch.log10(top[0].clamp(min=1e-300) / top[-1]))}
+        yield from growths(layers)
         if c["part"] in ("pixels", "trained"):
-            for t in range(T) if trained is not None else sorted({*range(0, T, 16), T - 1}):
-                yield {"quantity": "gradient_norm", "t": t, "value": float(top[t])}
+            yield from along(layers[-1], every=16 if c["part"] == "pixels" else 1)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """The deviation from Yang's factor in the linear regime, growth at the published gains."""

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
 
 import pandas as pd
 
 from rnnnorm.norms import recalibrate
-from rnnnorm.studies.data.plain_training import task_of
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, first, paired
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.measures.inference import base_of, losses_by_mode, momentum_of, own_moments, validation_gap
+from rnnnorm.studies.framework.selection import first, leading
+from rnnnorm.studies.measures.inference import (
+    averaged,
+    averages_of,
+    losses_by_mode,
+    own_moments,
+    require_classes,
+    validation_gap,
+)
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of
 SWEPT = "bn-timestep"
 SHADES = {"made-up language": "#d77810", "temporal order": "#4e6dea", "Tiny Shakespeare": "#a8453f"}
-
-
-def usual_first(momenta: Sequence[float]) -> list[float]:
-    """Momenta in order, but the usual one first."""
-    return sorted(momenta, key=lambda momentum: momentum != 0.1)
 
 
 def at_usual_momentum(*presets: str) -> Callable[[Sequence[str]], list[str]]:
@@ -62,7 +61,7 @@ class InferenceGap(Study):
               "no number was published",
               contrast=evaluated(against={"mode": "population"}, by=("task", "momentum"), needed=NEEDED,
                                  label="{task}, {momentum}",
-                                 only={"base": SWEPT, "mode": "running", "momentum": usual_first})),
+                                 only={"base": SWEPT, "mode": "running", "momentum": leading(0.1)})),
         Claim("population", "Population statistics beat the statistics of the test batch.",
               "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
               "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
@@ -81,14 +80,15 @@ class InferenceGap(Study):
         Claim("vertical", "Between layers, running averages collected during training serve well for evaluation.",
               "Amodei et al., ICML 2016 (Deep Speech 2)", contrast=alike(norms=at_usual_momentum("bn-vertical"))),
     )  # fmt: skip
-    words: ClassVar[Words] = {
-        "task": {
-            "language": "made-up language", "order": "temporal order", "shakespeare": "Tiny Shakespeare",
-            "own": "own data",
-        },
-        "momentum": lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
-        "mode": {"own": "its own moments", "population": "population statistics", "running": "running averages"},
-    }  # fmt: skip
+    words = Words(task={
+                      "language": "made-up language", "order": "temporal order",
+                      "shakespeare": "Tiny Shakespeare", "own": "own data",
+                  },
+                  momentum=lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
+                  mode={
+                      "own": "its own moments", "population": "population statistics",
+                      "running": "running averages",
+                  })  # fmt: skip
     plots = (
         by_task("averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
                 "Loss under running averages minus that under population statistics, by momentum.", x="momentum",
@@ -122,18 +122,13 @@ class InferenceGap(Study):
     def trials(self) -> list[Trial]:
         """Task × norm, and momenta of the swept norms on generated data."""
         settings, option, made = self.settings, self.settings.option, list[Trial]()
-        kind = task_of(str(settings.config["data"]["class_path"])) if settings.own else None
-        if kind in ("regression", "multi-label"):
-            raise ValueError(f"{self.name} measures bits per prediction: it needs classes to predict, not {kind}")
-        common = {} if settings.own else settings.config["data"].get("init_args", {})
-        generated = {
-            task: {"class_path": data["class_path"], "init_args": {**common, **data.get("init_args", {})}}
-            for task, data in option("tasks").items()
-        }
+        if settings.own:
+            require_classes(settings.config["data"], self.name)
+        common = settings.config["data"].get("init_args", {})
         text = {**common, "dataset": "tinyshakespeare", "max_length": 100}
         real = {"shakespeare": {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
         short = {"max_epochs": 1, "limit_train_batches": option("text_steps"), "val_check_interval": 0.125}
-        for source in self.sources(generated, real):
+        for source in self.sources(option("tasks"), real, common):
             config = source.configured(trainer=short if source.real else {})
             for norm in settings.norms:
                 swept = not source.real and norm in option("swept")
@@ -148,10 +143,9 @@ class InferenceGap(Study):
         yield from trained.rows()
         if trained.diverged:
             return
-        model, data = trained.model(trained.run.last), trained.data()
-        momentum = momentum_of(model)
-        about: dict[str, Any] = {"base": base_of(trial.norm)}
-        about |= {} if momentum is None else {"momentum": momentum}
+        data = trained.data()
+        model = trained.model(trained.run.last, data)
+        about = averages_of(model, trial.norm)
         limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
         recalibrate(model, islice(data.train_dataloader(), limit), forward=model.encode, rows=None)
         measured = losses_by_mode(model, data, int(self.settings.option("num_eval")), self.settings.option("sizes"))
@@ -165,15 +159,11 @@ class InferenceGap(Study):
         full = losses[losses["rows"] == losses["task"].map(largest)].assign(quantity="full")
         yield m
         yield full
-        gap = paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
-        yield gap
+        yield paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
         yield paired(where(m, mode=["running", "training"]), "loss_at", {"mode": "training"}, "gap_at")
         both = pd.concat([full, where(m, quantity="train_split")], ignore_index=True).assign(rows=0)
         yield paired(where(both, mode="training"), "full", {"quantity": "train_split"}, "generalization")
         swept = where(full, base=SWEPT)
         yield where(swept, mode="population").assign(quantity="calibrated", mode="running")
-        averaging = paired(where(swept, mode=["running", "population"]), "full", {"mode": "population"}, "averaging")
-        yield averaging[averaging["momentum"] > 0].assign(way="")
-        plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
-        yield from (plain.assign(momentum=end) for end in (0.01, 0.3))
+        yield from averaged(where(swept, mode=["running", "population"]))
         yield from own_moments(where(losses, norm=SWEPT), where(full, norm=SWEPT))

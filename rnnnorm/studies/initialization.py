@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 
-from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.surgery import bounded_training, scale_weights, start_from_data
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, best_by, last
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import best_by
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.measures.rescaling import CHANGES, PUBLISHED, deviations
+from rnnnorm.studies.framework.selection import beginning, last
+from rnnnorm.studies.measures.rescaling import CHANGES, deviations, name_changes, side_by_side
 
 INVARIANT = 0.01
-NATS = 0.05
-"""The smallest difference of training losses that counts."""
+NATS = 0.05  # the smallest difference of training losses that counts
 SATURATED = 0.9
-
-
-def batch_normalized(norms: Sequence[str]) -> list[str]:
-    """Batch normalization, all kinds."""
-    return [norm for norm in norms if norm.startswith("bn-")]
-
-
-def normalized(norms: Sequence[str]) -> list[str]:
-    """Normalizers of activations."""
-    return [norm for norm in norms if norm != "none" and not norm.startswith("wn")]
-
-
-def from_data(norms: Sequence[str]) -> list[str]:
-    """Weight normalization that is initialized from data."""
-    return [norm for norm in norms if norm.startswith("wn:") and "init=data" in norm]
-
-
-def name_changes(axes: Axes, theme: Theme, m: pd.DataFrame) -> None:
-    """The names of the changes, short ones, at the x axis."""
-    axes.set_xticks(range(len(CHANGES)), ["W × 3", "W shifted", "rows × 3", "data × 3", "shifted", "case × 3"])
 
 
 trained = partial(Contrast, by=("cell",), needed=NATS, label="{norm}, {cell}")
@@ -77,31 +53,27 @@ class Initialization(Study):
                                 label="{change}, {norm}{invariant}")),
         Claim("resilient", "Training with a normalizer is unaffected by the scale of the weights.",
               "Ioffe & Szegedy, ICML 2015, section 3.3; Ba et al. 2016, section 5",
-              contrast=trained("spread", "training loss at the worst scale minus the best, nats", normalized,
-                               below=True)),
+              contrast=trained("spread", "training loss at the worst scale minus the best, nats",
+                               beginning(but=("none", "wn")), below=True)),
         Claim("careful", "Batch normalization lets one be less careful about initialization.",
-              "Ioffe & Szegedy, ICML 2015", contrast=gained(norms=batch_normalized, against="none")),
+              "Ioffe & Szegedy, ICML 2015", contrast=gained(norms=beginning("bn-"), against="none")),
         Claim("saturating",
               "Batch normalization makes saturating nonlinearities usable: networks do not get stuck in saturated "
               "modes.", "Ioffe & Szegedy, ICML 2015",
-              contrast=Contrast("largest", "training loss of none minus BN's, nats", batch_normalized, "none",
+              contrast=Contrast("largest", "training loss of none minus BN's, nats", beginning("bn-"), "none",
                                 ("cell", "scale"),
                                 {"cell": lambda cells: [cell for cell in cells if cell != "rnn-relu"]}, NATS,
                                 turned=True, label="{norm}, {cell}, weights × {scale}")),
         Claim("data-dependent",
               "Weight normalization needs its initialization by data to be robust to the scale of the initial weights.",
               "Salimans & Kingma, NIPS 2016, section 3; they do not use it for their LSTM, whose state varies with "
-              "time", contrast=gained(norms=from_data, against="wn")),
+              "time", contrast=gained(norms=beginning("wn:", having="init=data"), against="wn")),
     )  # fmt: skip
     diverged, diverged_by = "count with the loss of logits of 0", "{cell} with {norm}"
-    words: ClassVar[Words] = {
-        "cell": {"lstm": "LSTM", "rnn-tanh": "tanh RNN", "rnn-relu": "ReLU RNN"},
-        "change": {
+    words = Words(cell={"lstm": "LSTM", "rnn-tanh": "tanh RNN", "rnn-relu": "ReLU RNN"}, change={
             "matrix": "weight matrix × 3", "centre": "weight matrix shifted", "vector": "some weight vectors × 3",
             "data": "data × 3", "shift": "data shifted", "case": "one case × 3",
-        },
-        "invariant": {True: "", False: " (not invariant)"},
-    }  # fmt: skip
+        }, invariant={True: "", False: " (not invariant)"})  # fmt: skip
     plots = (
         Lines("loss", "training loss (nats), {cell}", "factor of the initial weights",
               "Sensitivity to the scale of the initial weights.", x="scale", log="x", each=("cell",), rule="blank_loss",
@@ -162,14 +134,7 @@ class Initialization(Study):
         """Losses at the best learning rate: the `worst` over scales, their `spread`, and at the `largest` scale."""
         changes, best = where(m, quantity="deviation"), best_by(m, "loss", "learning_rate", ["cell", "norm", "scale"])
         if len(changes):
-            pairs = zip(changes["norm"].str.split("[:-]").str[0], changes["change"], strict=True)
-            yield changes.assign(invariant=[kind in PUBLISHED[change] for kind, change in pairs])
-            norms = list(
-                dict.fromkeys(changes["norm"])
-            )  # side by side, so that what is equal does not hide what is below
-            beside = changes["norm"].map({norm: 0.12 * (k - (len(norms) - 1) / 2) for k, norm in enumerate(norms)})
-            place = changes["change"].map(CHANGES.index) + beside
-            yield changes.assign(quantity="shown", value=changes["value"].clip(lower=1e-7), place=place)
+            yield from side_by_side(changes)
         yield where(best, part="trained")
         loss = where(best, quantity="loss")
         if len(loss):

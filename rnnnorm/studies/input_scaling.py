@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rnnnorm.studies.data.scaling import scaled
-from rnnnorm.studies.framework import Claim, Contrast, Points, Sentence, Study, first, mapped
+from rnnnorm.studies.framework import Claim, Contrast, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.grid import Source
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Condition, Row, Trial
+from rnnnorm.studies.framework.selection import first
+from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.guessing import CLASSIFIERS, score, spec
 from rnnnorm.studies.measures.scaled_inputs import Paths, steps_to_loss, weight_path
 
@@ -80,7 +80,7 @@ class InputScaling(Study):
     )  # fmt: skip
 
     diverged = "count as guessing"
-    words: ClassVar[Words] = {"scaling": NAMES}
+    words = Words(scaling=NAMES)
     plots = (
         Paths(("weight_a", "weight_b"), "change of another weight, {norm}, {optimizer}", "change of a weight",
               "Paths from the cross.", line="{scaling}", colours=COLOURS,

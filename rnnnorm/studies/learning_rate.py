@@ -12,34 +12,25 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.data.plain_training import build_data, build_task, curve, final, train
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, first, last, mapped, names_matching
+from rnnnorm.studies.data.plain_training import curve, final, fit
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
+from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import linear_axis
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.selection import backwards, beginning, ends, first, last, leading, names_matching
 from rnnnorm.studies.measures.rates import POINT, rates
 
 OCTAVE = 0.5
 PAYS = 0.02  # nats
 SLOPE_WITHIN = 0.25
 PATIENCE = 10.0
+horizontal = beginning("bn-", but=("bn-vertical",))  # batch normalization of W_hh h, too
 STYLES = {"wn": "--"}  # it often lies upon none
-
-
-def horizontal(norms: Sequence[str]) -> list[str]:
-    """Batch normalization of W_hh h, too."""
-    return [norm for norm in norms if norm.startswith("bn-") and not norm.startswith("bn-vertical")]
 
 
 def horizontal_first(norms: Sequence[str]) -> list[str]:
     """All norms, batch normalization of W_hh h first."""
-    return sorted(norms, key=lambda norm: norm not in horizontal(norms))
-
-
-def ends(sizes: Sequence[int]) -> list[int]:
-    """The smallest and the largest batch size."""
-    return [*dict.fromkeys([*sizes[:1], *sizes[-1:]])]
+    return leading(*horizontal(norms))(norms)
 
 
 def moderate(sizes: Sequence[int]) -> list[int]:
@@ -53,8 +44,8 @@ def in_powers(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"1/{2.0**-p:g}" if p < 0 else f"{2.0**p:g}"))
 
 
-limit = partial(Contrast, "stable_octaves", "octaves", against="none", by=("batch",),
-                only={"batch": lambda sizes: sizes[::-1]}, needed=OCTAVE, label="{norm}, B = {batch}")  # fmt: skip
+limit = partial(Contrast, "stable_octaves", "octaves", against="none", by=("batch",), only={"batch": backwards},
+                needed=OCTAVE, label="{norm}, B = {batch}")  # fmt: skip
 slope = partial(Contrast, "slope", "exponent of the best learning rate in B", horizontal_first, by=("start", "batch"),
                 only={"batch": moderate})  # fmt: skip
 by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2, styles=STYLES, also=in_powers)
@@ -85,8 +76,8 @@ class LearningRate(Study):
               limit(norms=names_matching("bn-vertical", "bn-vertical-framewise"), below=True)),
         Claim("pays", "What batch normalization gains by large learning rates it gains at large batches.",
               "De & Smith, NeurIPS 2020, figures 5 and 6 (wide residual networks, CIFAR-10, constant number of epochs)",
-              contrast=Contrast("gain", "nats", lambda norms: [norm for norm in norms if norm.startswith("bn-")],
-                                {"batch": partial(min, default=None)}, only={"batch": last}, needed=PAYS,
+              contrast=Contrast("gain", "nats", beginning("bn-"), {"batch": partial(min, default=None)},
+                                only={"batch": last}, needed=PAYS,
                                 label="{norm}, gain over none at B = {batch} minus that at B = {against[batch]}")),
         Claim("unused",
               "At small batches the best learning rate is far below the largest stable one, normalized or not.",
@@ -128,10 +119,7 @@ class LearningRate(Study):
             config = self.settings.configured(
                 data={"batch_size": int(trial.conditions["batch"])}, model={"learning_rate": rate}
             )
-            data = build_data(config, trial.seed)
-            task = build_task(config, data, trial.norm, trial.seed)
-            trainer = config["trainer"]
-            losses = train(task, data, trainer["max_epochs"], trainer.get("gradient_clip_val"), patience=PATIENCE)
+            _, _, losses = fit(config, trial.norm, trial.seed, patience=PATIENCE)
             yield {"quantity": "first_loss", "learning_rate": rate, "value": losses[0]}
             yield {"quantity": "final_loss", "learning_rate": rate, "value": final(losses)}
             yield from curve(losses, learning_rate=rate)

@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 
-from rnnnorm.norms.presets import parse_norm
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, in_every_mode, last
+from rnnnorm.studies.data.varied_norms import has_slots
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Words, narrowed
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Condition, Row, Trial
-from rnnnorm.studies.measures.stepwise import (
-    dense_batches,
-    long_examples,
-    mean_step_losses,
-    over_time,
-    require_answers_per_step,
-)
+from rnnnorm.studies.framework.selection import ends, last, narrowed
+from rnnnorm.studies.framework.trial import Condition
+from rnnnorm.studies.measures.stepwise import beyond_training, require_answers_per_step
 
+TEXT = "shakespeare"
 RISE = 0.02  # bits per step: the smallest difference that Cooijmans et al. make something of
 FLOOR = 1e-4  # bits: zero has no place on a logarithmic axis
 FULL = {"norm": "bn-timestep", "slots": 1.0}
 FEWER = {"slots": lambda found: [share for share in found if share < 1], "mode": "running"}
-WAYS: Mapping[str, tuple[Mapping[str, Any], str]] = {
-    "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "#8a4a00"),
-    "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "#d77810"),
-    "bn-timestep by running averages": ({**FULL, "mode": "running"}, "#f0a03c"),
-    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#b04db1"),
-    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#4e6dea"),
-    "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f"),
-    "none": ({"norm": "none"}, "#878787"), "ln": ({"norm": "ln"}, "#48bc90"),
+WAYS: Mapping[str, tuple[Mapping[str, Any], str, str]] = {
+    "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "#8a4a00", "-"),
+    "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "#d77810", "--"),
+    "bn-timestep by running averages": ({**FULL, "mode": "running"}, "#f0a03c", ":"),
+    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#b04db1", "--"),
+    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#4e6dea", "-."),
+    "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f", "-"),
+    "none": ({"norm": "none"}, "#878787", "-"), "ln": ({"norm": "ln"}, "#48bc90", "-"),
 }  # fmt: skip
-"""Ways to predict beyond T_max: which rows are meant, and their colour."""
-STYLES = {"batch statistics": "--", "running averages": ":", "tail pooled": "-.", "repeated": "--"}
-"""Line styles, by the end of a line's name."""
-
-
-def has_slots(norm: str) -> bool:
-    """Whether a norm keeps statistics per timestep, so that T_max and the tail policy mean something to it."""
-    uses = vars(parse_norm(norm)).values()
-    return any(getattr(use, "options", {}).get("statistics") == "timestep" for use in uses)
-
-
-def ends(times: Sequence[int]) -> Sequence[int]:
-    """A rule for `only`: the shortest and the longest test."""
-    return sorted({*times[:1], *times[-1:]})
+"""Ways to predict beyond T_max: which rows are meant, their colour and line style."""
 
 
 rise = partial(Contrast, "rise", "bits of rise", needed=RISE, below=True, by=("task", "lengths"),
@@ -94,19 +75,18 @@ class LongerThanTrained(Study):
     )  # fmt: skip
 
     diverged = "are in no mean"
-    words: ClassVar[Words] = {
-        "task": {
-            "language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare", "own": "own data",
-        },
-        "lengths": {"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"},
-        "slots": lambda share: "" if share == 1 else f" with {share:g} T_max slots",
-    }  # fmt: skip
+    words = Words(task={
+                      "language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare",
+                      "own": "own data",
+                  },
+                  lengths={"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"},
+                  slots=lambda share: "" if share == 1 else f" with {share:g} T_max slots")  # fmt: skip
     plots = (
         Lines("along", "{task}, {lengths}: bits per step", "timestep t / T_max",
               "The loss along time, within and beyond the trained lengths.", x="reach", each=("task", "lengths"),
               line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
-              colours={way: colour for way, (_, colour) in WAYS.items()}, marker=None,
-              styles=lambda way: next((style for end, style in STYLES.items() if way.endswith(end)), "-"),
+              colours={way: colour for way, (_, colour, _) in WAYS.items()}, marker=None,
+              styles={way: style for way, (_, _, style) in WAYS.items()},
               also=lambda axes, theme, _: rule(axes, theme, x=1.0, text="T_max")),
     )  # fmt: skip
     sentences = (
@@ -122,13 +102,9 @@ class LongerThanTrained(Study):
         option, keys, made = self.settings.option, self._keys(), list[Trial]()
         if self.settings.own:
             require_answers_per_step(self.settings.config["data"], self.name)
-        tasks = {
-            task: {"class_path": path["class_path"], "init_args": {**keys, **path.get("init_args", {})}}
-            for task, path in option("tasks").items()
-        }
         text = {"dataset": "tinyshakespeare", **{key: keys.get(key) for key in ("max_length", "batch_size")}}
-        real = {"shakespeare": {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
-        for source in self.sources(tasks, real):
+        real = {TEXT: {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
+        for source in self.sources(option("tasks"), real, keys):
             lengths = "own" if source.real or self.settings.own else option("lengths")
             axes = {"task": source.name, "lengths": lengths, "slots": [float(share) for share in option("slots")]}
             made += self.grid(axes, config=partial(self._configured, source), weight=2.0)
@@ -160,22 +136,22 @@ class LongerThanTrained(Study):
         yield from trained.rows()
         if trained.diverged:
             return
-        model, data = trained.model(), trained.data()
+        data = trained.data()
+        model = trained.model(data=data)
         require_answers_per_step(data, self.name)
-        T = int(data.spec.max_length)  # type: ignore[attr-defined]
-        times = sorted(int(k) for k in self.settings.option("times"))
-        options = (trial.config or {})["data"].get("init_args", {})
-        longest = long_examples(data, options, times[-1] * T, int(self.settings.option("num_long")))
-        batches = list(dense_batches(longest, data, int(self.settings.option("batch_long"))))
-        limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
-        for mode in in_every_mode(model, islice(data.train_dataloader(), limit)):
-            found = over_time(mean_step_losses(model, batches), T, times)
-            yield from ({**row, "mode": mode} for row in found)
+        option, options = self.settings.option, (trial.config or {})["data"].get("init_args", {})
+        times = sorted(int(k) for k in option("times"))
+        calibration = islice(
+            data.train_dataloader(), option("text_steps") if trial.conditions["task"] == TEXT else None
+        )
+        yield from beyond_training(
+            model, data, options, calibration, times, int(option("num_long")), int(option("batch_long"))
+        )
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """By `way`: the loss `along` time, and of bn-timestep the `worst` rise over all tasks and lengths."""
         yield m
-        for way, (chosen, _) in WAYS.items():
+        for way, (chosen, *_) in WAYS.items():
             rows = narrowed(m, chosen).assign(way=way)
             along = where(rows, quantity="loss_at")
             yield along.assign(quantity="along", value=along["value"].clip(lower=FLOOR))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import ClassVar
 
 import pandas as pd
 import torch
@@ -14,21 +13,11 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.drifting import CLASSES, drifting, test_then_train
 from rnnnorm.studies.data.plain_training import build_data, build_task, curve, train
-from rnnnorm.studies.framework import (
-    Claim,
-    Contrast,
-    Lines,
-    Points,
-    Sentence,
-    Study,
-    names_matching,
-    paired,
-)
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.selection import Rule, beginning, leading, names_matching
 from rnnnorm.studies.measures.streams import MODES, prequential, reading
 from rnnnorm.tasks import Classification
 
@@ -37,14 +26,14 @@ CLIP = 1.0
 STREAMING = ("online", "streaming")
 
 
-def sorted_norms(*presets: str) -> Callable[[Sequence[str]], Sequence[str]]:
-    """A rule for `only`: the norms that are one of some presets, in alphabetical order."""
-    return lambda found: sorted(names_matching(*presets)(found))
+def alphabetical(rule: Rule) -> Rule:
+    """What a rule means, in alphabetical order."""
+    return lambda found: sorted(rule(found))
 
 
-def calm_first(drifts: Sequence[str]) -> Sequence[str]:
-    """A rule for `only`: no drift, then the others in alphabetical order."""
-    return sorted(drifts, key=lambda drift: (drift != "none", drift))
+def calm_first(drifts: Sequence[str]) -> list[str]:
+    """No drift, then the others in alphabetical order."""
+    return leading("none")(sorted(drifts))
 
 
 def shift(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
@@ -75,18 +64,17 @@ class Online(Study):
     columns = ("t", "mode", "chunk")
     claims = (
         Claim("online", "Batch normalization cannot be applied to online learning, where a batch is one sequence.",
-              "Ba, Kiros & Hinton 2016, section 1",
-              contrast=single(lambda found: sorted(norm for norm in found if norm.startswith("bn-")), "ln")),
+              "Ba, Kiros & Hinton 2016, section 1", contrast=single(alphabetical(beginning("bn-")), "ln")),
         Claim("made-for-it",
               "Normalizers made for streams learn from single sequences where batch normalization does not.",
               "Chiley et al., NeurIPS 2019 (online normalization); Liao et al. 2016 (streaming normalization)",
-              contrast=single(sorted_norms(*STREAMING), "bn-timestep", turned=True)),
+              contrast=single(alphabetical(names_matching(*STREAMING)), "bn-timestep", turned=True)),
         Claim("drift",
               "A normalizer that looks at one sequence only carries a network over a change of scale of its inputs.",
               "invariance to rescaling of single cases: Ba, Kiros & Hinton 2016, table 1; Zhang & Sennrich 2019, "
               "table 1",
-              contrast=single(sorted_norms("ln", "rms", "gn"), "none", by=("drift", "batch"), turned=True,
-                              only={"part": "learning", "drift": lambda found: sorted({*found} - {"none"})},
+              contrast=single(alphabetical(names_matching("ln", "rms", "gn")), "none", by=("drift", "batch"),
+                              turned=True, only={"part": "learning", "drift": alphabetical(beginning(but=("none",)))},
                               label="{norm}, {drift}, B = {batch}")),
         Claim("pieces",
               "Statistics per timestep do not serve where a stream is read in pieces: each piece begins at step 0 "
@@ -95,7 +83,7 @@ class Online(Study):
                                 only={"mode": MODES}, needed=NEEDED, label="{norm}, {mode}, {chunk} steps at a time")),
     )  # fmt: skip
 
-    words: ClassVar[Words] = {"drift": lambda drift: f"{'no' if drift == 'none' else drift} drift"}
+    words = Words(drift=lambda drift: f"{'no' if drift == 'none' else drift} drift")
     plots = (
         Lines("prequential", "loss before learning, nats, {drift}", "sequences seen", "B = 1.", x="t", each=("drift",),
               only={"batch": 1, "drift": calm_first}, rule=math.log(CLASSES), text="guessing", marker=None, band=False,

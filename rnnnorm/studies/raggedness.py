@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,14 +15,12 @@ from rnnnorm.norms import has_batch_statistics
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.padding import FINISHED, CountPadding, counting
 from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.case import FAILS, HOLDS, Case
 from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Point, Words, narrowed, occurring
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.selection import Point, narrowed, occurring
 from rnnnorm.studies.measures import ragged_measures, ragged_tables
 from rnnnorm.studies.measures.ragged_tables import BASE, FRAMED, MODES, OWN, RAGGED, RECALIBRATION
 
@@ -73,8 +71,9 @@ def mark_late(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
 
 
 scores = partial(Contrast, "score", "difference of scores", by=("batches", "data", "mode", "region"), needed=least)
-recalibrated = partial(scores, norms=cures, against={"norm": BASE, "mode": "population", "way": RECALIBRATION},
-                       turned=True, by=("data", "region", "way"), label="{data}, {region}: recalibration against {way}")  # fmt: skip
+recalibrated = partial(scores, norms=cures,
+                       against={"norm": BASE, "mode": "population", "way": RECALIBRATION}, turned=True,
+                       by=("data", "region", "way"), label="{data}, {region}: recalibration against {way}")  # fmt: skip
 scored = partial(Sentence,
                  f"{BASE} on {{data}}{{batches}}, {{region}}: {{running:.3f}} by running averages, {{population:.3f}} "
                  "by population statistics, {batch:.3f} by each batch's own; lag behind the weights costs {lag:.3f}, "
@@ -169,15 +168,15 @@ class Raggedness(Study):
                   recalibrated(only={**PLAIN, "mode": "running", "data": FRAMED, "region": "all"}),
               )),
     )  # fmt: skip
-    words: ClassVar[Words] = {
-        "data": {
+    words = Words(
+        data={
             RAGGED: "heavy-tailed lengths", "uniform": "uniform lengths", "fixed": "fixed lengths", OWN: "your data",
             FRAMED: "heavy-tailed lengths, first symbol constant", "JSB": "JSB (nats)",
         },
-        "batches": {"similar": "", "mixed": ", mixed batches"},
-        "mode": {"running": "running averages", "population": "population statistics", "batch": "each batch's own"},
-        "region": {"late": "late steps", "all": "overall"},
-    }  # fmt: skip
+        batches={"similar": "", "mixed": ", mixed batches"},
+        mode={"running": "running averages", "population": "population statistics", "batch": "each batch's own"},
+        region={"late": "late steps", "all": "overall"},
+    )  # fmt: skip
     plots = (
         Lines("score_by_step", "score, {data}", "timestep t",
               "Scores by timestep: normalization per step loses at late steps.", only={"data": [RAGGED, OWN]}, x="t",

@@ -6,18 +6,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rnnnorm.studies.data.plain_training import evaluate
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, in_every_mode, paired
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Condition, Row, Trial
+from rnnnorm.studies.framework.modes import in_every_mode
+from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.guessing import guess
 
 BN = ("bn-vertical", "bn-timestep")
@@ -31,6 +31,11 @@ def number(train: str) -> float:
     """How many training sequences; infinite for real data, which come last."""
     count, _, noun = train.partition(" ")
     return float(count) if noun == "sequences" else math.inf
+
+
+def spelled(train: str) -> str:
+    """A training set in words."""
+    return "your data" if train == "own" else train.replace(" sequences", " training sequences")
 
 
 def by_size(found: Sequence[str]) -> list[str]:
@@ -80,10 +85,8 @@ class Regularization(Study):
               "Laurent, Ballas & Vincent 2017", contrast=alone("gap", "gap with ln minus gap without, accuracy", "ln")),
     )  # fmt: skip
     diverged = "count as guessing"
-    words: ClassVar[Words] = {
-        "train": lambda name: "your data" if name == "own" else name.replace(" sequences", " training sequences"),
-        "dropout": lambda rate: f" with dropout {rate:g}" if rate else "", "split": {"train": ", training", "test": ""},
-    }  # fmt: skip
+    words = Words(train=spelled, dropout=lambda rate: f" with dropout {rate:g}" if rate else "",
+                  split={"train": ", training", "test": ""})  # fmt: skip
     plots = (
         Lines("final", "accuracy, {train}", "dropout", "Solid: test; dashed: training.", x="dropout", each=("train",),
               only={"train": ends}, line="{norm}{split}",

@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 
-from rnnnorm.studies.data.plain_training import build_data, build_task, carrying, curve, final, train
+from rnnnorm.studies.data.plain_training import build_data, carrying, curve, final, fit
 from rnnnorm.studies.data.varied_norms import variations, varied
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study, first, paired
-from rnnnorm.studies.framework.case import FAILS, HOLDS, OPEN
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.grid import grid
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.measures.carried_losses import STATES, losses_by_state
-from rnnnorm.studies.measures.step_distances import SETTLED, distances, settled
+from rnnnorm.studies.framework.selection import beginning, first
+from rnnnorm.studies.measures.carried_losses import STATES, advice, losses_by_state, require_stream
+from rnnnorm.studies.measures.step_distances import SETTLED, distance_rows, settled
 
 MODES = ("population", "running")
 NEEDED = 0.01  # nats per step: a little more than the 0.01 bits to which the papers agree or differ
 TRANSIENT = 15  # steps
-ADVICE = {
-    HOLDS: "keep them per step there", FAILS: "one pair for all steps is enough",
-    OPEN: "the seeds do not decide whether that matters; per-step statistics are the safe choice",
-}  # fmt: skip
+recurrent = beginning(but=("input",))  # places whose statistics depend on the state
 PLACE = "{state} state, {cell}, gain {gain}"
-
-
-def bn(norms: Sequence[str]) -> Sequence[str]:
-    """A rule for `only`: batch normalization."""
-    return [norm for norm in norms if norm.startswith("bn-")]
-
-
-def recurrent(places: Sequence[str]) -> Sequence[str]:
-    """A rule for `only`: places whose statistics depend on the state."""
-    return [place for place in places if place != "input"]
 
 
 per_step = partial(Contrast, unit="nats per step", by=("data", "state", "gain", "cell"), needed=NEEDED)
@@ -93,11 +78,9 @@ class StepStatistics(Study):
                                 label="trained with " + PLACE + "{data}, evaluated with carried state")),
     )  # fmt: skip
 
-    words: ClassVar[Words] = {
-        "cell": {"yes": "cell norm", "no": "no cell norm"},
-        "place": {"input": "W_ih x", "hidden": "W_hh h", "cell": "c"},
-        "data": lambda data: ", Tiny Shakespeare" if data == "shakespeare" else "",
-    }  # fmt: skip
+    words = Words(cell={"yes": "cell norm", "no": "no cell norm"},
+                  place={"input": "W_ih x", "hidden": "W_hh h", "cell": "c"},
+                  data=lambda data: ", Tiny Shakespeare" if data == "shakespeare" else "")  # fmt: skip
     plots = (
         along("distance", "distance of a step's statistics from the pooled ones, in σ",
               about="With a reset state statistics pass through a transient, with a carried one there is none.",
@@ -115,10 +98,12 @@ class StepStatistics(Study):
                   "reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
                   "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea",
               }),
-        Points("loss", "trained on reset, evaluated on carried states", "loss, nats",
-               "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
-               only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": bn},
-               colours=SHADES),
+        Points(
+            "loss", "trained on reset, evaluated on carried states", "loss, nats",
+            "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
+            only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": beginning("bn-")},
+            colours=SHADES,
+        ),
         Points("extra", "every seed (small) and their mean (large)",
                "extra loss of shared population statistics, nats per step",
                "Loss under shared minus loss under per-step statistics, by condition.",
@@ -150,16 +135,10 @@ class StepStatistics(Study):
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`loss` by `mode` and `read` (the state in evaluation), `loss_at` and `distance` by `t`, `train_loss`."""
         config, max_steps = self._config(str(trial.conditions["data"]), trial.seed)
-        data = build_data(config, trial.seed)
-        if trial.conditions["data"] == "own" and not any(b.continues for b in islice(data.train_dataloader(), 2)):
-            raise ValueError(
-                f"study {self.name!r} needs a stream whose batches continue each other, such as "
-                f"rnnnorm.data.LanguageModel with mode=stream, got {type(data).__name__}"
-            )
-        carry = trial.conditions["state"] == "carried"
-        task = build_task(config, data, varied(trial.norm, trial.conditions), trial.seed)
-        epochs, clip = config["trainer"]["max_epochs"], config["trainer"].get("gradient_clip_val")
-        losses = train(task, data, epochs, clip, carry=carry, max_steps=max_steps)
+        if trial.conditions["data"] == "own":
+            require_stream(build_data(config, trial.seed), self.name)
+        carry, norm = trial.conditions["state"] == "carried", varied(trial.norm, trial.conditions)
+        task, data, losses = fit(config, norm, trial.seed, carry=carry, max_steps=max_steps)
         diverged = not math.isfinite(losses[-1])
         yield {"quantity": "diverged", "value": float(diverged)}
         yield {"quantity": "train_loss", "value": final(losses)}
@@ -169,19 +148,15 @@ class StepStatistics(Study):
             return
         calibration = carrying(islice(data.train_dataloader(), self.settings.option("recalibration")), carry)
         yield from losses_by_state(task, data, calibration, str(trial.conditions["state"]))
-        for place, distance in distances(task).items():
-            for t, value in enumerate(distance):
-                yield {"quantity": "distance", "place": place, "t": t, "value": value}
+        yield from distance_rows(task)
 
     def _config(self, source: str, seed: int) -> tuple[dict[str, Any], int | None]:
-        if source == "own":
-            return self.settings.configured(), None
-        if source == "running-order":
-            return self.settings.configured(data={"seed": seed}), None
-        small = dict(self.settings.option("shakespeare"))
-        where_ = {"data_dir": self.settings.data_dir, "dataset": "tinyshakespeare", "mode": "stream"}
-        sizes = {key: small[key] for key in ("bptt", "batch_size")}
-        data = {"class_path": "rnnnorm.data.LanguageModel", "init_args": {**where_, **sizes}}
+        if source != "shakespeare":
+            return self.settings.configured(**({} if source == "own" else {"data": {"seed": seed}})), None
+        small: dict[str, Any] = self.settings.option("shakespeare")
+        keys = {"data_dir": self.settings.data_dir, "dataset": "tinyshakespeare", "mode": "stream"}
+        keys |= {key: small[key] for key in ("bptt", "batch_size")}
+        data = {"class_path": "rnnnorm.data.LanguageModel", "init_args": keys}
         model = {key: small[key] for key in ("hidden_size", "learning_rate")}
         return self.settings.configured(data=data, model=model, trainer={"max_epochs": small["epochs"]}), small["steps"]
 
@@ -196,19 +171,5 @@ class StepStatistics(Study):
 
     def findings(self, m: pd.DataFrame) -> list[str]:
         """How much sharing costs, on what that depends, and what to do."""
-        cases, found = {verdict.claim.key: verdict.cases for verdict in self.verdicts(m)}, super().findings(m)
-        if "separate" in cases:
-            worst = max(cases["separate"], key=lambda case: case.effect.mean)
-            mean, low, high = worst.effect.mean, worst.effect.low, worst.effect.high
-            found.append(
-                f"Sharing costs most with {worst.condition} ({mean:+.3f} nats, 95 % interval {low:+.3f} to "
-                f"{high:+.3f}): {ADVICE[worst.standing]}."
-            )
-        if "trap" in cases:
-            costs = [case.effect.mean for case in cases["trap"]]
-            advice = "share them there, or train on carried states" if min(costs) > NEEDED else "no reason to share"
-            found.append(
-                f"Trained on reset states and evaluated on carried ones, per-step statistics cost {min(costs):+.3f} to "
-                f"{max(costs):+.3f} nats per step against shared ones: {advice}."
-            )
-        return found
+        cases = {verdict.claim.key: verdict.cases for verdict in self.verdicts(m)}
+        return [*super().findings(m), *advice(cases.get("separate", ()), cases.get("trap", ()), NEEDED)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Sentence, Study, best_by, first, last, paired
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework.derive import best_by, paired
 from rnnnorm.studies.framework.grid import Source
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Condition, Row, Trial
+from rnnnorm.studies.framework.selection import first, last
+from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.outcome import outcome, speed, training_curve
 
 VERTICAL = ("bn-vertical-framewise", "bn-vertical")
@@ -64,10 +64,8 @@ class Vertical(Study):
                                 needed=NATS, label="{layers}, {data}")),
     )  # fmt: skip
 
-    words: ClassVar[Words] = {
-        "data": {"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"},
-        "layers": lambda count: f"{count:g} layer{'s' * (count > 1)}",
-    }  # fmt: skip
+    words = Words(data={"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"},
+                  layers=lambda count: f"{count:g} layer{'s' * (count > 1)}")  # fmt: skip
     plots = (
         Lines("train_curve", "training loss (nats), {layers}", "step", "Training curves of the deepest stack.", x="t",
               only={"data": first, "layers": last}, marker=None),

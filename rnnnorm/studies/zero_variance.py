@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
-from typing import ClassVar
 
 import pandas as pd
 import torch
 
 from rnnnorm.probes import growth
 from rnnnorm.studies.data.constant_start import black_border, symbols
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study, first
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row, Trial
+from rnnnorm.studies.framework.selection import backwards, beginning, first
 from rnnnorm.studies.measures.constant_steps import along_time, arm, clipped, draw_inverse, inverse_eps, shade_constant
 from rnnnorm.studies.measures.gradients import projected_gradients
 from rnnnorm.studies.measures.guessing import score
@@ -24,16 +21,6 @@ from rnnnorm.tasks.cells import build_recurrent
 FLAT = 1.1
 NEEDED = 0.01
 SHADES = ("#a8453f", "#d77810", "#c5b500", "#2d6779", "#4e6dea", "#7a4fa3")
-
-
-def larger_eps(norms: Sequence[str]) -> list[str]:
-    """Batch normalization with an ε of its own."""
-    return sorted(norm for norm in norms if norm.startswith("bn-timestep:eps="))
-
-
-def descending(numbers: Sequence[float]) -> list[float]:
-    """The largest number first."""
-    return sorted(numbers, reverse=True)
 
 
 grown = partial(Contrast, "growth", "factor per step back")
@@ -78,16 +65,17 @@ class ZeroVariance(Study):
         Claim("training", "Without noise on h_0 BN-LSTM does not train well after a constant start.",
               "Cooijmans et al., ICLR 2017: noise was used for in-order MNIST, where it reached 99.0 % (LSTM: 98.9 %)",
               contrast=Contrast("final", "score gained by noise", "bn-timestep", {"noise": 0.0}, ("clip",),
-                                {"part": "trained", "noise": 0.1, "clip": descending}, needed=NEEDED, label="{clip}")),
+                                {"part": "trained", "noise": 0.1, "clip": backwards}, needed=NEEDED, label="{clip}")),
         Claim("eps", "A larger ε alone makes noise unnecessary.",
               "common advice; Yang et al., ICLR 2019, name a larger ε as a remedy against exploding gradients",
-              contrast=Contrast("final", "score with noise minus score with this ε", larger_eps,
-                                {"norm": "bn-timestep", "noise": 0.1}, ("clip",),
-                                {"part": "trained", "noise": 0.0, "clip": descending}, needed=NEEDED, below=True,
-                                turned=True,
-                                label=lambda p: f"ε = {p['norm'].rpartition('=')[2]}, {clipped(p['clip'])}")),
+              contrast=Contrast(
+                  "final", "score with noise minus score with this ε",
+                  lambda norms: sorted(beginning("bn-timestep:eps=")(norms)), {"norm": "bn-timestep", "noise": 0.1},
+                  ("clip",), {"part": "trained", "noise": 0.0, "clip": backwards}, needed=NEEDED, below=True,
+                  turned=True, label=lambda p: f"ε = {p['norm'].rpartition('=')[2]}, {clipped(p['clip'])}",
+              )),
     )  # fmt: skip
-    words: ClassVar[Words] = {"clip": clipped}
+    words = Words(clip=clipped)
     plots = (
         Lines(
             "along", "‖∂L/∂h_t‖ at initialization", "timestep t", "Gradients along time; shaded: constant inputs.",

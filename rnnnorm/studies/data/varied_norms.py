@@ -28,3 +28,8 @@ def varied(norm: str, conditions: Mapping[str, Condition]) -> Norm:
     if "gain" in conditions:
         found = found.override({"gain": conditions["gain"]}, name=found.name)
     return found if conditions["cell"] == "yes" else found.without("cell")
+
+
+def has_slots(norm: str) -> bool:
+    """Whether a norm keeps statistics per timestep, so that T_max and the tail policy mean something to it."""
+    return any(use.options.get("statistics") == "timestep" for use in parse_norm(norm).places.values())

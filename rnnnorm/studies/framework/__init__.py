@@ -29,13 +29,12 @@ columns that `measure` adds. Everything after `measure` works on this table alon
 
 **Contrasts** yield one case per condition: the level of a quantity, or its difference to a reference (`against`),
 paired by seed. Conditions are the columns `by`, the first being the outermost loop, and the norm where several are
-named. `only` says which values of a column are meant: one, a list (in that order), or a function from those that occur
-(numbers ascending, words as they come in the table) to those that are meant, such as `first`, `ends` or
-`names_matching("bn-shared", "bn-star")`; `framework.selection` has more. `needed` and `below` may be functions of the point
-(column → value). A claim
-with several contrasts has the cases of all of them. `judge` makes a verdict of the cases: supported where the claim
-holds in every one, contradicted where it fails in every one, else depends. The first measured case stands in the table
-of claims, unless `Study.headline` gives another one a larger key.
+named. `only` says which values of a column are meant: one, a list (in that order), or a rule, a function from those
+that occur (numbers ascending, words as they come in the table) to those that are meant: `first`, `names_matching("ln")`
+and others of `framework.selection`. `needed` and `below` may be functions of the point (column → value). A claim with
+several contrasts has the cases of all of them. `judge` makes a verdict of the cases: supported where the claim holds in
+every one, contradicted where it fails in every one, else depends. The first measured case stands in the table of
+claims, unless `Study.headline` gives another one a larger key.
 
 **Plots** are `Lines` and `Points`; what is measured without a value draws nothing. `line` names a line, `each` makes
 one plot per value, `also` draws what no argument says. **Sentences** are formats filled in with means over seeds; a

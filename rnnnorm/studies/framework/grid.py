@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from rnnnorm.studies.framework.settings import Settings
+from rnnnorm.studies.framework.settings import Settings, merged
 from rnnnorm.studies.framework.trial import Condition, Trial
 
 Conditions = Mapping[str, Condition]
@@ -38,6 +38,7 @@ def sources(
     settings: Settings,
     generated: str | Mapping[str, Mapping[str, Any] | None],
     real: Mapping[str, Mapping[str, Any]] | None = None,
+    common: Mapping[str, Any] | None = None,
 ) -> list[Source]:
     """The data at hand: the user's own by `-c`, under the name "own", or else generated ones and real ones.
 
@@ -45,11 +46,15 @@ def sources(
         settings: of the study.
         generated: the name of the settings' data; or several names, each with its `data` part.
         real: name → `data` part; left out without `--data-dir`, which is added to their keys.
+        common: keys of all generated ones that are named, where they do not say otherwise.
     """
     if settings.own:
         return [Source("own", settings)]
     named = {generated: None} if isinstance(generated, str) else generated
-    made = [Source(name, settings, data) for name, data in named.items()]
+    made = [
+        Source(name, settings, data if common is None else merged({"init_args": common}, data or {}))
+        for name, data in named.items()
+    ]
     if settings.data_dir is not None:
         for name, data in (real or {}).items():
             keys = {"data_dir": settings.data_dir, **data.get("init_args", {})}

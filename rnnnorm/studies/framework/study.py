@@ -160,6 +160,7 @@ class Study(ABC):
         self,
         generated: str | Mapping[str, Mapping[str, Any] | None],
         real: Mapping[str, Mapping[str, Any]] | None = None,
+        common: Mapping[str, Any] | None = None,
     ) -> list[Source]:
         """The data at hand: the user's own, or generated and real ones: see `framework.grid.sources`."""
-        return sources(self.settings, generated, real)
+        return sources(self.settings, generated, real, common)

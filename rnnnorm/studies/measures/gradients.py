@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnnnorm.probes import record
+from rnnnorm.probes import growth, record
 from rnnnorm.studies.framework.trained import Trained
+from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks.cells import build_recurrent
+
+ALIVE = -6.0
+"""Decades between ‖∂L/∂h_T‖ and ‖∂L/∂h_0‖: below, a gradient counts as vanished."""
+
+
+def fate(decades: float) -> str:
+    """The fate of a gradient over MNIST's pixels, in words."""
+    word = "vanishes" if decades < ALIVE else "explodes" if decades > -ALIVE else "survives"
+    return f"{word} over 784 pixels: {abs(decades):.0f} decades {'down' if decades < 0 else 'up'}"
 
 
 def yang(batch_size: float) -> float:
@@ -62,6 +72,27 @@ def gradients_at_start(
     projection = torch.randn(B, hidden_size, dtype=torch.float64)
     seen = torch.zeros_like(x) if here.get("input") == "no" else x
     return projected_gradients(network.double().train(), seen, h0, projection, c0)
+
+
+def growths(layers: Sequence[Tensor]) -> Iterator[Row]:
+    """`growth` of the last layer's gradient per step back, over the middle of the steps; `layer_growth` of several.
+
+    Args:
+        layers: ‖∂L/∂h_t‖, (T,) per layer, the lowest first.
+    """
+    T = len(layers[-1])
+    yield {"quantity": "growth", "value": growth(layers[-1], T // 5, 4 * T // 5)}
+    if len(layers) > 1:
+        by_layer = torch.stack([norms.square().sum().sqrt() for norms in layers])
+        yield {"quantity": "layer_growth", "value": growth(by_layer, 0, len(layers))}
+
+
+def along(norms: Tensor, every: int = 1) -> Iterator[Row]:
+    """`gradient_norm` by `t`, of every so many steps and of the last one; where some are left out also `decades`."""
+    if every > 1:
+        yield {"quantity": "decades", "value": float(torch.log10(norms[0].clamp(min=1e-300) / norms[-1]))}
+    for t in sorted({*range(0, len(norms), every), len(norms) - 1}):
+        yield {"quantity": "gradient_norm", "t": t, "value": float(norms[t])}
 
 
 def task_gradients(trained: Trained) -> Tensor:

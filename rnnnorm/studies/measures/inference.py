@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 from lightning import LightningDataModule
@@ -10,6 +11,7 @@ from lightning import LightningDataModule
 from rnnnorm.norms import has_batch_statistics
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.report.curves import Curve
+from rnnnorm.studies.data.plain_training import task_of
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.trial import Row
@@ -31,6 +33,23 @@ def momentum_of(model: SequenceTask) -> float | None:
 def base_of(norm: str) -> str:
     """A norm without what is said about its momentum."""
     return ":".join(part for part in norm.split(":") if not part.startswith("momentum="))
+
+
+def averages_of(model: SequenceTask, norm: str) -> dict[str, Any]:
+    """Which averages a network keeps: the `base` of its norm, and the `momentum`, if it has any."""
+    momentum = momentum_of(model)
+    return {"base": base_of(norm), **({} if momentum is None else {"momentum": momentum})}
+
+
+def require_classes(data: Mapping[str, Any], study: str) -> None:
+    """Refuse the `data` part of a configuration whose targets are no classes.
+
+    Raises:
+        ValueError: they are numbers.
+    """
+    kind = task_of(str(data["class_path"]))
+    if kind in ("regression", "multi-label"):
+        raise ValueError(f"{study} measures bits per prediction: it needs classes to predict, not {kind}")
 
 
 def losses_by_mode(model: SequenceTask, data: LightningDataModule, count: int, sizes: Iterable[int]) -> Iterator[Row]:
@@ -76,6 +95,17 @@ def validation_gap(curves: dict[str, Curve]) -> Iterator[Row]:
         if step in kept:
             gap = (value - kept[step]) / BIT
             yield {"quantity": "val_gap", "step": int(step), "progress": (step + 1) / (last + 1), "value": gap}
+
+
+def averaged(full: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """`averaging`: what running averages lose against population statistics, by `momentum`.
+
+    That of a plain average over all batches (momentum 0, in its `way`) stands at both ends, for a level line.
+    """
+    averaging = paired(full, "full", {"mode": "population"}, "averaging")
+    yield averaging[averaging["momentum"] > 0].assign(way="")
+    plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
+    yield from (plain.assign(momentum=end) for end in (0.01, 0.3))
 
 
 def own_moments(losses: pd.DataFrame, full: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 from torch.nn.utils import parametrize
 
 from rnnnorm.nn.lstm import LSTM
+from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.surgery import scale_weights
 
 FACTOR = 3.0
@@ -71,6 +74,24 @@ def products(lstm: LSTM, rows: Tensor, batch: int) -> Tensor:
     product = rows @ lstm.layer_weights("_l0").W_ih.T
     normalizer = lstm.norms("_l0").input
     return product if normalizer is None else normalizer.sequence(product, [batch] * (len(rows) // batch))
+
+
+def side_by_side(changes: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Deviations by `change` with a column `invariant`, whether the norm is said to be; and as `shown` at a `place`.
+
+    Norms stand side by side, so that what is equal does not hide what is below.
+    """
+    pairs = zip(changes["norm"].str.split("[:-]").str[0], changes["change"], strict=True)
+    yield changes.assign(invariant=[kind in PUBLISHED[change] for kind, change in pairs])
+    norms = list(dict.fromkeys(changes["norm"]))
+    beside = changes["norm"].map({norm: 0.12 * (k - (len(norms) - 1) / 2) for k, norm in enumerate(norms)})
+    place = changes["change"].map(CHANGES.index) + beside
+    yield changes.assign(quantity="shown", value=changes["value"].clip(lower=1e-7), place=place)
+
+
+def name_changes(axes: Axes, theme: Theme, m: pd.DataFrame) -> None:
+    """The names of the changes, short ones, at the x axis."""
+    axes.set_xticks(range(len(CHANGES)), ["W × 3", "W shifted", "rows × 3", "data × 3", "shifted", "case × 3"])
 
 
 def _has_direction(lstm: LSTM) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 import pandas as pd
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rnnnorm.norms.statistics import StoredStatistics
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.trial import Row
 
 SETTLED = 0.1
 
@@ -30,6 +31,13 @@ def distances(module: nn.Module) -> dict[str, list[float]]:
             if mean is not None and var is not None:
                 found[path.split(".")[-2]] = distance(mean[: stats.max_steps], var[: stats.max_steps]).tolist()
     return found
+
+
+def distance_rows(module: nn.Module) -> Iterator[Row]:
+    """The `distance` of each step `t`, by `place`: see `distances`."""
+    for place, found in distances(module).items():
+        for t, value in enumerate(found):
+            yield {"quantity": "distance", "place": place, "t": t, "value": value}
 
 
 def distance(mean: Tensor, var: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from rnnnorm.data.base import Batch
 from rnnnorm.data.collate import PER_ROW, Example, collate
 from rnnnorm.data.synthetic import Generated
 from rnnnorm.studies.data.plain_training import task_of
+from rnnnorm.studies.framework.modes import in_every_mode
 from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.carry import State
@@ -112,6 +113,32 @@ def mean_step_losses(model: SequenceTask, batches: Iterable[Batch], chunk: int |
         chunk: see `step_losses`.
     """
     return torch.cat([step_losses(model, batch, chunk) for batch in batches], 1).mean(1)
+
+
+def beyond_training(
+    model: SequenceTask,
+    data: LightningDataModule,
+    options: Mapping[str, Any],
+    calibration: Iterable[Batch],
+    times: Sequence[int],
+    count: int,
+    size: int,
+) -> Iterator[Row]:
+    """The rows of `over_time`, by `mode`, on test sequences of the last of `times` T steps.
+
+    Args:
+        model: a trained network.
+        data: what it was trained on, of at most T steps.
+        options: what they were made with.
+        calibration: batches from which population statistics are taken.
+        times: multiples of T, ascending.
+        count: at most so many sequences.
+        size: sequences per batch.
+    """
+    T = int(data.spec.max_length)  # type: ignore[attr-defined]
+    batches = list(dense_batches(long_examples(data, options, times[-1] * T, count), data, size))
+    for mode in in_every_mode(model, calibration):
+        yield from ({**row, "mode": mode} for row in over_time(mean_step_losses(model, batches), T, times))
 
 
 def over_time(losses: Tensor, T: int, times: Sequence[int]) -> Iterator[Row]:
