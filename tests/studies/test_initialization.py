@@ -192,10 +192,7 @@ def test_scales_that_make_no_sense_are_refused() -> None:
 
 SIZES = {"num_train": 32, "num_val": 1, "num_test": 1, "length_distribution": "fixed", "max_length": 8}
 CONFIG = {
-    "data": {
-        "class_path": "rnnnorm.studies.data.running_order.RunningOrder",
-        "init_args": {**SIZES, "batch_size": 16},
-    },
+    "data": {"class_path": "rnnnorm.studies.data.running_order.RunningOrder", "init_args": {**SIZES, "batch_size": 16}},
     "model": {"init_args": {"hidden_size": 6}},
     "trainer": {"max_epochs": 2},
 }

@@ -10,15 +10,7 @@ import torch
 
 from rnnnorm.norms import statistics
 from rnnnorm.norms.presets import parse_norm
-from rnnnorm.studies.data.plain_training import (
-    build_data,
-    build_task,
-    carrying,
-    evaluate,
-    final,
-    losses_by_step,
-    train,
-)
+from rnnnorm.studies.data.plain_training import build_data, build_task, carrying, evaluate, final, losses_by_step, train
 
 STREAM = {
     "class_path": "rnnnorm.studies.data.running_order.RunningOrderStream",

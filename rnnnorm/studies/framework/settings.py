@@ -17,10 +17,7 @@ from rnnnorm.compare.experiments import find_experiment, folder
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 
 KEYS = ("seeds", "norms", "options", "data", "model", "trainer", "quick")
-MACHINE = {
-    "data": ("data_dir", "download", "num_workers"),
-    "trainer": ("accelerator", "default_root_dir", "logger"),
-}
+MACHINE = {"data": ("data_dir", "download", "num_workers"), "trainer": ("accelerator", "default_root_dir", "logger")}
 """Keys that say where and how to compute, not what."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,3 +105,17 @@ def listing(cases: Iterable[Case]) -> str:
         if names:
             parts.append(f"{text} {', '.join(names)}")
     return "; ".join(parts)
+
+
+def counted(cases: Sequence[Case]) -> str:
+    """In how many conditions the claim holds and fails, and between which effects: for claims with many cases.
+
+    Effects in nats are none of the ends where there are others.
+    """
+    counts = Counter(case.standing for case in cases)
+    rest = len(cases) - counts[HOLDS] - counts[FAILS]
+    says = f"Of {len(cases)} conditions it holds in {counts[HOLDS]} and fails in {counts[FAILS]}; open: {rest}."
+    alike = sorted((c for c in cases if "(nats)" not in c.condition), key=lambda c: c.effect.mean) or [*cases]
+    ends = [(case.effect, case.condition) for case in (alike[-1], alike[0])]
+    words = [f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}] ({condition})" for e, condition in ends]
+    return f"{says} Largest effect {words[0]}; smallest {words[1]}." if len(cases) > 1 else f"{says} Effect {words[0]}."
