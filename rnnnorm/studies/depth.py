@@ -16,7 +16,7 @@ from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Stu
 from rnnnorm.studies.framework.derive import best_by
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import backwards, first, last
-from rnnnorm.studies.measures.depths import SLACK, deepest, second_half
+from rnnnorm.studies.measures.depths import SLACK, by_block, deepest, second_half
 
 NAMES = {
     "no-skip": "no skip", "plain": "skip", "bn-branch": "BN on branch", "bn-sum": "BN on sum", "fixup": "Fixup",
@@ -24,7 +24,6 @@ NAMES = {
 }  # fmt: skip
 PAINT = ("#222f3a", "#878787", "#4e6dea", "#2d6779", "#b04db1", "#d77810", "#c5b500", "#a8453f")
 NATS = 0.05  # the smallest difference of training losses that counts
-
 
 start = partial(Contrast, norms="none", by=("cell",), label="{cell}")
 trained = partial(Contrast, "deep_loss", norms="none", against={"method": "bn-branch"},
@@ -112,34 +111,29 @@ class Depth(Study):
     def trials(self) -> list[Trial]:
         """Growth at initialization, then training: cells × depths × methods, and a skip with each norm inside."""
         option, made = self.settings.option, list[Trial]()
-        places: list[tuple[dict[str, Any], float]] = [
-            ({"part": "start", "cell": c}, 1.0) for c in option("start_cells")
-        ]
-        rates = option("learning_rates")
+        rates, norms = option("learning_rates"), dict.fromkeys(["none", *self.settings.norms])
+        places: list[Any] = [({"part": "start", "cell": cell}, 1.0) for cell in option("start_cells")]
         for cell, optimizer, depth in product(option("cells"), rates, option("depths")):
             axes = {"part": "trained", "cell": cell, "optimizer": optimizer, "depth": depth}
             places.append((axes, 0.1 * depth * len(rates[optimizer])))
         for axes, weight in places:
-            made += self.grid({**axes, "method": "plain"}, dict.fromkeys(["none", *self.settings.norms]), weight=weight)
+            made += self.grid({**axes, "method": "plain"}, norms, weight=weight)
             made += self.grid({**axes, "method": [m for m in METHODS if m != "plain"]}, ["none"], weight=weight)
         return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`square` and `share` by `block`; or losses and `diverged` by `learning_rate`."""
         c, option = trial.conditions, self.settings.option
-        cell, method = str(c["cell"]), str(c["method"])
+        cell, method, optimizer = str(c["cell"]), str(c["method"]), c.get("optimizer")
         if c["part"] == "start":
             sizes = {key: option(f"start_{key}") for key in ("size", "depth", "batch", "draws")}
             steps = 1 if cell == "rnn-relu" else option("steps")
-            for block, square, share in growth(cell, method, trial.norm, steps=steps, seed=trial.seed, **sizes):
-                yield {"quantity": "square", "block": block, "value": square}
-                if method not in ("no-skip", "bn-sum"):  # there the difference to the input is not the branch
-                    yield {"quantity": "share", "block": block, "value": share}
+            yield from by_block(method, growth(cell, method, trial.norm, steps=steps, seed=trial.seed, **sizes))
             return
         made = arguments(method, trial.norm)
-        keys = {"cell": cell, "num_layers": c["depth"], "optimizer": c["optimizer"], "cell_options": made}
-        keys["momentum"] = 0.9 if c["optimizer"] == "sgd" else 0.0
-        for rate in option("learning_rates")[c["optimizer"]]:
+        keys = {"cell": cell, "num_layers": c["depth"], "optimizer": optimizer, "cell_options": made}
+        keys["momentum"] = 0.9 if optimizer == "sgd" else 0.0
+        for rate in option("learning_rates")[optimizer]:
             config = self.settings.configured(model={**keys, "learning_rate": rate})
             data = build_data(config, trial.seed)
             task = build_task(config, data, made["norm"], trial.seed)

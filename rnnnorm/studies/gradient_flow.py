@@ -17,8 +17,7 @@ from rnnnorm.studies.framework.plots import shades
 from rnnnorm.studies.framework.selection import occurring
 from rnnnorm.studies.measures.gradients import ALIVE, along, fate, gradients_at_start, growths, task_gradients, yang
 
-LINEAR_GAIN = 0.01
-LINEAR = (("rnn-identity", 1.0), ("rnn-tanh", LINEAR_GAIN))
+LINEAR = (("rnn-identity", 1.0), ("rnn-tanh", 0.01))
 INPUTS, WEIGHTS = ("no", "yes"), ("identity", "orthogonal")
 
 
@@ -64,10 +63,8 @@ class GradientFlow(Study):
                                 needed=1.0, label="{cell} {input}, gain {gain}")),
         Claim("vertical", "Between layers batch normalization is fine: it makes nothing explode.",
               "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016",
-              contrast=(
-                  of_stacks("layer_growth", label="growth per layer, 8 layers of LSTM"),
-                  of_stacks("growth", label="growth per timestep, 8 layers of LSTM"),
-              )),
+              contrast=(of_stacks("layer_growth", label="growth per layer, 8 layers of LSTM"),
+                        of_stacks("growth", label="growth per timestep, 8 layers of LSTM"))),
         Claim("vanishes", "A gain of 1 saturates the units and makes gradients vanish; 0.1 keeps them alive.",
               "Cooijmans et al., ICLR 2017, figure 1 (tanh BN-RNN, sequential MNIST)",
               "‖∂L/∂h_0‖ about 1e-3 for gains up to 0.2, 1e-10 at 0.5, 1e-22 at 0.6, underflow at 1",
@@ -105,8 +102,7 @@ class GradientFlow(Study):
         """Yang's sweep over batch sizes, gains × cells × input, long sequences, stacks, trained networks."""
         option, norms, made = self.settings.option, self.settings.norms, list[Trial]()
         T, B = option("steps"), 100
-        # Few rows scatter more: what is compared with a formula gets seeds of its own number.
-        many = range(max(option("formula_seeds"), len(self.settings.seeds)))
+        many = range(max(option("formula_seeds"), len(self.settings.seeds)))  # for formulas: few rows scatter more
         for size, (cell, gain) in product(option("batch_sizes"), (*LINEAR, ("rnn-tanh", 1.0), ("lstm", 0.1))):
             here = {"part": "batch", "cell": cell, "gain": gain, "batch": size, "input": "no", "steps": 2 * T}
             made += self.grid(here, ["bn-timestep"], weight=0.4, seeds=many if (cell, gain) in LINEAR else None)
@@ -151,5 +147,4 @@ class GradientFlow(Study):
             linear = where(m, part="batch", cell=cell, gain=gain)
             yield mapped(linear, "growth", "deviation", lambda r: (r["value"] / r["batch"].map(yang) - 1).abs())
         rows = where(m, part="gain", norm="bn-timestep", quantity="growth")
-        gains = where(rows, gain=list(published_gains(occurring(rows, "gain"))))
-        yield mapped(gains, "growth", "growth_by_gain", lambda r: r["value"])
+        yield where(rows, gain=[*published_gains(occurring(rows, "gain"))]).assign(quantity="growth_by_gain")

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
 import pandas as pd
+from lightning import LightningDataModule
 
 from rnnnorm.norms import recalibrate
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.data.real import shakespeare
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.selection import first, leading
-from rnnnorm.studies.measures.inference import (
-    averaged,
-    averages_of,
-    losses_by_mode,
-    own_moments,
-    require_classes,
-    validation_gap,
-)
+from rnnnorm.studies.framework.selection import Rule, first, leading
+from rnnnorm.studies.measures import inference
+from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of
 SWEPT = "bn-timestep"
 SHADES = {"made-up language": "#d77810", "temporal order": "#4e6dea", "Tiny Shakespeare": "#a8453f"}
 
 
-def at_usual_momentum(*presets: str) -> Callable[[Sequence[str]], list[str]]:
+def at_usual_momentum(*presets: str) -> Rule:
     """The norms of some presets that say nothing about their momentum."""
     return lambda found: sorted(n for n in found if n.split(":")[0] in presets and "momentum=" not in n)
 
@@ -38,7 +34,7 @@ shown = {"task": first, "norm": at_usual_momentum("bn-timestep", "bn-shared", "b
 by_task = partial(Lines, line="{task}", colours=SHADES, rule=0.0)
 
 
-class InferenceGap(Study):
+class InferenceGap(TrainedStudy):
     """Training against evaluation, by statistics, momentum, batch size and timestep."""
 
     name = "inference-gap"
@@ -53,6 +49,7 @@ class InferenceGap(Study):
         "itself, which makes the variance 0. Gap: evaluation minus training on the same sequences; what is left "
         "between training and test sequences is generalization. In training, the gap is that of the validation loss."
     )
+    last_weights = True
     columns = ("base", "momentum", "mode", "rows", "t", "count", "step", "progress")
     claims = (
         Claim("terrible",
@@ -80,15 +77,11 @@ class InferenceGap(Study):
         Claim("vertical", "Between layers, running averages collected during training serve well for evaluation.",
               "Amodei et al., ICML 2016 (Deep Speech 2)", contrast=alike(norms=at_usual_momentum("bn-vertical"))),
     )  # fmt: skip
-    words = Words(task={
-                      "language": "made-up language", "order": "temporal order",
-                      "shakespeare": "Tiny Shakespeare", "own": "own data",
-                  },
+    words = Words(task={"language": "made-up language", "order": "temporal order",
+                        "shakespeare": "Tiny Shakespeare", "own": "own data"},
                   momentum=lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
-                  mode={
-                      "own": "its own moments", "population": "population statistics",
-                      "running": "running averages",
-                  })  # fmt: skip
+                  mode={"own": "its own moments", "population": "population statistics",
+                        "running": "running averages"})  # fmt: skip
     plots = (
         by_task("averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
                 "Loss under running averages minus that under population statistics, by momentum.", x="momentum",
@@ -123,47 +116,36 @@ class InferenceGap(Study):
         """Task × norm, and momenta of the swept norms on generated data."""
         settings, option, made = self.settings, self.settings.option, list[Trial]()
         if settings.own:
-            require_classes(settings.config["data"], self.name)
+            inference.require_classes(settings.config["data"], self.name)
         common = settings.config["data"].get("init_args", {})
-        text = {**common, "dataset": "tinyshakespeare", "max_length": 100}
-        real = {"shakespeare": {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
+        text = shakespeare(**{**common, "max_length": 100})
         short = {"max_epochs": 1, "limit_train_batches": option("text_steps"), "val_check_interval": 0.125}
-        for source in self.sources(option("tasks"), real, common):
+        momenta = [f":momentum={f'{m:g}' if m else 'none'}" for m in option("momenta") if m != 0.1]
+        for source in self.sources(option("tasks"), {"shakespeare": text}, common):
             config = source.configured(trainer=short if source.real else {})
             for norm in settings.norms:
-                swept = not source.real and norm in option("swept")
-                others = [m for m in option("momenta") if m != 0.1] if swept else []
-                names = [norm, *(f"{norm}:momentum={'none' if m == 0 else f'{m:g}'}" for m in others)]
+                swept = momenta if norm in option("swept") and not source.real else []
+                names = [norm, *(norm + momentum for momentum in swept)]
                 made += self.grid({"task": source.name}, names, config, 8.0 if norm.startswith("brn") else 2.0)
         return made
 
-    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
         """`loss` by `mode` and `rows` per batch, `loss_at` by `t`, `train_split` (loss), `val_gap` by `progress`."""
-        assert trained is not None
-        yield from trained.rows()
-        if trained.diverged:
-            return
-        data = trained.data()
-        model = trained.model(trained.run.last, data)
-        about = averages_of(model, trial.norm)
-        limit = self.settings.option("text_steps") if trial.conditions["task"] == "shakespeare" else None
+        option, about = self.settings.option, inference.averages_of(model, trial.norm)
+        limit = option("text_steps") if trial.conditions["task"] == "shakespeare" else None
         recalibrate(model, islice(data.train_dataloader(), limit), forward=model.encode, rows=None)
-        measured = losses_by_mode(model, data, int(self.settings.option("num_eval")), self.settings.option("sizes"))
-        for row in (*measured, *validation_gap(trained.curves)):
-            yield {**about, **row}
+        measured = inference.losses_by_mode(model, data, int(option("num_eval")), option("sizes"))
+        yield from ({**about, **row} for row in (*measured, *inference.validation_gap(trained.curves)))
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Losses in full batches as `full`, and what evaluation in one way costs against another."""
         losses = where(m, quantity="loss").dropna(subset=["rows"])
-        largest = where(losses, mode="population").groupby("task")["rows"].max()
-        full = losses[losses["rows"] == losses["task"].map(largest)].assign(quantity="full")
+        full = inference.in_full_batches(losses)
         yield m
         yield full
         yield paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
         yield paired(where(m, mode=["running", "training"]), "loss_at", {"mode": "training"}, "gap_at")
         both = pd.concat([full, where(m, quantity="train_split")], ignore_index=True).assign(rows=0)
         yield paired(where(both, mode="training"), "full", {"quantity": "train_split"}, "generalization")
-        swept = where(full, base=SWEPT)
-        yield where(swept, mode="population").assign(quantity="calibrated", mode="running")
-        yield from averaged(where(swept, mode=["running", "population"]))
-        yield from own_moments(where(losses, norm=SWEPT), where(full, norm=SWEPT))
+        yield from inference.averaged(where(full, base=SWEPT))
+        yield from inference.own_moments(where(losses, norm=SWEPT), where(full, norm=SWEPT))

@@ -21,7 +21,6 @@ INVARIANT = 0.01
 NATS = 0.05  # the smallest difference of training losses that counts
 SATURATED = 0.9
 
-
 trained = partial(Contrast, by=("cell",), needed=NATS, label="{norm}, {cell}")
 gained = partial(trained, "worst", "training loss at the worst scale without minus with, nats", turned=True)
 

@@ -78,7 +78,6 @@ class InputScaling(Study):
               contrast=accuracy("test accuracy, compressed minus z-score", ("log", "arctan"),
                                 label="{scaling}, " + LABEL)),
     )  # fmt: skip
-
     diverged = "count as guessing"
     words = Words(scaling=NAMES)
     plots = (

@@ -8,15 +8,17 @@ from itertools import islice
 from typing import Any
 
 import pandas as pd
+from lightning import LightningDataModule
 
+from rnnnorm.studies.data.real import shakespeare
 from rnnnorm.studies.data.varied_norms import has_slots
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import rule
 from rnnnorm.studies.framework.selection import ends, last, narrowed
 from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.stepwise import beyond_training, require_answers_per_step
+from rnnnorm.tasks import SequenceTask
 
 TEXT = "shakespeare"
 RISE = 0.02  # bits per step: the smallest difference that Cooijmans et al. make something of
@@ -34,12 +36,11 @@ WAYS: Mapping[str, tuple[Mapping[str, Any], str, str]] = {
 }  # fmt: skip
 """Ways to predict beyond T_max: which rows are meant, their colour and line style."""
 
-
 rise = partial(Contrast, "rise", "bits of rise", needed=RISE, below=True, by=("task", "lengths"),
                only={"slots": 1.0, "mode": "running"}, label="{task}, {lengths}")  # fmt: skip
 
 
-class LongerThanTrained(Study):
+class LongerThanTrained(TrainedStudy):
     """Loss beyond T_max."""
 
     name = "longer-than-trained"
@@ -73,12 +74,9 @@ class LongerThanTrained(Study):
             "Ba et al. 2016, introduction and section 3.1", "no measurement was published", contrast=rise(norms="ln"),
         ),
     )  # fmt: skip
-
     diverged = "are in no mean"
-    words = Words(task={
-                      "language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare",
-                      "own": "own data",
-                  },
+    words = Words(task={"language": "made-up language", "sum": "running sum", "shakespeare": "Tiny Shakespeare",
+                        "own": "own data"},
                   lengths={"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"},
                   slots=lambda share: "" if share == 1 else f" with {share:g} T_max slots")  # fmt: skip
     plots = (
@@ -86,8 +84,7 @@ class LongerThanTrained(Study):
               "The loss along time, within and beyond the trained lengths.", x="reach", each=("task", "lengths"),
               line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
               colours={way: colour for way, (_, colour, _) in WAYS.items()}, marker=None,
-              styles={way: style for way, (_, _, style) in WAYS.items()},
-              also=lambda axes, theme, _: rule(axes, theme, x=1.0, text="T_max")),
+              styles={way: style for way, (_, _, style) in WAYS.items()}, at=1.0, at_text="T_max"),
     )  # fmt: skip
     sentences = (
         Sentence("On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
@@ -102,9 +99,8 @@ class LongerThanTrained(Study):
         option, keys, made = self.settings.option, self._keys(), list[Trial]()
         if self.settings.own:
             require_answers_per_step(self.settings.config["data"], self.name)
-        text = {"dataset": "tinyshakespeare", **{key: keys.get(key) for key in ("max_length", "batch_size")}}
-        real = {TEXT: {"class_path": "rnnnorm.data.LanguageModel", "init_args": text}}
-        for source in self.sources(option("tasks"), real, keys):
+        text = shakespeare(**{key: keys.get(key) for key in ("max_length", "batch_size")})
+        for source in self.sources(option("tasks"), {TEXT: text}, keys):
             lengths = "own" if source.real or self.settings.own else option("lengths")
             axes = {"task": source.name, "lengths": lengths, "slots": [float(share) for share in option("slots")]}
             made += self.grid(axes, config=partial(self._configured, source), weight=2.0)
@@ -130,23 +126,16 @@ class LongerThanTrained(Study):
             config["data"]["init_args"]["length_distribution"] = here["lengths"]
         return config
 
-    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
         """In bits and by mode: `loss` at `times` T_max, `loss_at` step `t` (`reach` = t/T_max), `rise`."""
-        assert trained is not None
-        yield from trained.rows()
-        if trained.diverged:
-            return
-        data = trained.data()
-        model = trained.model(data=data)
         require_answers_per_step(data, self.name)
         option, options = self.settings.option, (trial.config or {})["data"].get("init_args", {})
-        times = sorted(int(k) for k in option("times"))
-        calibration = islice(
-            data.train_dataloader(), option("text_steps") if trial.conditions["task"] == TEXT else None
+        limit, times = option("text_steps") if trial.conditions["task"] == TEXT else None, sorted(option("times"))
+        calibration, sizes = (
+            islice(data.train_dataloader(), limit),
+            (int(option("num_long")), int(option("batch_long"))),
         )
-        yield from beyond_training(
-            model, data, options, calibration, times, int(option("num_long")), int(option("batch_long"))
-        )
+        yield from beyond_training(model, data, options, calibration, [*map(int, times)], *sizes)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """By `way`: the loss `along` time, and of bn-timestep the `worst` rise over all tasks and lengths."""

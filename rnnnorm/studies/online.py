@@ -82,7 +82,6 @@ class Online(Study):
               contrast=Contrast("lost", "nats", names_matching("bn-timestep"), by=("norm", "mode", "chunk"),
                                 only={"mode": MODES}, needed=NEEDED, label="{norm}, {mode}, {chunk} steps at a time")),
     )  # fmt: skip
-
     words = Words(drift=lambda drift: f"{'no' if drift == 'none' else drift} drift")
     plots = (
         Lines("prequential", "loss before learning, nats, {drift}", "sequences seen", "B = 1.", x="t", each=("drift",),

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import pandas as pd
+from lightning import LightningDataModule
 
 from rnnnorm.studies.data.padding import FINISHED, CountPadding
 from rnnnorm.studies.data.ragged_arms import BASE, FRAMED, LENGTHS, OWN, RAGGED, arms
-from rnnnorm.studies.framework import Claim, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
-from rnnnorm.studies.framework.case import Case
+from rnnnorm.studies.framework import Claim, Lines, Points, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import narrowed
-from rnnnorm.studies.framework.verdict import counted
-from rnnnorm.studies.measures import ragged_measures, ragged_tables
-from rnnnorm.studies.measures.ragged_effects import (
-    base_first,
-    cured,
-    framed_first,
-    late_if_any,
-    least,
-    mark_late,
-    recalibrated,
-    scores,
-    telling,
-    unframed,
-    wider,
-)
-from rnnnorm.studies.measures.ragged_tables import MODES, PLAIN, best_cure
+from rnnnorm.studies.measures import ragged_effects as effects
+from rnnnorm.studies.measures.ragged_effects import base_first, cured, late_if_any, recalibrated, scores, wider
+from rnnnorm.studies.measures.ragged_measures import measure
+from rnnnorm.studies.measures.ragged_tables import MODES, PLAIN, best_cure, tables
+from rnnnorm.tasks import SequenceTask
 
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-PATH = ("data", "batches", "region")
 scored = partial(Sentence,
                  f"{BASE} on {{data}}{{batches}}, {{region}}: {{running:.3f}} by running averages, {{population:.3f}} "
                  "by population statistics, {batch:.3f} by each batch's own; lag behind the weights costs {lag:.3f}, "
-                 "noise {noise:.3f}.", PATH)  # fmt: skip
+                 "noise {noise:.3f}.", ("data", "batches", "region"))  # fmt: skip
 
 
-class Raggedness(Study):
+class Raggedness(TrainedStudy):
     """The same data with lengths fixed, uniform, heavy-tailed; one cause after the other taken away."""
 
     name = "raggedness"
@@ -57,6 +45,7 @@ class Raggedness(Study):
         "sentences of at most 20 words; JSB chorales; Japanese vowels and spoken digits with a tenth of their long "
         "sequences in training."
     )
+    counts = True
     columns = ("mode", "axis", "low", "high", "count", "t", "region", "last", "rows", "place")
     claims = (
         Claim("padding", "Batch normalization whose statistics count padding is incorrect, and does harm.",
@@ -75,15 +64,14 @@ class Raggedness(Study):
                               by=("data", "batches", "mode", "region"), label="{data}{batches}, {mode}")),
         Claim("gap", "The more ragged the lengths, the larger the gap between training and evaluation.",
               "Ba et al. 2016, as a reason for layer normalization",
-              contrast=(
-                  wider(RAGGED, "fixed"), wider(RAGGED, "uniform"), wider(RAGGED, "uniform", "late", 0.02),
-                  wider("uniform", "fixed"),
-              )),
+              contrast=(wider(RAGGED, "fixed"), wider(RAGGED, "uniform"), wider(RAGGED, "uniform", "late", 0.02),
+                        wider("uniform", "fixed"))),
         Claim("running",
               "Running averages are terrible: population statistics need an extra pass over the training set.",
               "Cooijmans et al., ICLR 2017, and their code",
               contrast=scores("score", norms=BASE, against={"mode": "running"},
-                              only={"data": framed_first, "mode": "population", "region": "all", "padding": "no"},
+                              only={"data": effects.framed_first, "mode": "population", "region": "all",
+                                    "padding": "no"},
                               label="{data}{batches}")),
         Claim("constant", "Where all sequences of a batch agree, as in their first symbol, stored statistics break.",
               "after Cooijmans et al., ICLR 2017, who saw zero variance break the gradient",
@@ -94,7 +82,7 @@ class Raggedness(Study):
               "Ioffe & Szegedy, ICML 2015 (population statistics at fixed weights); Cooijmans et al., ICLR 2017",
               contrast=scores("lag_minus_noise", by=("batches", "data", "region"),
                               label="{data}{batches}, {region}, lag minus noise",
-                              only={"data": framed_first, "region": ["all", "late"]})),
+                              only={"data": effects.framed_first, "region": ["all", "late"]})),
         Claim("rows", "Few rows are to blame: leaving out steps with less than 8 cures the late steps.",
               "Cooijmans et al., code of ICLR 2017 (low sample size in later steps)", contrast=cured(":min_rows=8")),
         Claim("tail",
@@ -104,24 +92,21 @@ class Raggedness(Study):
         Claim("cure",
               "Only recalibration makes statistics per step usable: no cheaper cure comes as close to each batch's "
               "own.", "Cooijmans et al., ICLR 2017 (`an extra pass over the training set`)",
-              contrast=(
-                  recalibrated(only={**PLAIN, "mode": "running", "data": [RAGGED, OWN], "region": ["late", "all"]}),
-                  recalibrated(only={**PLAIN, "mode": "running", "data": FRAMED, "region": "all"}),
-              )),
+              contrast=(recalibrated(only={
+                                         **PLAIN, "mode": "running", "data": [RAGGED, OWN], "region": ["late", "all"],
+                                     }),
+                        recalibrated(only={**PLAIN, "mode": "running", "data": FRAMED, "region": "all"}))),
     )  # fmt: skip
-    words = Words(
-        data={
-            RAGGED: "heavy-tailed lengths", "uniform": "uniform lengths", "fixed": "fixed lengths", OWN: "your data",
-            FRAMED: "heavy-tailed lengths, first symbol constant", "JSB": "JSB (nats)",
-        },
-        batches={"similar": "", "mixed": ", mixed batches"},
-        mode={"running": "running averages", "population": "population statistics", "batch": "each batch's own"},
-        region={"late": "late steps", "all": "overall"},
-    )  # fmt: skip
+    words = Words(data={RAGGED: "heavy-tailed lengths", "uniform": "uniform lengths", "fixed": "fixed lengths",
+                        OWN: "your data", FRAMED: "heavy-tailed lengths, first symbol constant", "JSB": "JSB (nats)"},
+                  batches={"similar": "", "mixed": ", mixed batches"},
+                  mode={"running": "running averages", "population": "population statistics",
+                        "batch": "each batch's own"},
+                  region={"late": "late steps", "all": "overall"})  # fmt: skip
     plots = (
         Lines("score_by_step", "score, {data}", "timestep t",
               "Scores by timestep: normalization per step loses at late steps.", only={"data": [RAGGED, OWN]}, x="t",
-              log="x", ticks=STEPS, line="{norm}, {mode}", also=mark_late,
+              log="x", ticks=STEPS, line="{norm}, {mode}", also=effects.mark_late,
               styles=lambda line: "--" if "population" in line else ":" if "own" in line else None),
         Lines("moments_off_by", "stored moments are off by (standard deviations of a normalized value)",
               "timestep, counted from 1", "Error of stored statistics by timestep.", x="t", log="xy", ticks=STEPS,
@@ -135,50 +120,32 @@ class Raggedness(Study):
                line="{way}{batches}"),
     )  # fmt: skip
     sentences = (
-        scored(only={"data": FRAMED, "region": "all"}), scored(only={"data": unframed, "region": late_if_any}),
+        scored(only={"data": FRAMED, "region": "all"}), scored(only={"data": effects.unframed, "region": late_if_any}),
         Sentence("Late steps of {data}{batches} begin at t = {late_start:.0f}; one has {late_active:.0f} rows and "
                  "comes in {late_visits:.0%} of the batches.", by=("data", "batches")),
         Sentence(f"Padding counted in the statistics of {BASE}, finished sequences {{padding}} ({{region}} of "
                  "{data}{batches}, running averages): {tried:.3f}, {harm:+.3f} against statistics without it.",
                  by=("data", "batches", "region", "padding"), only={"region": late_if_any, "padding": FINISHED}),
         Sentence("Best first, {region} of {data}: {items}.", by=("data", "region"), items="{way} {tried:.3f}",
-                 over=("way",), only={"data": telling, "region": late_if_any, **PLAIN}, rising=False, least=2),
+                 over=("way",), only={"data": effects.telling, "region": late_if_any, **PLAIN}, rising=False, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:
         """Lengths, framed data, mixed batches, cures, padding, real data; of the user's data what makes sense."""
-        return [
-            trial
-            for here, norm, config, weight in arms(self.settings)
-            for trial in self.grid(here, [norm], config, weight)
-        ]
+        return [*arms(self.settings)]
 
-    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
-        """What every trained trial has, and `ragged_measures.measure`."""
-        assert trained is not None
-        yield from trained.rows()
-        if trained.diverged:
-            return
-        data, padding = trained.data(), str(trial.conditions["padding"])
-        model = trained.model(data=data)
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
+        """What `ragged_measures.measure` says."""
+        padding = str(trial.conditions["padding"])
         if padding != "no":
             CountPadding(padding).apply(model)
-        yield from ragged_measures.measure(model, data, by_step=padding == "no")
+        yield from measure(model, data, by_step=padding == "no")
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Scores by their way, lag and noise, the gap by lengths, late rows, curves: see `ragged_tables`."""
-        m = m.reindex(columns=list(dict.fromkeys([*m, *self.columns])))
-        yield m[m["quantity"] != "score"]
-        yield from ragged_tables.scores(m)
-        yield ragged_tables.lag_and_noise(m, least)
-        yield ragged_tables.by_lengths(m)
-        yield from ragged_tables.by_step(m)
+        yield from tables(m.reindex(columns=list(dict.fromkeys([*m, *self.columns]))), effects.least)
 
     def findings(self, m: pd.DataFrame) -> list[str]:
         """The sentences, and the cure with the best score: late, or overall where there is no late step."""
         tried = where(self.derived(m), quantity="tried", data=[RAGGED, OWN], **PLAIN)
         return [*super().findings(m), *best_cure(narrowed(tried, {"region": late_if_any}))]
-
-    def says(self, cases: Sequence[Case]) -> str:
-        """In how many conditions the claim holds and fails, and between which effects."""
-        return counted(cases)

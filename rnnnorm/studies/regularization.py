@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from lightning import LightningDataModule
 
 from rnnnorm.studies.data.plain_training import evaluate
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.data.real import VOWELS
+from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.modes import in_every_mode
 from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.guessing import guess
+from rnnnorm.tasks import SequenceTask
 
-BN = ("bn-vertical", "bn-timestep")
-NEEDED = 0.01
-BATCHES = 64
-"""Training batches that are evaluated: enough for a mean."""
-VOWELS = {"class_path": "rnnnorm.data.JapaneseVowels", "init_args": {"batch_size": 16}}
+BN, NEEDED = ("bn-vertical", "bn-timestep"), 0.01
+BATCHES = 64  # of the training split that are evaluated: enough for a mean
 
 
 def number(train: str) -> float:
@@ -55,7 +55,7 @@ beside = partial(Contrast, norms=BN, by=("train", "norm", "dropout"), needed=NEE
                  only={"train": by_size, "dropout": lambda rates: [rate for rate in rates if rate > 0]})  # fmt: skip
 
 
-class Regularization(Study):
+class Regularization(TrainedStudy):
     """Batch normalization against dropout."""
 
     name = "regularization"
@@ -67,6 +67,7 @@ class Regularization(Study):
         "sequences. Dropout acts on what enters each layer and the head, never on the recurrence. With data at hand "
         "also on Japanese vowels, 225 training utterances. A difference counts from 0.01."
     )
+    last_weights = True
     columns = ("mode", "split")
     claims = (
         Claim("regularizes", "Batch normalization regularizes: training and test lie closer together than without it.",
@@ -122,15 +123,13 @@ class Regularization(Study):
             changes["trainer"]["log_every_n_steps"] = max(1, min(10, int(size) // batch))
         return source.configured(**changes)
 
-    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+    def lost(self, trained: Trained) -> Iterable[Row]:
+        """`final` of a network that guesses."""
+        yield from ({"quantity": "final", "split": split, "value": guess(trained)} for split in ("train", "test"))
+
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
         """`final` by `split`, train and test: mean score of the last weights; `gap` is their difference."""
-        assert trained is not None
-        yield from trained.rows()
-        if trained.diverged:
-            worth = guess(trained)
-            yield from ({"quantity": "final", "split": split, "value": worth} for split in ("train", "test"))
-            return
-        data, model, scores = trained.data(), trained.model(trained.run.last), dict[str, float]()
+        scores = dict[str, float]()
         sign = 1 if model.metric_mode == "max" else -1
         for _ in in_every_mode(model, islice(data.train_dataloader(), BATCHES), ["population"]):
             splits = {"train": islice(data.train_dataloader(), BATCHES), "test": data.test_dataloader()}

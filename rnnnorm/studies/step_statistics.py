@@ -6,17 +6,15 @@ import math
 from collections.abc import Iterable
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import pandas as pd
 
-from rnnnorm.studies.data.plain_training import build_data, carrying, curve, final, fit
+from rnnnorm.studies.data.plain_training import build_data, curve, final, fit
+from rnnnorm.studies.data.real import stream
 from rnnnorm.studies.data.varied_norms import variations, varied
 from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import paired
-from rnnnorm.studies.framework.grid import grid
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import rule
 from rnnnorm.studies.framework.selection import beginning, first
 from rnnnorm.studies.measures.carried_losses import STATES, advice, losses_by_state, require_stream
 from rnnnorm.studies.measures.step_distances import SETTLED, distance_rows, settled
@@ -24,14 +22,14 @@ from rnnnorm.studies.measures.step_distances import SETTLED, distance_rows, sett
 MODES = ("population", "running")
 NEEDED = 0.01  # nats per step: a little more than the 0.01 bits to which the papers agree or differ
 TRANSIENT = 15  # steps
+of_batch = beginning("bn-")
 recurrent = beginning(but=("input",))  # places whose statistics depend on the state
 PLACE = "{state} state, {cell}, gain {gain}"
-
+SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 
 per_step = partial(Contrast, unit="nats per step", by=("data", "state", "gain", "cell"), needed=NEEDED)
 sharing = partial(per_step, "extra", norms="bn-shared", by=("mode", "data", "state", "gain", "cell"),
                   only={"mode": MODES}, label=PLACE + ", {mode} statistics{data}")  # fmt: skip
-SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 along = partial(Lines, axis="timestep t", x="t", marker=None, rule=0.0)
 
 
@@ -77,7 +75,6 @@ class StepStatistics(Study):
               contrast=per_step("trap", norms="bn-timestep",
                                 label="trained with " + PLACE + "{data}, evaluated with carried state")),
     )  # fmt: skip
-
     words = Words(cell={"yes": "cell norm", "no": "no cell norm"},
                   place={"input": "W_ih x", "hidden": "W_hh h", "cell": "c"},
                   data=lambda data: ", Tiny Shakespeare" if data == "shakespeare" else "")  # fmt: skip
@@ -86,29 +83,23 @@ class StepStatistics(Study):
               about="With a reset state statistics pass through a transient, with a carried one there is none.",
               only={"data": first, "norm": "bn-timestep", "cell": "yes", "gain": first, "place": recurrent},
               line="{place}, {state}", styles=lambda line: "--" if line.startswith("c,") else "-",
-              colours={
-                  "W_hh h, reset": "#a8453f", "c, reset": "#d77810", "W_hh h, carried": "#2d6779",
-                  "c, carried": "#4e6dea",
-              }),
+              colours={"W_hh h, reset": "#a8453f", "c, reset": "#d77810", "W_hh h, carried": "#2d6779",
+                       "c, carried": "#4e6dea"}),
         along("extra_at", "extra loss of shared statistics, nats",
               about="Loss under shared minus loss under per-step statistics along the segment; cell normalized.",
               only={"data": first, "norm": "bn-shared", "cell": "yes"}, band=False, line="{state}, {mode} statistics",
               styles=lambda line: "--" if "running" in line else "-",
-              colours={
-                  "reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
-                  "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea",
-              }),
-        Points(
-            "loss", "trained on reset, evaluated on carried states", "loss, nats",
-            "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
-            only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": beginning("bn-")},
-            colours=SHADES,
-        ),
+              colours={"reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
+                       "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea"}),
+        Points("loss", "trained on reset, evaluated on carried states", "loss, nats",
+               "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
+               only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": of_batch},
+               colours=SHADES),
         Points("extra", "every seed (small) and their mean (large)",
                "extra loss of shared population statistics, nats per step",
                "Loss under shared minus loss under per-step statistics, by condition.",
                only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
-               series="gain {gain}{data}", colours=SHADES, also=lambda axes, theme, _: rule(axes, theme, x=0.0)),
+               series="gain {gain}{data}", colours=SHADES, at=0.0),
     )  # fmt: skip
     sentences = (
         Sentence("State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} "
@@ -129,36 +120,25 @@ class StepStatistics(Study):
                 norms = tuple(norm for norm in norms if norm in ("bn-timestep", "bn-shared"))
             for norm in norms:
                 axes = {"data": source.name, "state": STATES, **variations(norm, gains)}
-                made += grid(axes, [norm], seeds, weight=4.0 if source.real else 2.0)
+                made += self.grid(axes, [norm], None, 4.0 if source.real else 2.0, seeds)
         return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`loss` by `mode` and `read` (the state in evaluation), `loss_at` and `distance` by `t`, `train_loss`."""
-        config, max_steps = self._config(str(trial.conditions["data"]), trial.seed)
+        config, max_steps = stream(self.settings, str(trial.conditions["data"]), trial.seed)
         if trial.conditions["data"] == "own":
             require_stream(build_data(config, trial.seed), self.name)
         carry, norm = trial.conditions["state"] == "carried", varied(trial.norm, trial.conditions)
         task, data, losses = fit(config, norm, trial.seed, carry=carry, max_steps=max_steps)
-        diverged = not math.isfinite(losses[-1])
-        yield {"quantity": "diverged", "value": float(diverged)}
+        yield {"quantity": "diverged", "value": float(not math.isfinite(losses[-1]))}
         yield {"quantity": "train_loss", "value": final(losses)}
         yield from curve(losses)
-        if diverged:
+        if not math.isfinite(losses[-1]):
             yield from ({"quantity": "loss", "mode": m, "read": r, "value": math.inf} for m in MODES for r in STATES)
             return
-        calibration = carrying(islice(data.train_dataloader(), self.settings.option("recalibration")), carry)
-        yield from losses_by_state(task, data, calibration, str(trial.conditions["state"]))
+        first_ones = islice(data.train_dataloader(), self.settings.option("recalibration"))
+        yield from losses_by_state(task, data, first_ones, str(trial.conditions["state"]))
         yield from distance_rows(task)
-
-    def _config(self, source: str, seed: int) -> tuple[dict[str, Any], int | None]:
-        if source != "shakespeare":
-            return self.settings.configured(**({} if source == "own" else {"data": {"seed": seed}})), None
-        small: dict[str, Any] = self.settings.option("shakespeare")
-        keys = {"data_dir": self.settings.data_dir, "dataset": "tinyshakespeare", "mode": "stream"}
-        keys |= {key: small[key] for key in ("bptt", "batch_size")}
-        data = {"class_path": "rnnnorm.data.LanguageModel", "init_args": keys}
-        model = {key: small[key] for key in ("hidden_size", "learning_rate")}
-        return self.settings.configured(data=data, model=model, trainer={"max_epochs": small["epochs"]}), small["steps"]
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """`extra` loss, evaluated as trained, and `trap`, that on carried states, against another norm; `settled`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from rnnnorm.studies.data.real import VOWELS
 from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import best_by, paired
 from rnnnorm.studies.framework.grid import Source
@@ -18,9 +19,7 @@ from rnnnorm.studies.measures.outcome import outcome, speed, training_curve
 
 VERTICAL = ("bn-vertical-framewise", "bn-vertical")
 PLACE = ("data", "layers")
-NATS = 0.01
-"""The smallest difference of losses that counts."""
-VOWELS = {"class_path": "rnnnorm.data.JapaneseVowels", "init_args": {"batch_size": 16}}
+NATS = 0.01  # the smallest difference of losses that counts
 
 better = partial(Contrast, norms=VERTICAL, by=PLACE, below=True, label="{norm}, {layers}, {data}")
 gain = partial(better, "gain", unit="improvement of the best validation loss, nats")
@@ -63,7 +62,6 @@ class Vertical(Study):
               contrast=Contrast("final_train_loss", "training loss minus none's, nats", "bn-joint", "none", PLACE,
                                 needed=NATS, label="{layers}, {data}")),
     )  # fmt: skip
-
     words = Words(data={"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"},
                   layers=lambda count: f"{count:g} layer{'s' * (count > 1)}")  # fmt: skip
     plots = (

@@ -41,7 +41,7 @@ one plot per value, `also` draws what no argument says. **Sentences** are format
 sentence of which a quantity is missing is left out, and divergence is always told. **Words** say how the values of a
 column are written: a mapping, a function, or a format.
 
-What cannot be declared is programmed: `judge`, `says`, `headline`, `panels` and `findings` are methods of `Study`.
+What cannot be declared is programmed: `judge`, `headline`, `panels` and `findings` are methods of `Study`.
 `sources` are the data at hand, `in_every_mode` evaluates one network by running averages, population statistics and
 batch statistics. Names for one study's own use: `framework.measurements` (`where`, `per_seed`), `framework.estimate`,
 `framework.plots` (panels drawn by hand), `studies.data` (data modules, training) and `studies.measures`.
@@ -54,7 +54,7 @@ from rnnnorm.studies.framework.figure import Lines, Points
 from rnnnorm.studies.framework.modes import in_every_mode
 from rnnnorm.studies.framework.selection import Words, first, last, names_matching
 from rnnnorm.studies.framework.sentence import Sentence
-from rnnnorm.studies.framework.study import STUDIES, Study
+from rnnnorm.studies.framework.study import STUDIES, Study, TrainedStudy
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 
@@ -68,6 +68,7 @@ __all__ = [
     "Sentence",
     "Study",
     "Trained",
+    "TrainedStudy",
     "Trial",
     "Words",
     "best_by",

@@ -37,6 +37,8 @@ class Plot(ABC):
         each: columns; each combination of their values has a plot of its own.
         line: the name of a line, or of a row of points: a format of the columns.
         colours: of the lines; without, those of the norms that they name.
+        at: where on the x axis a thin upright line is drawn.
+        at_text: what stands at that line.
         also: draws further things at the end, ticks of its own among them: a function of axes, theme and the rows.
     """
 
@@ -49,6 +51,8 @@ class Plot(ABC):
     each: Sequence[str] = ()
     line: str = "{norm}"
     colours: Looks | None = None
+    at: float | None = None
+    at_text: str = ""
     also: Callable[[Axes, Theme, pd.DataFrame], None] | None = None
 
     @abstractmethod
@@ -84,6 +88,12 @@ class Plot(ABC):
 
     def _titled(self, text: str, rows: pd.DataFrame, words: Words) -> str:
         return spoken(text, {column: occurring(rows, column)[0] for column in fields(text)}, words)
+
+    def _finish(self, axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
+        if self.at is not None:
+            rule(axes, theme, x=self.at, text=self.at_text)
+        if self.also is not None:
+            self.also(axes, theme, rows)
 
     def _colours(self, rows: pd.DataFrame) -> Mapping[str, str]:
         """Line → colour."""
@@ -161,8 +171,7 @@ class Lines(Plot):
             if self.limits is not None:
                 axes.set_ylim(*self.limits)
             self._scale(axes, places)
-            if self.also is not None:
-                self.also(axes, theme, rows)
+            self._finish(axes, theme, rows)
 
         title = self._titled(self.title, m, words)
         return Panel(title, self.axis, draw, self.about)
@@ -218,7 +227,6 @@ class Points(Plot):
                 points(axes, whole, theme, colours=one, shift=shift, label=name, names=number == 0)
             if self.log:
                 log_axis(axes, "x")
-            if self.also is not None:
-                self.also(axes, theme, m)
+            self._finish(axes, theme, m)
 
         return Panel(self._titled(self.title, m, words), self.axis, draw, self.about)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pandas as pd
+from lightning import LightningDataModule
 
-from rnnnorm.studies.framework.case import Case
 from rnnnorm.studies.framework.claim import Claim
 from rnnnorm.studies.framework.figure import Plot
 from rnnnorm.studies.framework.grid import Source, grid, sources
@@ -19,7 +19,8 @@ from rnnnorm.studies.framework.sentence import Sentence, divergence
 from rnnnorm.studies.framework.settings import Settings
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Condition, Row, Trial
-from rnnnorm.studies.framework.verdict import Verdict, judge
+from rnnnorm.studies.framework.verdict import Verdict, counted, judge
+from rnnnorm.tasks import SequenceTask
 
 STUDIES: dict[str, type[Study]] = {}
 """Every study by its name, in the order of the report; a class enters by being defined."""
@@ -57,6 +58,8 @@ class Study(ABC):
     """How the values of columns are written in conditions, plots and sentences."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns that `measure` adds to the table: they are there also before the first trial has written them."""
+    counts: ClassVar[bool] = False
+    """Whether verdicts count the conditions in which a claim holds, instead of listing them."""
     alone: ClassVar[bool] = False
     """Whether its trials measure time, so that nothing else may run beside them."""
 
@@ -93,10 +96,6 @@ class Study(ABC):
         """A key of a condition: the one with the largest stands in the table of claims, the first one if all agree."""
         return 0
 
-    def says(self, cases: Sequence[Case]) -> str:
-        """One or two sentences about a verdict, made from its cases; empty: where the claim holds, and where not."""
-        return ""
-
     def judge(self, m: pd.DataFrame) -> list[Verdict]:
         """The verdict on each claim that the measurements bear on.
 
@@ -113,7 +112,9 @@ class Study(ABC):
             if found:
                 cases = [case for _, case in found]
                 head = max(range(len(found)), key=lambda k: self.headline(**found[k][0]))
-                verdicts.append(judge(claim, claim.contrasts[0].unit, cases, self.says(cases), head))
+                verdicts.append(
+                    judge(claim, claim.contrasts[0].unit, cases, counted(cases) if self.counts else "", head)
+                )
         return verdicts
 
     def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
@@ -164,3 +165,37 @@ class Study(ABC):
     ) -> list[Source]:
         """The data at hand: the user's own, or generated and real ones: see `framework.grid.sources`."""
         return sources(self.settings, generated, real, common)
+
+
+class TrainedStudy(Study):
+    """A study whose trials each train a network, and which measures by `evaluate` what did not diverge."""
+
+    last_weights: ClassVar[bool] = False
+    """Whether the last weights are meant, not those of the best checkpoint."""
+
+    def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
+        """What every trained trial has, and what `evaluate` measures; see there."""
+        assert trained is not None
+        yield from trained.rows()
+        if trained.diverged:
+            yield from self.lost(trained)
+            return
+        data = trained.data()
+        yield from self.evaluate(
+            trial, trained, trained.model(trained.run.last if self.last_weights else None, data), data
+        )
+
+    def lost(self, trained: Trained) -> Iterable[Row]:
+        """The numbers of a network that diverged, beyond those that every trained trial has."""
+        return ()
+
+    @abstractmethod
+    def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
+        """The numbers of one network, each a row as for `measure`.
+
+        Args:
+            trial: which.
+            trained: what its training left behind.
+            model: in evaluation mode.
+            data: what it was trained on.
+        """

@@ -45,6 +45,7 @@ def losses_by_state(
         calibration: batches from which population statistics are taken.
         state: in training, one of `STATES`.
     """
+    calibration = carrying(calibration, state == "carried")
     for mode in in_every_mode(task, calibration, ("population", "running", "batch"), repeat=True):
         for read in STATES:
             by_step = losses_by_step(task, carrying(data.test_dataloader(), read == "carried"), skip=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -10,9 +10,23 @@ import pandas as pd
 
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.trial import Row
 
 SLACK = 0.1
 """A depth counts as trainable up to that many nats above a plain skip at the smallest depth."""
+
+
+def by_block(method: str, found: Iterable[tuple[int, float, float]]) -> Iterator[Row]:
+    """`square` and `share` by `block`; where the difference to the input is not the branch, there is no share.
+
+    Args:
+        method: one of `METHODS`.
+        found: what `growth` yields.
+    """
+    for block, square, share in found:
+        yield {"quantity": "square", "block": block, "value": square}
+        if method not in ("no-skip", "bn-sum"):
+            yield {"quantity": "share", "block": block, "value": share}
 
 
 def second_half(m: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -97,12 +97,19 @@ def validation_gap(curves: dict[str, Curve]) -> Iterator[Row]:
             yield {"quantity": "val_gap", "step": int(step), "progress": (step + 1) / (last + 1), "value": gap}
 
 
+def in_full_batches(losses: pd.DataFrame) -> pd.DataFrame:
+    """`full`: the losses in the largest batches of each task."""
+    largest = where(losses, mode="population").groupby("task")["rows"].max()
+    return losses[losses["rows"] == losses["task"].map(largest)].assign(quantity="full")
+
+
 def averaged(full: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """`averaging`: what running averages lose against population statistics, by `momentum`.
+    """Losses after a pass, `calibrated`; `averaging`: what running averages lose against them, by `momentum`.
 
     That of a plain average over all batches (momentum 0, in its `way`) stands at both ends, for a level line.
     """
-    averaging = paired(full, "full", {"mode": "population"}, "averaging")
+    yield where(full, mode="population").assign(quantity="calibrated", mode="running")
+    averaging = paired(where(full, mode=["running", "population"]), "full", {"mode": "population"}, "averaging")
     yield averaging[averaging["momentum"] > 0].assign(way="")
     plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
     yield from (plain.assign(momentum=end) for end in (0.01, 0.3))

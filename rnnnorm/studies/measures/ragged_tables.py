@@ -19,6 +19,20 @@ PLAIN = {"batches": "similar", "padding": "no"}
 cures = beginning(f"{BASE}:", "bn-window", "brn")  # variants of the base
 
 
+def tables(m: pd.DataFrame, least: Callable[[Point], float]) -> Iterator[pd.DataFrame]:
+    """All that was measured, and the tables of the functions below.
+
+    Args:
+        m: measurements.
+        least: the smallest effect that counts at a point.
+    """
+    yield m[m["quantity"] != "score"]
+    yield from scores(m)
+    yield lag_and_noise(m, least)
+    yield by_lengths(m)
+    yield from by_step(m)
+
+
 def scores(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """`score` with a column `way`: the norm, an option of the base, or recalibration; and two quantities made of it.
 
