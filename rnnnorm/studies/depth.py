@@ -23,11 +23,10 @@ NAMES = {
     "skipinit-0": "SkipInit α = 0", "skipinit-depth": "SkipInit α = 1/√d", "skipinit-1": "SkipInit α = 1",
 }  # fmt: skip
 PAINT = ("#222f3a", "#878787", "#4e6dea", "#2d6779", "#b04db1", "#d77810", "#c5b500", "#a8453f")
-NATS = 0.05  # the smallest difference of training losses that counts
 
 start = partial(Contrast, norms="none", by=("cell",), label="{cell}")
 trained = partial(Contrast, "deep_loss", norms="none", against={"method": "bn-branch"},
-                  by=("cell", "optimizer", "depth"), needed=NATS, label="{cell}, {optimizer}, {depth}")  # fmt: skip
+                  by=("cell", "optimizer", "depth"), needed=0.05, label="{cell}, {optimizer}, {depth}")  # fmt: skip
 drawn = partial(Lines, line="{method}", colours=dict(zip(NAMES.values(), PAINT, strict=True)),
                 styles={"no skip": ":", "SkipInit α = 1": "--", "BN on sum": "-."})  # fmt: skip
 squares = partial(drawn, "square", axis="block", about="Growth with depth.", x="block", log="y", above=1e-3,

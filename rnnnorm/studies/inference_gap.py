@@ -141,8 +141,7 @@ class InferenceGap(TrainedStudy):
         """Losses in full batches as `full`, and what evaluation in one way costs against another."""
         losses = where(m, quantity="loss").dropna(subset=["rows"])
         full = inference.in_full_batches(losses)
-        yield m
-        yield full
+        yield from (m, full)
         yield paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
         yield paired(where(m, mode=["running", "training"]), "loss_at", {"mode": "training"}, "gap_at")
         both = pd.concat([full, where(m, quantity="train_split")], ignore_index=True).assign(rows=0)

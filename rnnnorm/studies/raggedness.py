@@ -45,8 +45,7 @@ class Raggedness(TrainedStudy):
         "sentences of at most 20 words; JSB chorales; Japanese vowels and spoken digits with a tenth of their long "
         "sequences in training."
     )
-    counts = True
-    columns = ("mode", "axis", "low", "high", "count", "t", "region", "last", "rows", "place")
+    counts, columns = True, ("mode", "axis", "low", "high", "count", "t", "region", "last", "rows", "place")
     claims = (
         Claim("padding", "Batch normalization whose statistics count padding is incorrect, and does harm.",
               "pytorch#70529; Laurent et al., ICASSP 2016 (statistics of the last frames); Cooijmans et al., ICLR 2017",
@@ -143,7 +142,7 @@ class Raggedness(TrainedStudy):
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Scores by their way, lag and noise, the gap by lengths, late rows, curves: see `ragged_tables`."""
-        yield from tables(m.reindex(columns=list(dict.fromkeys([*m, *self.columns]))), effects.least)
+        yield from tables(m, effects.least)
 
     def findings(self, m: pd.DataFrame) -> list[str]:
         """The sentences, and the cure with the best score: late, or overall where there is no late step."""

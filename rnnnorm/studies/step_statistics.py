@@ -9,21 +9,19 @@ from itertools import islice
 
 import pandas as pd
 
-from rnnnorm.studies.data.plain_training import build_data, curve, final, fit
+from rnnnorm.studies.data.plain_training import curve, final, fit
 from rnnnorm.studies.data.real import stream
 from rnnnorm.studies.data.varied_norms import variations, varied
 from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import beginning, first
-from rnnnorm.studies.measures.carried_losses import STATES, advice, losses_by_state, require_stream
+from rnnnorm.studies.measures.carried_losses import STATES, advice, losses_by_state
 from rnnnorm.studies.measures.step_distances import SETTLED, distance_rows, settled
 
-MODES = ("population", "running")
+MODES, TRANSIENT = ("population", "running"), 15  # steps
 NEEDED = 0.01  # nats per step: a little more than the 0.01 bits to which the papers agree or differ
-TRANSIENT = 15  # steps
-of_batch = beginning("bn-")
-recurrent = beginning(but=("input",))  # places whose statistics depend on the state
+of_batch, recurrent = beginning("bn-"), beginning(but=("input",))  # places whose statistics depend on the state
 PLACE = "{state} state, {cell}, gain {gain}"
 SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 
@@ -114,30 +112,28 @@ class StepStatistics(Study):
         """State × cell norm × gain × norm, on the generated stream (or the user's), then on Tiny Shakespeare."""
         made, option = list[Trial](), self.settings.option
         for source in self.sources("running-order", {"shakespeare": {}}):
-            gains, norms, seeds = option("gains"), self.settings.norms, self.settings.seeds
+            gains, norms, seeds, weight = option("gains"), self.settings.norms, self.settings.seeds, 2.0
             if source.real:
-                gains, seeds = gains[:1], seeds[: option("shakespeare")["seeds"]]
+                gains, seeds, weight = gains[:1], seeds[: option("shakespeare")["seeds"]], 4.0
                 norms = tuple(norm for norm in norms if norm in ("bn-timestep", "bn-shared"))
             for norm in norms:
                 axes = {"data": source.name, "state": STATES, **variations(norm, gains)}
-                made += self.grid(axes, [norm], None, 4.0 if source.real else 2.0, seeds)
+                made += self.grid(axes, [norm], None, weight, seeds)
         return made
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`loss` by `mode` and `read` (the state in evaluation), `loss_at` and `distance` by `t`, `train_loss`."""
-        config, max_steps = stream(self.settings, str(trial.conditions["data"]), trial.seed)
-        if trial.conditions["data"] == "own":
-            require_stream(build_data(config, trial.seed), self.name)
-        carry, norm = trial.conditions["state"] == "carried", varied(trial.norm, trial.conditions)
-        task, data, losses = fit(config, norm, trial.seed, carry=carry, max_steps=max_steps)
+        config, max_steps = stream(self.settings, str(trial.conditions["data"]), trial.seed, self.name)
+        state, norm = str(trial.conditions["state"]), varied(trial.norm, trial.conditions)
+        task, data, losses = fit(config, norm, trial.seed, carry=state == "carried", max_steps=max_steps)
         yield {"quantity": "diverged", "value": float(not math.isfinite(losses[-1]))}
         yield {"quantity": "train_loss", "value": final(losses)}
         yield from curve(losses)
         if not math.isfinite(losses[-1]):
             yield from ({"quantity": "loss", "mode": m, "read": r, "value": math.inf} for m in MODES for r in STATES)
             return
-        first_ones = islice(data.train_dataloader(), self.settings.option("recalibration"))
-        yield from losses_by_state(task, data, first_ones, str(trial.conditions["state"]))
+        batches = islice(data.train_dataloader(), self.settings.option("recalibration"))
+        yield from losses_by_state(task, data, batches, state)
         yield from distance_rows(task)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
@@ -151,5 +147,4 @@ class StepStatistics(Study):
 
     def findings(self, m: pd.DataFrame) -> list[str]:
         """How much sharing costs, on what that depends, and what to do."""
-        cases = {verdict.claim.key: verdict.cases for verdict in self.verdicts(m)}
-        return [*super().findings(m), *advice(cases.get("separate", ()), cases.get("trap", ()), NEEDED)]
+        return [*super().findings(m), *advice({v.claim.key: v.cases for v in self.verdicts(m)}, NEEDED)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
@@ -19,19 +18,6 @@ ADVICE = {
     FAILS: "one pair for all steps is enough",
     OPEN: "the seeds do not decide whether that matters; per-step statistics are the safe choice",
 }
-
-
-def require_stream(data: SequenceDataModule, study: str) -> None:
-    """Refuse data whose batches do not continue each other.
-
-    Raises:
-        ValueError: none of the first two batches does.
-    """
-    if not any(batch.continues for batch in islice(data.train_dataloader(), 2)):
-        raise ValueError(
-            f"study {study!r} needs a stream whose batches continue each other, such as "
-            f"rnnnorm.data.LanguageModel with mode=stream, got {type(data).__name__}"
-        )
 
 
 def losses_by_state(
@@ -55,23 +41,23 @@ def losses_by_state(
                     yield {"quantity": "loss_at", "mode": mode, "t": t, "value": value}
 
 
-def advice(sharing: Sequence[Case], trap: Sequence[Case], needed: float) -> Iterator[str]:
+def advice(cases: Mapping[str, Sequence[Case]], needed: float) -> Iterator[str]:
     """How much sharing statistics over steps costs at most, what per-step ones cost after a change of states; advice.
 
     Args:
-        sharing: losses under shared statistics minus those under per-step ones.
-        trap: per-step minus shared, trained on reset states and evaluated on carried ones.
+        cases: `separate`, losses under shared statistics minus those under per-step ones; `trap`, per-step minus
+            shared, trained on reset states and evaluated on carried ones.
         needed: the smallest difference that counts.
     """
-    if sharing:
-        worst = max(sharing, key=lambda case: case.effect.mean)
+    if cases.get("separate"):
+        worst = max(cases["separate"], key=lambda case: case.effect.mean)
         mean, low, high = worst.effect.mean, worst.effect.low, worst.effect.high
         yield (
             f"Sharing costs most with {worst.condition} ({mean:+.3f} nats, 95 % interval {low:+.3f} to {high:+.3f}): "
             f"{ADVICE[worst.standing]}."
         )
-    if trap:
-        costs = [case.effect.mean for case in trap]
+    if cases.get("trap"):
+        costs = [case.effect.mean for case in cases["trap"]]
         share = "share them there, or train on carried states" if min(costs) > needed else "no reason to share"
         yield (
             f"Trained on reset states and evaluated on carried ones, per-step statistics cost {min(costs):+.3f} to "
