@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
+from at_step import at_step  # noqa: F401
 from rich.console import Console
 
 from rnnnorm.compare.runner import compare
-from rnnnorm.engine.control import Control
 
 SMALL = """\
 norms: none
@@ -25,7 +23,6 @@ model:
 trainer: {max_epochs: 2, log_every_n_steps: 2, accelerator: cpu}
 """
 
-AtStep = Callable[[int, Callable[[L.Trainer], None]], None]
 
 
 class Small:
@@ -61,18 +58,3 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnnorm.report.build", lambda out: out / "report.html")
 
 
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
-    """Do something after a training step of every run, before the callback that stops and saves looks at it."""
-
-    def install(step: int, action: Callable[[L.Trainer], None]) -> None:
-        original = Control.on_train_batch_end
-
-        def with_action(self: Control, trainer: L.Trainer, *args: Any) -> None:
-            if trainer.global_step == step:
-                action(trainer)
-            original(self, trainer, *args)
-
-        monkeypatch.setattr(Control, "on_train_batch_end", with_action)
-
-    return install

@@ -29,7 +29,7 @@ from rnnnorm.engine.run import Run
 from rnnnorm.report.curves import read_curves
 
 if TYPE_CHECKING:
-    from tests.compare.conftest import AtStep
+    from at_step import AtStep
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("without_report")]
 

@@ -19,7 +19,9 @@ from rnnnorm.engine import trial as trial_module
 from rnnnorm.engine.control import Control, Interrupt
 
 if TYPE_CHECKING:
-    from tests.compare.conftest import AtStep, Small
+    from at_step import AtStep
+
+    from tests.compare.conftest import Small
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("without_report")]
 

@@ -16,7 +16,9 @@ import torch
 import yaml
 
 if TYPE_CHECKING:
-    from tests.compare.conftest import AtStep, Small
+    from at_step import AtStep
+
+    from tests.compare.conftest import Small
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("without_report")]
 

@@ -18,7 +18,9 @@ from rnnnorm.engine.evaluation import MODES
 from rnnnorm.engine.progress import Display
 
 if TYPE_CHECKING:
-    from tests.compare.conftest import AtStep, Small
+    from at_step import AtStep
+
+    from tests.compare.conftest import Small
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("without_report")]
 

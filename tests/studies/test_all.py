@@ -36,11 +36,6 @@ each = pytest.mark.parametrize("name", NAMES)
 sizes = pytest.mark.parametrize("quick", [True, False], ids=["quick", "full"])
 
 
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
-
-
 def made(name: str, quick: bool, **keys: Any) -> Study:
     return STUDIES[name](load(name, quick, **keys))
 

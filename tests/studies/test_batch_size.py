@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from studies.tables import made, reread, verdicts
+from studies.tables import made, verdicts
 
 from rnnnorm.studies.batch_size import BatchSize
 from rnnnorm.studies.data.plain_training import build_data, build_task
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise, relative_spread
@@ -47,14 +45,6 @@ def table(agrees: bool, only: str = "") -> pd.DataFrame:
     return made(study().trials(), rows)
 
 
-@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
-def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
-    made_up = table(agrees)
-    found = verdicts(study(), made_up)
-    assert found == dict.fromkeys(CLAIMS, expected)
-    assert verdicts(study(), reread(made_up, tmp_path)) == found
-
-
 def test_verdicts_depend_where_batch_sizes_disagree() -> None:
     made_up = table(True)
     lucky = (made_up["norm"] == "bn-timestep") & (made_up["batch"] == 8) & (made_up["quantity"] == "test_loss")
@@ -74,25 +64,6 @@ def test_divergence_is_an_infinite_loss_and_is_told() -> None:
 )
 def test_findings_name_the_crossover(agrees: bool, sentence: str) -> None:
     assert sentence in " ".join(study().findings(table(agrees)))
-
-
-@pytest.mark.parametrize("agrees", [True, False])
-def test_panels_draw(agrees: bool, tmp_path: Path) -> None:
-    save_figure(study().panels(reread(table(agrees), tmp_path)), tmp_path, study().question)
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
-
-
-def test_without_ln_there_is_still_a_figure(tmp_path: Path) -> None:
-    made_up = table(True)
-    save_figure(study().panels(made_up[made_up["norm"] != "ln"]), tmp_path, "?")
-    assert (tmp_path / "figure.png").is_file()
-
-
-@pytest.mark.parametrize("quick", [True, False])
-def test_trials_are_unique_and_have_seeds(quick: bool) -> None:
-    trials = study(quick).trials()
-    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
-    assert len({t.seed for t in trials}) >= 3
 
 
 @pytest.mark.parametrize("size", [8, 64])

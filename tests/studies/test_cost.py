@@ -10,29 +10,19 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from rich.console import Console
-from studies.tables import made, reread, verdicts
+from studies.tables import drawn, made, reread, run_tiny, verdicts
 
 import rnnnorm.studies.cost as module
 from rnnnorm import LSTM
 from rnnnorm.bench.peak import Peak
 from rnnnorm.bench.shapes import Shape
-from rnnnorm.report.canvas import LIGHT
 from rnnnorm.studies.cost import CHEAP, COSTLY, PUBLISHED, Cost
-from rnnnorm.studies.framework.command import study
-from rnnnorm.studies.framework.measurements import read, where
-from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +44,6 @@ def table(cost: Cost) -> pd.DataFrame:
             yield {"quantity": "memory", "value": 1.0 if trial.norm == "none" else 2.0}
 
     return made(cost.trials(), rows)
-
-
-def drawn(panel: Panel) -> Axes:
-    axes = Figure().subplots()
-    panel.draw(axes, LIGHT)
-    return axes
 
 
 def put(m: pd.DataFrame, value: float, **chosen: Any) -> None:
@@ -149,17 +133,6 @@ def test_the_figure_shows_the_numbers(quick: Cost, tmp_path: Path) -> None:
     assert lines["ln"].get_ydata().tolist() == pytest.approx([1.025, 1.1, 1.4], abs=0.003)
     lines = {line.get_label(): line for line in slots.lines}
     assert lines["stored statistics / weights"].get_ydata().tolist() == pytest.approx([2, 11, 101])
-
-
-@pytest.mark.parametrize("part", ["preset", "length", "slots"])
-def test_whichever_part_has_been_measured_can_be_concluded(quick: Cost, part: str, tmp_path: Path) -> None:
-    whole = table(quick)
-    m = whole[whole["part"] == part].reset_index(drop=True)
-    expected = {"preset": {"costly", "cheap"}, "length": set(), "slots": {"memory", "slots"}}[part]
-    assert {verdict.claim.key for verdict in quick.verdicts(m)} == expected
-    for one in (m, m.iloc[:1]):
-        assert not any("nan" in sentence for sentence in quick.findings(one))
-        save_figure(quick.panels(one), tmp_path, "?")
 
 
 def test_times_are_measured_one_at_a_time() -> None:
@@ -258,18 +231,15 @@ def test_the_reference_is_slower_than_the_compiled_scan(tiny: Cost, peaks: list[
 
 
 def test_a_tiny_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
+    settings = (
         "seeds: 1\nnorms: [ln]\n"
         "options: {steps: 5, batch_size: 4, hidden_size: 8, seconds: 0.02, backends: [auto], lengths: [], slots: [50],"
         " growing: []}\n"
     )
-    args = ["cost", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(tmp_path / "o")]
-    assert study(args, Console(record=True, width=200, force_terminal=False)) == 0
-    m = read(tmp_path / "o" / "cost")
+    m = run_tiny("cost", settings, tmp_path)
     assert set(m["part"]) == {"preset", "slots"}
     times = where(m, quantity="time")["value"]
     assert len(times) == 2
     assert times.between(0.1, 100).all()
     assert where(m, quantity="memory")["value"].item() > 0
     assert where(m, quantity="stored", part="slots")["value"].item() == pytest.approx(2 * 9 * 8 * 50 / (8 * 64))
-    assert (tmp_path / "o" / "cost" / "figure.png").is_file()

@@ -68,14 +68,6 @@ def test_losses_that_count_are_those_of_the_two_greatest_depths_at_the_best_rate
     assert set(found["learning_rate"]) == {0.01}
 
 
-def test_claims_without_measurements_are_left_out() -> None:
-    made_up = table(True)
-    keys = {verdict.claim.key for verdict in study().verdicts(made_up[made_up["part"] == "start"])}
-    assert keys == {"linear", "exponential", "identity"}
-    keys = {verdict.claim.key for verdict in study().verdicts(made_up[made_up["part"] == "trained"])}
-    assert keys == {"bn-deep", "skipinit", "alpha-one", "fixup"}
-
-
 def test_a_study_of_which_only_training_was_measured_has_no_blocks(tmp_path: Path) -> None:
     made_up = table(True)
     trained = made_up[made_up["part"] == "trained"].drop(columns="block")
@@ -104,13 +96,6 @@ def test_the_deepest_trainable() -> None:
     found = deepest(pd.DataFrame([{**here, "method": k, "depth": d, "value": v} for (k, d), v in losses.items()]))
     assert dict(zip(found["method"], found["value"], strict=True)) == {"plain": 8, "fixup": 0}
     assert set(found["depths"]) == {"2, 8, 32"}
-
-
-@pytest.mark.parametrize("quick", [True, False])
-def test_trials_are_unique_and_have_seeds(quick: bool) -> None:
-    trials = study(quick).trials()
-    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
-    assert len({t.seed for t in trials}) >= 3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -14,14 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rich.console import Console
-from studies.tables import made, reread, verdicts
+from studies.tables import made, reread, run_tiny, verdicts
 
 from rnnnorm.norms import recalibrate
 from rnnnorm.report.curves import Curve
 from rnnnorm.studies.data.languages import Lexicon
-from rnnnorm.studies.framework.command import study as run_study
-from rnnnorm.studies.framework.measurements import read, where
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
@@ -34,11 +32,6 @@ from rnnnorm.tasks.scores import Scores
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CLAIMS = {"terrible", "population", "one", "renorm", "vertical"}
-
-
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
 
 
 def study(quick: bool = True, **keys: Any) -> InferenceGap:
@@ -78,14 +71,6 @@ def rows_of(trial: Trial, agrees: bool) -> Iterator[dict[str, Any]]:
 
 def table(agrees: bool, norms: str | None = None) -> pd.DataFrame:
     return made(study(norms=norms).trials(), lambda trial: rows_of(trial, agrees))
-
-
-@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
-def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
-    made_up = table(agrees)
-    found = verdicts(study(), made_up)
-    assert found == dict.fromkeys(CLAIMS, expected)
-    assert verdicts(study(), reread(made_up, tmp_path)) == found
 
 
 def test_verdicts_depend_where_tasks_disagree() -> None:
@@ -163,29 +148,6 @@ def test_divergence_is_told_and_in_no_mean() -> None:
 def draw(made_up: pd.DataFrame, folder: Path) -> None:
     files = save_figure(study().panels(made_up), folder, study().question)
     assert all(file.stat().st_size > 10_000 for file in files)
-
-
-@pytest.mark.parametrize("agrees", [True, False])
-def test_panels_draw(agrees: bool, tmp_path: Path) -> None:
-    draw(reread(table(agrees), tmp_path), tmp_path)
-    assert (tmp_path / "figure.png").is_file()
-
-
-@pytest.mark.parametrize(
-    "partial",
-    [
-        "task == 'order'",
-        "norm == 'ln'",
-        "norm == 'bn-timestep:momentum=none'",
-        "quantity == 'diverged'",
-        "rows != rows",
-    ],
-)
-def test_part_of_the_table_is_enough(partial: str, tmp_path: Path) -> None:
-    made_up = table(True).query(partial)
-    draw(reread(made_up, tmp_path), tmp_path)
-    study().verdicts(made_up)
-    study().findings(made_up)
 
 
 def test_tasks_of_the_users_own_are_drawn(tmp_path: Path) -> None:
@@ -353,16 +315,14 @@ def test_the_last_weights_are_evaluated(tmp_path: Path) -> None:
 
 
 def test_a_tiny_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
+    settings = (
         "seeds: 1\nnorms: [ln, bn-timestep]\n"
         "options: {momenta: [0.1], sizes: [1, 2], num_eval: 8}\n"
         "data: {class_path: rnnnorm.studies.data.languages.Lexicon, init_args: "
         "{num_train: 16, num_val: 4, num_test: 12, min_length: 6, max_length: 12, batch_size: 4}}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 2}\n"
     )
-    args = ["inference-gap", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(tmp_path / "o")]
-    assert run_study(args, Console(record=True, width=200, force_terminal=False)) == 0
-    m = read(tmp_path / "o" / "inference-gap")
+    m = run_tiny("inference-gap", settings, tmp_path)
     losses = where(m, quantity="loss").dropna(subset=["rows"])
     found = {(row.norm, row.mode, int(row.rows)): row.value for row in losses.itertuples()}
     kinds = [("running", 4), ("population", 4), ("batch", 4), ("training", 4), ("batch", 2), ("own", 1)]
@@ -375,4 +335,3 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     at = where(m, norm="ln", quantity="loss_at")
     mean = (at["value"] * at["count"]).sum() / at["count"].sum()
     assert mean == pytest.approx(found["ln", "running", 4], rel=1e-5)
-    assert (tmp_path / "o" / "inference-gap" / "figure.png").is_file()

@@ -94,22 +94,6 @@ def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
     assert f"with the loss of logits of 0: LSTM with {'none' if agrees else 'ln'} (3), " in text
 
 
-def test_without_none_and_wn_there_is_still_a_figure(tmp_path: Path) -> None:
-    made_up = table(True)
-    few = made_up[made_up["norm"] == "ln"]
-    assert {verdict.claim.key for verdict in study().verdicts(few)} == {"invariances", "resilient"}
-    assert study().findings(few)
-    save_figure(study().panels(few), tmp_path, "?")
-
-
-@pytest.mark.parametrize("part", ["invariance", "trained"])
-def test_one_part_alone_has_verdicts_and_a_figure(part: str, tmp_path: Path) -> None:
-    made_up = table(True)
-    one = made_up[made_up["part"] == part].dropna(axis=1, how="all")
-    assert len(study().verdicts(one)) == (1 if part == "invariance" else 4)
-    save_figure(study().panels(one), tmp_path, "?")
-
-
 def test_spreads_are_over_scales_at_their_best_learning_rates() -> None:
     here = {"part": "trained", "cell": "lstm", "norm": "ln", "quantity": "loss"}
     losses = {(1.0, 0.1, 0): 1.0, (1.0, 0.2, 0): 0.5, (3.0, 0.1, 0): 0.7, (3.0, 0.2, 0): 0.9}
@@ -128,13 +112,6 @@ def test_points_of_the_table_of_invariances_stand_side_by_side() -> None:
     for number, change in enumerate(CHANGES):
         assert places[change].mean() == pytest.approx(number)
         assert places[change].max() < number + 0.5
-
-
-@pytest.mark.parametrize("quick", [True, False])
-def test_trials_are_unique_and_have_seeds(quick: bool) -> None:
-    trials = study(quick).trials()
-    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
-    assert len({t.seed for t in trials}) >= 3
 
 
 def test_unnormalized_products_change_as_linear_maps_do() -> None:

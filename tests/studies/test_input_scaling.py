@@ -12,29 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from rich.console import Console
-from studies.tables import made
+from studies.tables import drawn, made, run_tiny
 
 from rnnnorm.engine.run import Run
-from rnnnorm.report.canvas import LIGHT
 from rnnnorm.report.curves import Curve
 from rnnnorm.studies.data.scaling import SCALINGS
-from rnnnorm.studies.framework.command import study
-from rnnnorm.studies.framework.measurements import read, where
-from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.input_scaling import InputScaling
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +47,6 @@ def table(scaling: InputScaling) -> pd.DataFrame:
                 yield {"quantity": "weight_b", "t": t, "value": float(t * t) * SCALINGS.index(way)}
 
     return made(scaling.trials(), rows)
-
-
-def drawn(panel: Panel) -> Axes:
-    axes = Figure().subplots()
-    panel.draw(axes, LIGHT)
-    return axes
 
 
 def test_effects_are_octaves_and_accuracies(quick: InputScaling) -> None:
@@ -207,15 +190,13 @@ def test_the_path_is_read_from_the_log_folder(quick: InputScaling, tmp_path: Pat
 
 def test_a_tiny_run(tmp_path: Path) -> None:
     """Two networks; one of them diverges at once, and is neither fast nor forgotten."""
-    (tmp_path / "mine.yaml").write_text(
+    settings = (
         "seeds: 1\nnorms: [none]\n"
         "options: {scalings: [zscore], optimizers: {adam: 0.01, sgd: 1.0e+38}}\n"
         "model: {init_args: {hidden_size: 4}}\n"
         "trainer: {max_epochs: 1, limit_train_batches: 30, gradient_clip_val: null}\n"
     )
-    args = ["input-scaling", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(tmp_path / "o")]
-    assert study(args, Console(record=True, width=200, force_terminal=False)) == 0
-    m = read(tmp_path / "o" / "input-scaling")
+    m = run_tiny("input-scaling", settings, tmp_path)
     calm = where(m, optimizer="adam")
     assert where(calm, quantity="steps")["value"].tolist() == [30]
     assert 20 <= where(calm, quantity="steps_to_target")["value"].item() <= 31
@@ -231,4 +212,3 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     assert where(lost, quantity="steps")["value"].item() < 20
     assert where(lost, quantity="final")["value"].tolist() == [0.25]  # as good as guessing
     assert where(lost, quantity="steps_to_target")["value"].item() >= 31
-    assert (tmp_path / "o" / "input-scaling" / "figure.png").is_file()

@@ -11,22 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from rich.console import Console
-from studies.tables import made
+from studies.tables import made, run_tiny
 
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.framework.command import study as run_study
-from rnnnorm.studies.framework.measurements import read, where
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.longer_than_trained import FLOOR, WAYS, LongerThanTrained, has_slots
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
 
 
 def study(quick: bool = True, **keys: Any) -> LongerThanTrained:
@@ -173,17 +166,14 @@ def test_a_network_that_diverged_measures_no_more() -> None:
 
 
 def test_a_tiny_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
+    settings = (
         "seeds: 1\nnorms: [bn-timestep]\n"
         "options: {times: [1, 3], slots: [1.0], num_long: 6, batch_long: 3}\n"
         "data: {class_path: rnnnorm.studies.data.languages.RunningSum, init_args: "
         "{num_train: 16, num_val: 4, num_test: 4, length_distribution: fixed, max_length: 8, batch_size: 8}}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 1, check_val_every_n_epoch: 1}\n"
     )
-    out = tmp_path / "o"
-    args = ["longer-than-trained", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(out)]
-    assert run_study(args, Console(record=True, width=200, force_terminal=False)) == 0
-    m = read(out / "longer-than-trained")
+    m = run_tiny("longer-than-trained", settings, tmp_path)
     losses = where(m, quantity="loss").dropna(subset=["times"])
     assert sorted(zip(losses["mode"], losses["times"], strict=True)) == sorted(
         (mode, k) for mode in ("running", "population", "batch") for k in (1, 3)
@@ -197,4 +187,3 @@ def test_a_tiny_run(tmp_path: Path) -> None:
         assert at["value"].iloc[:4].mean() == pytest.approx(short, rel=1e-5)
         rise = at["value"].iloc[-4:].mean() - at["value"].iloc[2:4].mean()
         assert where(m, quantity="rise", mode=mode)["value"].item() == pytest.approx(rise, abs=1e-5)
-    assert (out / "longer-than-trained" / "figure.png").is_file()

@@ -9,22 +9,15 @@ from typing import Any
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from rich.console import Console
-from studies.tables import made
+from studies.tables import made, run_tiny
 
 from rnnnorm.report.canvas import LIGHT
-from rnnnorm.studies.framework.command import study as run_study
-from rnnnorm.studies.framework.measurements import read, where
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.online import Online
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
 
 
 def table() -> pd.DataFrame:
@@ -114,15 +107,13 @@ def test_ragged_sequences_are_refused_before_anything_is_trained(
 
 
 def test_a_tiny_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
+    settings = (
         "seeds: 1\nnorms: [bn-timestep]\n"
         "options: {drifts: [abrupt], batch_sizes: [1], examples: 60, steps: 4, chunks: [2], "
         "chunk_norms: [bn-timestep]}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 1}\n"
     )
-    args = ["online", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(tmp_path / "o")]
-    assert run_study(args, Console(record=True, width=200, force_terminal=False)) == 0
-    m = read(tmp_path / "o" / "online")
+    m = run_tiny("online", settings, tmp_path)
     assert len(where(m, quantity="loss", part="learning")) == 1
     assert where(m, quantity="prequential")["t"].tolist() == list(range(1, 61))
     assert where(m, quantity="loss", part="reading").groupby("mode")["chunk"].apply(list).to_dict() == {
@@ -130,4 +121,3 @@ def test_a_tiny_run(tmp_path: Path) -> None:
         "population": [2, 40],
     }
     assert (where(m, quantity="diverged")["value"] == 0).all()
-    assert (tmp_path / "o" / "online" / "figure.png").is_file()

@@ -13,8 +13,9 @@ from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_fo
 from rnnnorm.studies.framework.command import study
 from rnnnorm.studies.framework.measurements import per_seed, read, where
 from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.measures.ragged_effects import least
 from rnnnorm.studies.measures.ragged_tables import lag_and_noise
-from rnnnorm.studies.raggedness import Raggedness, least
+from rnnnorm.studies.raggedness import Raggedness
 
 matplotlib.use("Agg")
 

@@ -11,27 +11,17 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from rich.console import Console
-from studies.tables import keep, made, reread, verdicts
+from studies.tables import drawn, made, reread, run_tiny, verdicts
 
 from rnnnorm.norms import recalibrate, statistics
-from rnnnorm.report.canvas import LIGHT
 from rnnnorm.studies.data.plain_training import build_data, build_task
-from rnnnorm.studies.framework.command import study
-from rnnnorm.studies.framework.measurements import collect, read, where
-from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.regularization import Regularization
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +49,6 @@ def put(m: pd.DataFrame, quantity: str, value: float, **chosen: Any) -> None:
     here = where(m, quantity=quantity, **chosen).index
     assert len(here)
     m.loc[here, "value"] = value
-
-
-def drawn(panel: Panel) -> Axes:
-    axes = Figure().subplots()
-    panel.draw(axes, LIGHT)
-    return axes
 
 
 @pytest.mark.parametrize(
@@ -172,27 +156,6 @@ def test_real_data_have_a_panel(tmp_path: Path) -> None:
     save_figure(panels, tmp_path, "?")
 
 
-@pytest.mark.parametrize("count", [1, 4, 13])
-def test_a_study_that_was_interrupted_can_be_concluded(quick: Regularization, count: int, tmp_path: Path) -> None:
-    for trial in quick.trials()[:count]:
-        rows = [{"quantity": "final", "split": split, "value": 0.5} for split in ("train", "test")]
-        keep([*rows, {"quantity": "gap", "value": 0.0}], trial, tmp_path)
-    m = collect(quick.trials(), tmp_path, quick.columns)
-    assert len(m) == 3 * count
-    for one in (m, reread(m, tmp_path), m.iloc[:1]):
-        assert all(verdict.cases for verdict in quick.verdicts(one))
-        assert all("nan" not in sentence for sentence in quick.findings(one))
-        save_figure(quick.panels(one), tmp_path, "?")
-
-
-@pytest.mark.parametrize("small", [True, False], ids=["quick", "full"])
-def test_every_trial_is_one_of_its_kind(small: bool, tmp_path: Path) -> None:
-    trials = Regularization(load("regularization", quick=small, data_dir=str(tmp_path))).trials()
-    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
-    assert "Japanese vowels" in {t.conditions["train"] for t in trials}
-    assert len({t.seed for t in trials}) >= 3
-
-
 @pytest.mark.parametrize("small", [True, False], ids=["quick", "full"])
 def test_every_size_sees_the_same_number_of_sequences(small: bool) -> None:
     regularization = Regularization(load("regularization", quick=small))
@@ -284,14 +247,12 @@ def test_divergence_counts_as_guessing(quick: Regularization) -> None:
 
 
 def test_a_tiny_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
+    settings = (
         "seeds: 1\nnorms: [bn-vertical]\n"
         "options: {dropouts: [0.3], train: [100], sequences: 300}\n"
         "model: {init_args: {hidden_size: 4, num_layers: 1}}\n"
     )
-    args = ["regularization", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(tmp_path / "o")]
-    assert study(args, Console(record=True, width=200, force_terminal=False)) == 0
-    m = read(tmp_path / "o" / "regularization")
+    m = run_tiny("regularization", settings, tmp_path)
     assert set(m["train"]) == {"100 sequences"}
     final = where(m, quantity="final").set_index("split")["value"]
     assert set(final.index) == {"train", "test"}
@@ -300,4 +261,3 @@ def test_a_tiny_run(tmp_path: Path) -> None:
     assert round(final["train"] * 100) == pytest.approx(final["train"] * 100, abs=1e-6)
     assert where(m, quantity="gap")["value"].item() == pytest.approx(final["train"] - final["test"])
     assert where(m, quantity="steps")["value"].item() == 3 * 2  # epochs × batches
-    assert (tmp_path / "o" / "regularization" / "figure.png").is_file()

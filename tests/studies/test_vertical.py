@@ -54,14 +54,6 @@ def table(agrees: bool, **keys: Any) -> pd.DataFrame:
     return made(study(**keys).trials(), rows)
 
 
-@pytest.mark.parametrize(("agrees", "expected"), [(True, "supported"), (False, "contradicted")])
-def test_verdicts_follow_the_numbers(agrees: bool, expected: str, tmp_path: Path) -> None:
-    made_up = table(agrees)
-    found = verdicts(study(), made_up)
-    assert found == dict.fromkeys(CLAIMS, expected)
-    assert verdicts(study(), reread(made_up, tmp_path)) == found
-
-
 def test_verdicts_depend_where_depths_disagree() -> None:
     first, second = table(True), table(False)
     mixed = pd.concat([first[first["layers"] == 1], second[second["layers"] != 1]])
@@ -122,15 +114,6 @@ def test_steps_to_a_loss() -> None:
     assert dict(zip(found["norm"], found["value"], strict=True)) == pytest.approx(
         {"ln": 2 / 3, "wn": NEVER, "rms": 2 / 3}
     )
-
-
-@pytest.mark.parametrize("quick", [True, False])
-def test_trials_are_unique_and_have_seeds(quick: bool, tmp_path: Path) -> None:
-    for data_dir in (None, str(tmp_path)):
-        trials = study(quick, data_dir=data_dir).trials()
-        assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
-        assert len({t.seed for t in trials}) >= 3
-        assert ("vowels" in {t.conditions["data"] for t in trials}) is (data_dir is not None)
 
 
 def test_frames_carry_the_state_and_the_one_before() -> None:

@@ -7,22 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from rich.console import Console
-from studies.tables import keep, made, reread, verdicts
+from studies.tables import drawn, keep, made, reread, run_tiny, verdicts
 from torch import Tensor
 
-from rnnnorm.report.canvas import LIGHT
 from rnnnorm.studies.data.constant_start import AFTER, symbols
-from rnnnorm.studies.framework.command import study
-from rnnnorm.studies.framework.measurements import collect, read, where
-from rnnnorm.studies.framework.plots import Panel, save_figure
+from rnnnorm.studies.framework.measurements import collect, where
+from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures.gradients import projected_gradients
@@ -34,11 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 CLAIMS = ("explodes", "scaling", "noise", "training", "eps")
 TRUE = dict.fromkeys(CLAIMS, True)
 PARTS = ("eps", "noise", "norm", "trained")
-
-
-@pytest.fixture(autouse=True)
-def _no_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RNNNORM_DATA", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -83,27 +72,6 @@ def table(zero: ZeroVariance, says: dict[str, bool | None]) -> pd.DataFrame:
             yield {"quantity": "gradient_norm", "t": t, "value": growth ** -float(min(t, 24)) * jitter}
 
     return made(zero.trials(), rows)
-
-
-def drawn(panel: Panel) -> Axes:
-    axes = Figure().subplots()
-    panel.draw(axes, LIGHT)
-    return axes
-
-
-@pytest.mark.parametrize("claim", CLAIMS)
-@pytest.mark.parametrize(
-    ("true", "verdict"), [(True, "supported"), (False, "contradicted"), (None, "depends")], ids=lambda v: str(v)
-)
-def test_each_verdict_follows_the_measurements(
-    quick: ZeroVariance, claim: str, true: bool | None, verdict: str, tmp_path: Path
-) -> None:
-    m = table(quick, TRUE | {claim: true})
-    found = verdicts(quick, m)
-    assert found == dict.fromkeys(CLAIMS, "supported") | {claim: verdict}
-    again = reread(m, tmp_path)
-    assert [v.as_dict() for v in quick.judge(again)] == [v.as_dict() for v in quick.judge(m)]
-    assert quick.findings(again) == quick.findings(m)
 
 
 def test_full_settings_are_judged_alike() -> None:
@@ -177,13 +145,6 @@ def test_findings_rank_what_was_trained_and_name_what_diverged(quick: ZeroVarian
     assert "3 of 24 trainings diverged: bn-timestep (3)." in quick.findings(m)
 
 
-def test_the_figure_can_be_drawn(quick: ZeroVariance, tmp_path: Path) -> None:
-    panels = quick.panels(reread(table(quick, TRUE), tmp_path))
-    assert len(panels) == 4
-    png, _ = save_figure(panels, tmp_path, quick.question)
-    assert matplotlib.image.imread(png).std() > 0.02
-
-
 def test_the_figure_shows_the_numbers(quick: ZeroVariance) -> None:
     m = table(quick, TRUE)
     along, against_eps, against_noise, trained = (drawn(panel) for panel in quick.panels(m))
@@ -203,31 +164,6 @@ def test_the_figure_shows_the_numbers(quick: ZeroVariance) -> None:
     assert {"ln", "bn-timestep, noise 0.1", "bn-timestep, no clipping", "bn-timestep:eps=0.01"} <= names
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_whichever_part_has_been_measured_can_be_concluded(quick: ZeroVariance, part: str, tmp_path: Path) -> None:
-    whole = table(quick, TRUE)
-    expected = {"eps": {"explodes", "scaling"}, "noise": {"noise"}, "norm": set(), "trained": {"training", "eps"}}
-    m = whole[whole["part"] == part].reset_index(drop=True)
-    for one in (m, m[m["seed"] == 0].iloc[:2]):
-        again = reread(one, tmp_path)
-        assert {verdict.claim.key for verdict in quick.verdicts(again)} <= expected[part]
-        assert not any("nan" in sentence for sentence in quick.findings(again))
-        panels = quick.panels(again)
-        assert panels or one is not m
-        if panels:
-            save_figure(panels, tmp_path, "?")
-    assert {verdict.claim.key for verdict in quick.verdicts(m)} == expected[part]
-
-
-@pytest.mark.parametrize("norm", ["ln", "bn-timestep"])
-def test_one_norm_alone(quick: ZeroVariance, norm: str, tmp_path: Path) -> None:
-    m = table(quick, TRUE)
-    m = m[m["norm"] == norm]
-    expected = set(CLAIMS) - {"eps"} if norm == "bn-timestep" else set()
-    assert set(verdicts(quick, m)) == expected
-    save_figure(quick.panels(m), tmp_path, "?")
-
-
 def test_a_study_without_training_can_be_concluded(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("options: {trained: []}\nnorms: [none]\nseeds: 2\n")
     few = ZeroVariance(load("zero-variance", quick=True, own=str(tmp_path / "mine.yaml")))
@@ -237,15 +173,6 @@ def test_a_study_without_training_can_be_concluded(tmp_path: Path) -> None:
     assert few.verdicts(m)[0].claim.key == "explodes"
     assert few.findings(m) == []  # nothing is known of float32
     save_figure(few.panels(m), tmp_path, "?")
-
-
-@pytest.mark.parametrize("small", [True, False], ids=["quick", "full"])
-def test_every_trial_is_one_of_its_kind(small: bool, tmp_path: Path) -> None:
-    zero = ZeroVariance(load("zero-variance", quick=small, data_dir=str(tmp_path)))
-    trials = zero.trials()
-    assert len({(t.arm, t.norm, t.seed) for t in trials}) == len(trials)
-    assert {t.conditions["part"] for t in trials} == {*PARTS, "mnist"}
-    assert len({t.seed for t in trials}) >= 3
 
 
 def test_trained_arms_are_configured_as_they_are_called(quick: ZeroVariance) -> None:
@@ -368,18 +295,15 @@ def test_a_trial_measures_the_same_every_time(small: ZeroVariance) -> None:
 
 
 def test_a_tiny_run(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
+    settings = (
         "seeds: 1\nnorms: [ln]\n"
         "options: {eps: [1.0e-4, 1.0e-3], gains: [0.1], noises: [0.1], blank: 6, hidden_size: 8, batch_size: 8,"
         ' trained: [{norm: "bn-timestep:eps=0.001", noise: 0.1, clip: 1.0}]}\n'
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 1, limit_train_batches: 3}\n"
     )
-    args = ["zero-variance", "--quick", "-c", str(tmp_path / "mine.yaml"), "--jobs", "1", "--out", str(tmp_path / "o")]
-    assert study(args, Console(record=True, width=200, force_terminal=False)) == 0
-    m = read(tmp_path / "o" / "zero-variance")
+    m = run_tiny("zero-variance", settings, tmp_path)
     assert set(m["part"]) == set(PARTS)
     assert len(where(m, quantity="growth")) == 4
     (final,) = where(m, quantity="final")["value"]
     assert final == where(m, quantity="accuracy", mode="population")["value"].item()
     assert 0 <= final <= 1
-    assert (tmp_path / "o" / "zero-variance" / "figure.png").is_file()

@@ -15,10 +15,6 @@ def strokes(count: int, seed: int) -> Tensor:
 
     Each is three thick line segments within the inner 20 × 20 pixels, blurred; values from 0 to 1.
 
-    Args:
-        count: pictures.
-        seed: of their shapes.
-
     Returns:
         (28², count, 1): time-major, one pixel per step, float64.
     """

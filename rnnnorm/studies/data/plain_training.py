@@ -187,13 +187,7 @@ def losses_by_step(task: SequenceTask, batches: Iterable[Batch], skip: int = 0) 
 
 
 def curve(losses: Sequence[float], points: int = 25, **where: Any) -> Iterator[Row]:
-    """The learning curve as measurements, `training_loss` by step `t`: means over at most `points` blocks of steps.
-
-    Args:
-        losses: of every step.
-        points: at most so many.
-        where: further columns.
-    """
+    """The learning curve as measurements, `training_loss` by step `t`: means over at most `points` blocks of steps."""
     size = max(-(-len(losses) // points), 1)
     for start in range(0, len(losses), size):
         block = losses[start : start + size]

@@ -33,10 +33,6 @@ METHODS: dict[str, dict[str, Any]] = {
 def arguments(method: str, norm: str) -> dict[str, Any]:
     """The arguments of a recurrent network that make a method, with a normalizer inside its layers.
 
-    Args:
-        method: one of `METHODS`.
-        norm: a preset with overrides.
-
     Raises:
         ValueError: there is no such method.
     """

@@ -135,12 +135,7 @@ class Scaled(SequenceDataModule):
 
 
 def scaled(data: Mapping[str, Any], scaling: str) -> dict[str, Any]:
-    """The `data` part of a configuration with `Scaled` around it, which takes over its batch size.
-
-    Args:
-        data: `class_path` and `init_args`.
-        scaling: one of `SCALINGS`.
-    """
+    """The `data` part of a configuration with `Scaled` around it, which takes over its batch size."""
     keys = dict(data.get("init_args", {}))
     batches = {"batch_size": keys.pop("batch_size")} if "batch_size" in keys else {}
     inner = {"class_path": data["class_path"], "init_args": keys}

@@ -10,12 +10,7 @@ from rnnnorm.studies.framework.trial import Condition
 
 
 def variations(norm: str, gains: Iterable[float]) -> dict[str, Sequence[str] | Sequence[float]]:
-    """Axes of a grid: `cell` norm, yes or no, where a norm has one, and `gain` where it is batch normalization.
-
-    Args:
-        norm: a preset with overrides.
-        gains: initial ones.
-    """
+    """Axes of a grid: `cell` norm, yes or no, where a norm has one, and `gain` where it is batch normalization."""
     places = parse_norm(norm).places
     cells = ("yes", "no") if "cell" in places and len(places) > 1 else ("no",)
     gained = any(use.normalizer == "bn" for use in places.values())

@@ -26,17 +26,9 @@ class Estimate:
     high: float
     n: int
 
-    def __neg__(self) -> Estimate:
-        return Estimate(-self.mean, -self.high, -self.low, self.n)
-
 
 def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate:
-    """Mean and Student's t interval over seeds; values that are not finite are left out.
-
-    Args:
-        values: one per seed.
-        confidence: of the interval.
-    """
+    """Mean and Student's t interval over seeds; values that are not finite are left out."""
     finite = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=np.float64)
     n = len(finite)
     if n == 0:

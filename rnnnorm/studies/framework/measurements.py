@@ -72,11 +72,6 @@ def where(m: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     return m
 
 
-def values(m: pd.DataFrame, column: str) -> list[Any]:
-    """The values that occur in a column, in order; none if there is no such column."""
-    return sorted(m[column].dropna().unique().tolist()) if column in m else []
-
-
 def per_seed(m: pd.DataFrame, **chosen: Any) -> pd.Series:
     """The value of each seed, index seed, averaged where several rows match."""
     rows = where(m, **chosen)

@@ -19,7 +19,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from rnnnorm.report.canvas import LIGHT, THEMED, VARIABLES, Theme, canvas, compact, dress, inline, name_axes, settings
 from rnnnorm.report.colours import colour, dashes
 
-MARKERS = "os^Dv<>Phx*"
 MANY = 16
 """With more rows of points their names stand beside them."""
 _SIZE = (470, 330)
@@ -154,14 +153,9 @@ def save_figure(panels: Sequence[Panel], folder: Path, title: str) -> list[Path]
         for number, panel in enumerate(panels):
             x0, y1 = (number % columns) * _SIZE[0], height - 40 - (number // columns) * row
             y0 = y1 - _SIZE[1]
-            one = figure.add_axes(
-                (
-                    (x0 + left) / width,
-                    (y0 + bottom) / height,
-                    (_SIZE[0] - left - right) / width,
-                    (_SIZE[1] - top - bottom) / height,
-                )
-            )
+            place = ((x0 + left) / width, (y0 + bottom) / height)
+            size = ((_SIZE[0] - left - right) / width, (_SIZE[1] - top - bottom) / height)
+            one = figure.add_axes((*place, *size))
             dress(one, LIGHT)
             panel.onto(one, LIGHT)
             if not common:
@@ -186,28 +180,19 @@ def _legend(figure: Figure, legend: list[Entry], x: float, y: float, columns: in
     rows = math.ceil(len(handles) / columns)
     ordered = [handles[r * columns + c] for c in range(columns) for r in range(rows) if r * columns + c < len(handles)]
     figure.legend(
-        handles=ordered,
-        loc="upper left",
-        bbox_to_anchor=(x / width, y / height),
-        ncols=columns,
-        frameon=False,
-        fontsize=10.5,
-        labelcolor=LIGHT.ink,
-        borderpad=0,
-        columnspacing=1.4,
-        handlelength=1.8,
-    )
+        handles=ordered, loc="upper left", bbox_to_anchor=(x / width, y / height), ncols=columns, frameon=False,
+        fontsize=10.5, labelcolor=LIGHT.ink, borderpad=0, columnspacing=1.4, handlelength=1.8,
+    )  # fmt: skip
 
 
 def lines(
     axes: Axes,
     m: pd.DataFrame,
     x: str,
-    by: str | Sequence[str] = "norm",
+    by: str = "norm",
     *,
     colours: Mapping[str, str] | None = None,
     styles: Mapping[str, str] | None = None,
-    names: Mapping[str, str] | None = None,
     marker: str | None = "o",
     band: bool = True,
 ) -> None:
@@ -217,24 +202,20 @@ def lines(
         axes: where to draw.
         m: measurements with the columns `x`, `by`, `seed` and `value`; other columns must not distinguish rows.
         x: numeric column.
-        by: the column that distinguishes lines; with several, values are joined by ", ".
-        colours: value → colour; by default that of the norm which the value names.
+        by: the column that distinguishes lines.
+        colours: value → colour; by default that of the norm with which the value begins.
         styles: value → line style.
-        names: value → its label in the legend.
         marker: at each point; None: none.
         band: draw the band.
     """
-    keys = [by] if isinstance(by, str) else list(by)
-    for values, group in m.groupby(keys, sort=False):
-        value = ", ".join(str(v) for v in values)
+    for value, group in m.groupby(m[by].astype(str), sort=False):
         paint = (colours or {}).get(value) or colour(value.split(",")[0])
         style = (styles or {}).get(value) or dashes(value.split(",")[0])
         summary = group.groupby(x)["value"].agg(["mean", "min", "max"]).sort_index()
         place = summary.index.to_numpy(dtype=float)
-        label = (names or {}).get(value, value)
         if band and (summary["max"] > summary["min"]).any():
             axes.fill_between(place, summary["min"], summary["max"], color=paint, alpha=0.15, linewidth=0)
-        axes.plot(place, summary["mean"], style, marker=marker, markersize=4, color=paint, linewidth=1.8, label=label)
+        axes.plot(place, summary["mean"], style, marker=marker, markersize=4, color=paint, linewidth=1.8, label=value)
 
 
 def points(
@@ -284,20 +265,16 @@ def points(
 
 def rule(axes: Axes, theme: Theme, y: float | None = None, x: float | None = None, text: str = "") -> None:
     """A thin line across the plot that says where something is: no change, a published number, T_max."""
+    look: dict[str, Any] = {"color": theme.muted, "linewidth": 1, "linestyle": (0, (3, 3)), "zorder": 1}
+    words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9.5, "color": theme.muted}
     if y is not None:
-        axes.axhline(y, color=theme.muted, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-        if text:
-            axes.annotate(
-                text, (1, y), xycoords=("axes fraction", "data"), xytext=(0, -4), textcoords="offset points",
-                ha="right", va="top", fontsize=9.5, color=theme.muted,
-            )  # fmt: skip
+        axes.axhline(y, **look)
+        words |= {"xycoords": ("axes fraction", "data"), "xytext": (0, -4), "ha": "right", "va": "top"}
     if x is not None:
-        axes.axvline(x, color=theme.muted, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-        if text:
-            axes.annotate(
-                text, (x, 1), xycoords=("data", "axes fraction"), xytext=(3, -10), textcoords="offset points",
-                fontsize=9.5, color=theme.muted,
-            )  # fmt: skip
+        axes.axvline(x, **look)
+        words |= {"xycoords": ("data", "axes fraction"), "xytext": (3, -10)}
+    if text:
+        axes.annotate(text, (1 if x is None else x, 1 if y is None else y), **words)
 
 
 def shades(names: Sequence[str], kind: Callable[[str], str] = lambda name: "") -> dict[str, str]:

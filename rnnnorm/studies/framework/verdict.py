@@ -10,8 +10,6 @@ from typing import Any
 from rnnnorm.studies.framework.case import FAILS, HOLDS, OPEN, Case
 from rnnnorm.studies.framework.claim import Claim
 
-__all__ = ["CONTRADICTED", "DEPENDS", "FAILS", "HOLDS", "OPEN", "SUPPORTED", "Case", "Claim", "Verdict", "judge"]
-
 SUPPORTED, CONTRADICTED, DEPENDS = "supported", "contradicted", "depends"
 
 

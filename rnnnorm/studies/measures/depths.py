@@ -17,12 +17,7 @@ SLACK = 0.1
 
 
 def by_block(method: str, found: Iterable[tuple[int, float, float]]) -> Iterator[Row]:
-    """`square` and `share` by `block`; where the difference to the input is not the branch, there is no share.
-
-    Args:
-        method: one of `METHODS`.
-        found: what `growth` yields.
-    """
+    """`square` and `share` by `block`; where the difference to the input is not the branch, there is no share."""
     for block, square, share in found:
         yield {"quantity": "square", "block": block, "value": square}
         if method not in ("no-skip", "bn-sum"):
@@ -48,11 +43,7 @@ def second_half(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def deepest(m: pd.DataFrame) -> pd.DataFrame:
-    """The greatest depth at which the mean loss is within `SLACK` of a plain skip at the smallest depth; 0: none.
-
-    Args:
-        m: losses at the end.
-    """
+    """The greatest depth at which the mean loss is within `SLACK` of a plain skip at the smallest depth; 0: none."""
     keys = ["cell", "optimizer", "method", "norm"]
     mean = m.groupby([*keys, "depth"], sort=False)["value"].mean().reset_index()
     least = where(mean, method="plain", norm="none", depth=m["depth"].min())[["cell", "optimizer", "value"]]

@@ -96,11 +96,7 @@ def along(norms: Tensor, every: int = 1) -> Iterator[Row]:
 
 
 def task_gradients(trained: Trained) -> Tensor:
-    """‖∂L/∂h_t‖, (T,), of the last layer, where L is the task's loss on a validation batch, in training mode.
-
-    Args:
-        trained: by its best checkpoint.
-    """
+    """‖∂L/∂h_t‖, (T,), of the last layer, where L is the task's loss on a validation batch, in training mode."""
     model = trained.model().train()
     batch = next(iter(trained.data().val_dataloader()))
     with record(model) as recording:

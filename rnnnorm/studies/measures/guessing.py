@@ -23,12 +23,7 @@ def guess(trained: Trained) -> float:
 
 
 def score(trained: Trained, mode: str = "population") -> float:
-    """Test metric of the best checkpoint, larger being better; that of guessing for a network that diverged.
-
-    Args:
-        trained: the trial.
-        mode: by which statistics.
-    """
+    """Test metric of the best checkpoint, larger being better; that of guessing for a network that diverged."""
     result = trained.result
     if trained.diverged:
         return guess(trained)

@@ -69,10 +69,6 @@ def distance(mean: Tensor, var: Tensor) -> Tensor:
 def settling(along: Sequence[float], within: float = SETTLED) -> int:
     """The first step from which on all distances stay within `within` of their median over the second half.
 
-    Args:
-        along: distance of each step.
-        within: in pooled standard deviations.
-
     Raises:
         ValueError: no distances.
     """

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pandas as pd
 import pytest
+from at_step import at_step  # noqa: F401
 from rich.console import Console
 from studies.framework.tiny import YAML, Bare, Tiny
 
-from rnnnorm.engine.control import Control
 from rnnnorm.studies.framework.command import study
 from rnnnorm.studies.framework.conclude import read_verdict
 from rnnnorm.studies.framework.measurements import read
 from rnnnorm.studies.framework.study import STUDIES
-
-AtStep = Callable[[int, Callable[[L.Trainer], None]], None]
 
 
 class Runner:
@@ -99,20 +95,3 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures and the page take longer than all the rest."""
     monkeypatch.setattr("rnnnorm.studies.framework.conclude.save_figure", lambda *_: [])
     monkeypatch.setattr("rnnnorm.studies.framework.page.build", lambda out: out / "report.html")
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> AtStep:
-    """Do something after a training step of every trial, before the callback that stops and saves looks at it."""
-
-    def do(step: int, action: Callable[[L.Trainer], None]) -> None:
-        original = Control.on_train_batch_end
-
-        def with_action(self: Control, trainer: L.Trainer, *args: Any) -> None:
-            if trainer.global_step == step:
-                action(trainer)
-            original(self, trainer, *args)
-
-        monkeypatch.setattr(Control, "on_train_batch_end", with_action)
-
-    return do

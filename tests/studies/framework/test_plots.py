@@ -71,9 +71,9 @@ def test_a_line_is_the_mean_over_seeds_in_the_colour_of_its_norm(axes: Axes) -> 
 
 def test_lines_can_be_told_apart_by_something_else(axes: Axes) -> None:
     m = table()
-    m["what"] = np.where(m["norm"] == "ln", "a", "b")
-    lines(axes, m[m["norm"] != "none"], "t", ["norm", "what"], names={"ln, a": "LN"}, colours={"ln, a": "#123456"})
-    assert [line.get_label() for line in axes.lines] == ["LN", "bn-timestep:gain=1.0, b"]
+    m["what"] = m["norm"] + np.where(m["norm"] == "ln", ", a", ", b")
+    lines(axes, m[m["norm"] != "none"], "t", "what", colours={"ln, a": "#123456"})
+    assert [line.get_label() for line in axes.lines] == ["ln, a", "bn-timestep:gain=1.0, b"]
     assert [line.get_color() for line in axes.lines] == ["#123456", colour("bn-timestep:gain=1.0")]
 
 

@@ -61,3 +61,12 @@ def test_divergence_is_told() -> None:
     m = pd.DataFrame({"norm": ["ln", "bn", "bn", "ln"], "quantity": "diverged", "value": [0.0, 1.0, 1.0, 1.0]})
     assert list(divergence(m)) == ["3 of 4 trainings diverged: bn (2), ln (1)."]
     assert list(divergence(m.assign(value=0.0))) == []
+
+
+def test_divergence_is_told_with_how_it_counts() -> None:
+    m = pd.DataFrame({"norm": ["ln", "wn", "wn"], "seed": 0, "quantity": "diverged", "value": [0.0, 1.0, 1.0]})
+    assert [*divergence(m)] == ["2 of 3 trainings diverged: wn (2)."]
+    assert [*divergence(m, "count as guessing")] == ["2 of 3 trainings diverged and count as guessing: wn (2)."]
+    told = divergence(m.assign(cell="lstm"), by="{cell}, {norm}", words={"cell": {"lstm": "LSTM"}})
+    assert [*told] == ["2 of 3 trainings diverged: LSTM, wn (2)."]
+    assert [*divergence(m[m["norm"] == "ln"], "count as guessing")] == []

@@ -21,7 +21,9 @@ from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 
 if TYPE_CHECKING:
-    from tests.studies.framework.conftest import AtStep, Runner
+    from at_step import AtStep
+
+    from tests.studies.framework.conftest import Runner
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
