@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from rnnnorm.data.collate import Example
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.data.synthetic import Generated, Integers
 from rnnnorm.engine.records import write_json
+from rnnnorm.studies.data.plain_training import named_class
 
 Rows = NDArray[np.float64]
 SCALES = (1e-3, 1e-2, 1e-1, 1e1, 1e2, 1e3)
@@ -145,8 +145,7 @@ def scaled(data: Mapping[str, Any], scaling: str) -> dict[str, Any]:
 @lru_cache(maxsize=2)
 def _built(class_path: str, init_args: str) -> SequenceDataModule:
     """The other module; kept, since one process trains on the same data under many scalings."""
-    module, _, name = class_path.rpartition(".")
-    built = getattr(import_module(module), name)(**json.loads(init_args))
+    built = named_class(class_path)(**json.loads(init_args))
     assert isinstance(built, SequenceDataModule)
     return built
 

@@ -41,9 +41,10 @@ one plot per value, `also` draws what no argument says. **Sentences** are format
 sentence of which a quantity is missing is left out, and divergence is always told. **Words** say how the values of a
 column are written: a mapping, a function, or a format.
 
-What cannot be declared is programmed: `judge`, `headline`, `panels` and `findings` are methods of `Study`.
+What cannot be declared is programmed: `judge`, `headline`, `panels` and `findings` are methods of `Study`. A study that
+evaluates what it trains is a `TrainedStudy`, with a method `evaluate` in place of `measure`.
 `sources` are the data at hand, `in_every_mode` evaluates one network by running averages, population statistics and
-batch statistics. Names for one study's own use: `framework.measurements` (`where`, `per_seed`), `framework.estimate`,
+batch statistics. Names for one study's own use: `framework.measurements` (`per_seed`), `framework.estimate`,
 `framework.plots` (panels drawn by hand), `studies.data` (data modules, training) and `studies.measures`.
 """
 
@@ -51,6 +52,7 @@ from rnnnorm.studies.framework.claim import Claim
 from rnnnorm.studies.framework.contrast import Contrast
 from rnnnorm.studies.framework.derive import best_by, mapped, paired
 from rnnnorm.studies.framework.figure import Lines, Points
+from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.modes import in_every_mode
 from rnnnorm.studies.framework.selection import Words, first, last, names_matching
 from rnnnorm.studies.framework.sentence import Sentence
@@ -78,4 +80,5 @@ __all__ = [
     "mapped",
     "names_matching",
     "paired",
+    "where",
 ]

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.studies.data.plain_training import carrying, losses_by_step
+from rnnnorm.studies.framework import Row, in_every_mode
 from rnnnorm.studies.framework.case import FAILS, HOLDS, OPEN, Case
-from rnnnorm.studies.framework.modes import in_every_mode
-from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask
 
 STATES = ("reset", "carried")

@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.framework.derive import paired
-from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework import paired, where
 from rnnnorm.studies.framework.plots import rule
 from rnnnorm.studies.framework.selection import occurring
 

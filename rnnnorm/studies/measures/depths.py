@@ -8,9 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from rnnnorm.studies.framework.derive import paired
-from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, paired, where
 
 SLACK = 0.1
 """A depth counts as trainable up to that many nats above a plain skip at the smallest depth."""

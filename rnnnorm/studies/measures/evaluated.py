@@ -10,10 +10,8 @@ import pandas as pd
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import evaluates_by, has_batch_statistics
 from rnnnorm.studies.data.plain_training import evaluate
-from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.modes import in_every_mode
+from rnnnorm.studies.framework import Row, in_every_mode, where
 from rnnnorm.studies.framework.selection import Rule, occurring
-from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask
 
 MODES = ("population", "running", "batch")

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from rnnnorm.probes import growth, record
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, Trained
 from rnnnorm.tasks.cells import build_recurrent
 
 ALIVE = -6.0

@@ -12,9 +12,7 @@ from rnnnorm.norms import has_batch_statistics
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.report.curves import Curve
 from rnnnorm.studies.data.plain_training import task_of
-from rnnnorm.studies.framework.derive import paired
-from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, paired, where
 from rnnnorm.studies.measures.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import SequenceTask
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, Trained, where
 
 MODE = "population"
 """Batch normalization is judged by population statistics: running averages have a study of their own."""

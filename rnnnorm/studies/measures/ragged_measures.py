@@ -14,8 +14,7 @@ from rnnnorm.data.base import Batch
 from rnnnorm.engine.evaluation import MODES, batch_lengths
 from rnnnorm.norms import statistics
 from rnnnorm.studies.data.rearranged import Rearranged, tail_start
-from rnnnorm.studies.framework.modes import in_every_mode
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, in_every_mode
 from rnnnorm.studies.measures.stored import at_rest, can_rest, moments_by_step, off_by, per_step
 from rnnnorm.tasks import SequenceTask
 

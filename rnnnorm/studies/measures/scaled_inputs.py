@@ -11,12 +11,9 @@ from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.scaling import zigzag
+from rnnnorm.studies.framework import Row, Trained, Words, where
 from rnnnorm.studies.framework.figure import Plot
-from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import Panel
-from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.framework.trial import Row
 
 POINTS = 200
 WINDOW = 20

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnnorm.norms.statistics import StoredStatistics
-from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, where
 
 SETTLED = 0.1
 

@@ -14,8 +14,7 @@ from rnnnorm.data.base import Batch
 from rnnnorm.data.collate import PER_ROW, Example, collate
 from rnnnorm.data.synthetic import Generated
 from rnnnorm.studies.data.plain_training import task_of
-from rnnnorm.studies.framework.modes import in_every_mode
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, in_every_mode
 from rnnnorm.tasks import SequenceTask
 from rnnnorm.tasks.carry import State
 

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from rnnnorm.data.base import Batch
-from rnnnorm.studies.framework import in_every_mode
-from rnnnorm.studies.framework.trial import Row
+from rnnnorm.studies.framework import Row, in_every_mode
 from rnnnorm.studies.measures.stepwise import BIT, mean_step_losses
 from rnnnorm.tasks import SequenceTask
 
