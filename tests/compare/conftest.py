@@ -24,7 +24,6 @@ trainer: {max_epochs: 2, log_every_n_steps: 2, accelerator: cpu}
 """
 
 
-
 class Small:
     """`rnnnorm compare` on a small problem, in a folder of its own: 6 steps per epoch, 2 epochs."""
 
@@ -56,5 +55,3 @@ def small(tmp_path: Path) -> Small:
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take longer than all the rest."""
     monkeypatch.setattr("rnnnorm.report.build", lambda out: out / "report.html")
-
-

@@ -8,8 +8,10 @@ import math
 import pytest
 
 from rnnnorm.engine.records import finite
+from rnnnorm.studies.framework.case import Case
+from rnnnorm.studies.framework.claim import Claim
 from rnnnorm.studies.framework.estimate import Estimate, estimate
-from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.framework.verdict import Verdict, judge
 
 CLAIM = Claim("it", "It is so.", "Somebody, 1997", "0.5")
 UP, DOWN, ACROSS = Estimate(2.0, 1.0, 3.0, 3), Estimate(-2.0, -3.0, -1.0, 3), Estimate(0.5, -1.0, 2.0, 3)
@@ -68,7 +70,8 @@ def test_the_threshold_itself_every_time_is_not_above_it(value: float) -> None:
 def test_the_verdict_is_that_of_all_cases_and_flips_with_the_data(effects: list[Estimate], verdict: str) -> None:
     cases = [Case(f"case {k}", effect) for k, effect in enumerate(effects)]
     assert judge(CLAIM, "units", cases).verdict == verdict
-    flipped = [Case(case.condition, -case.effect) for case in cases]
+    ends = [(-effect.mean, -effect.high, -effect.low, effect.n) for effect in effects]
+    flipped = [Case("here", Estimate(*end)) for end in ends]
     turned = {"supported": "contradicted", "contradicted": "supported", "depends": "depends"}
     assert judge(CLAIM, "units", flipped).verdict == turned[verdict]
     mirrored = [Case(case.condition, case.effect, below=True) for case in cases]

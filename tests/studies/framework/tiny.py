@@ -11,13 +11,15 @@ import torch
 from matplotlib.axes import Axes
 
 from rnnnorm.report.canvas import Theme
+from rnnnorm.studies.framework.case import Case
+from rnnnorm.studies.framework.claim import Claim
 from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.plots import Panel, lines
 from rnnnorm.studies.framework.study import STUDIES, Study
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
-from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
+from rnnnorm.studies.framework.verdict import Verdict, judge
 
 YAML = """\
 # Is a tiny study enough?
