@@ -13,7 +13,7 @@ VOWELS = {"class_path": "rnnnorm.data.JapaneseVowels", "init_args": {"batch_size
 
 def shakespeare(**keys: Any) -> dict[str, Any]:
     """Tiny Shakespeare, letter by letter, with keys of `rnnnorm.data.LanguageModel`."""
-    return {"class_path": "rnnnorm.data.LanguageModel", "init_args": {**keys, "dataset": "tinyshakespeare"}}
+    return {"class_path": "rnnnorm.data.LanguageModel", "init_args": {"dataset": "tinyshakespeare", **keys}}
 
 
 def stream(settings: Settings, source: str, seed: int, study: str) -> tuple[dict[str, Any], int | None]:

@@ -66,8 +66,8 @@ def beginning(*starts: str, having: str = "", but: tuple[str, ...] = ()) -> Rule
     """A rule for `only`: the words that begin with one of some, have a part, and begin with none of others."""
 
     def those(found: Sequence[Any]) -> list[Any]:
-        meant = [word for word in found if word.startswith(starts or ("",)) and having in word]
-        return [word for word in meant if not word.startswith(but)]
+        meant = [word for word in found if str(word).startswith(starts or ("",)) and having in str(word)]
+        return [word for word in meant if not str(word).startswith(but)]
 
     return those
 
