@@ -71,7 +71,7 @@ JUDGED: dict[tuple[str, str], set[str]] = {
     ("gradient-flow", "trained"): set(),
     ("initialization", "invariance"): {"invariances"},
     ("initialization", "trained"): {"resilient", "careful", "saturating", "data-dependent"},
-    ("online", "learning"): {"online", "drift"},
+    ("online", "learning"): {"online", "made-for-it", "drift"},
     ("online", "reading"): {"pieces"},
     ("zero-variance", "eps"): {"explodes", "scaling"},
     ("zero-variance", "noise"): {"noise"},
