@@ -18,11 +18,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
-from rnnnorm.compare.plan import parse_norms, parse_seeds
+from rnnnorm.compare.plan import parse_baseline, parse_norms, parse_seeds
 from rnnnorm.engine.options import OPTIONS, Options, add_options
 from rnnnorm.engine.run import Run
 
-OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite", *OPTIONS)
+OWN = ("norms", "baseline", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite", *OPTIONS)
 """Keys of the comparison itself; everything else is a key of each run."""
 
 MACHINE = (
@@ -82,6 +82,7 @@ class Comparison(TaskCLI):
         self._given = self.config.clone()
         own = {key: self.config.pop(key) for key in OWN}
         self.norms = parse_norms(own["norms"])
+        self.baseline = parse_baseline(own["baseline"])
         self.seeds = parse_seeds(own["seeds"])
         self.out = Path(own["out"] or Path("runs") / self.experiment)
         self.max_minutes: float | None = own["max_minutes"]
@@ -106,6 +107,7 @@ class Comparison(TaskCLI):
             default="core",
             help="presets with overrides (a,b:gain=1.0,c), core, or all",
         )
+        add("--baseline", type=str, default="none", help="the norm that the report compares the others with")
         add("--seeds", type=int | list[int] | str, default=1, help="how many seeds (0, 1, …), or a list of them (3,7)")
         add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment> if not given")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")

@@ -76,7 +76,7 @@ def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
 
 def train(comparison: Comparison, one: Run, interrupt: Interrupt, display: Display, seconds: float | None) -> Report:
     """One run, for the engine."""
-    result = execute(comparison, one, interrupt, display, seconds)
+    result = execute(comparison, one, interrupt, display, seconds, comparison.options.jobs)
     return Report(describe(result), cut=result["status"] == "cut")
 
 
@@ -124,6 +124,7 @@ def _prepare(comparison: Comparison, described: dict[str, Any]) -> None:
     cls = comparison.config.data.class_path
     task = getattr(getattr(data, "spec", None), "task", "")
     content = {"train_lengths": facts["train"], "test_lengths": facts["test"], "task": task, "data": cls}
+    content["baseline"] = comparison.baseline
     write(configuration, yaml.safe_dump(described, sort_keys=False))
     write_json(out / "data.json", content)
 
@@ -136,7 +137,7 @@ def _delete(comparison: Comparison) -> None:
 
 def _conclude(comparison: Comparison, outcome: Outcome, total: int, args: list[str], console: Console) -> int:
     """Tables, report and advice; what exists is shown, however it ended."""
-    from rnnnorm.report import build, summary_table
+    from rnnnorm.report import build, overview
 
     out, report_failed = comparison.out, False
 
@@ -144,7 +145,7 @@ def _conclude(comparison: Comparison, outcome: Outcome, total: int, args: list[s
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     if leads() and any(read_result(path) for path in out.glob("*/seed=*/result.json")):
-        console.print(summary_table(out))
+        console.print(overview(out))
         try:
             say(f"report:      {build(out)}")
         except OSError as error:

@@ -14,11 +14,13 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.common.atomic import naming
+from rnnnorm.common.sequence_scores import SequenceScores
 from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError
+from rnnnorm.engine.endings import ended_by, timing
 from rnnnorm.engine.evaluation import MODES, ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
-from rnnnorm.engine.records import write, write_json
+from rnnnorm.engine.records import leads, write, write_json
 from rnnnorm.engine.run import Run
 from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
@@ -61,7 +63,12 @@ class Task:
 
 
 def execute(
-    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
+    experiment: Experiment,
+    run: Run,
+    interrupt: Interrupt,
+    display: Display,
+    seconds: float | None = None,
+    jobs: int | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate and record one run, going on from its last checkpoint if it has one (`resume_from`).
 
@@ -72,6 +79,7 @@ def execute(
         display: where progress is shown.
         seconds: time for training and evaluation. A training that would take longer is cut, and can be resumed; then
             the evaluation ends in time, too, and may be incomplete. That of a training which has ended is always whole.
+        jobs: how many runs share the machine, to be recorded; None: nobody knows.
 
     Returns:
         what stands in `result.json`.
@@ -81,11 +89,11 @@ def execute(
         OSError: something cannot be written; the error names it, or the run's folder.
     """
     with naming(run.folder):  # TensorBoard's errors name nothing
-        return _execute(experiment, run, interrupt, display, seconds)
+        return _execute(experiment, run, interrupt, display, seconds, jobs)
 
 
 def _execute(
-    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None
+    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None, jobs: int | None
 ) -> dict[str, Any]:
     began = time.monotonic()
     resume = resume_from(run, display.say)
@@ -125,9 +133,12 @@ def _execute(
     except OutOfTimeError:
         cut = True
     result = _facts(run, task, trainer, model, control.trained, cut) | _best(run, best)
+    result["timing"] = timing(trainer, control.cpu, jobs)
     interrupt.check()
     collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
     result |= _evaluate(experiment, run, model, trainer, result["status"], collector)
+    if leads():
+        _write_sequences(run, collector.sequences(task.metric, result["test"]))
     if result["status"] != "cut":  # the curves of one that was cut go on
         _log_final(logger, task, result)
     logger.finalize("success")
@@ -141,6 +152,7 @@ def _facts(run: Run, task: Task, trainer: Trainer, model: LightningModule, secon
         "norm": run.norm,
         "seed": run.seed,
         "status": "diverged" if stopped is not None else "cut" if cut else "finished",
+        "ended_by": "divergence" if stopped is not None else "--max-minutes" if cut else ended_by(trainer),
         "diverged_at": stopped,
         "task": task.name,
         "metric": task.metric,
@@ -181,6 +193,14 @@ def _evaluate(
         ROWS_OF_CUT if status == "cut" else ROWS,
     )
     return {"test": test, "buckets": buckets}
+
+
+def _write_sequences(run: Run, scores: SequenceScores | None) -> None:
+    """Scores by test sequence beside the result; none are left of an evaluation before."""
+    if scores is None:
+        run.sequences.unlink(missing_ok=True)
+    else:
+        scores.write(run.sequences)
 
 
 def hyperparameters(experiment: Experiment, run: Run) -> dict[str, Any]:

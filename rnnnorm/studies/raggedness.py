@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 import rnnnorm
+from rnnnorm.common.estimate import estimate
 from rnnnorm.norms import has_batch_statistics
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.padding import FINISHED, CountPadding, counting
 from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder
 from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Sentence, Study
 from rnnnorm.studies.framework.case import FAILS, HOLDS, Case
-from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.plots import rule
 from rnnnorm.studies.framework.selection import Point, Words, narrowed, occurring

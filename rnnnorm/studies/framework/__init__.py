@@ -43,7 +43,7 @@ column are written: a mapping, a function, or a format.
 
 What cannot be declared is programmed: `judge`, `says`, `headline`, `panels` and `findings` are methods of `Study`.
 `sources` are the data at hand, `in_every_mode` evaluates one network by running averages, population statistics and
-batch statistics. Names for one study's own use: `framework.measurements` (`where`, `per_seed`), `framework.estimate`,
+batch statistics. Names for one study's own use: `framework.measurements` (`where`, `per_seed`), `common.estimate`,
 `framework.plots` (panels drawn by hand), `studies.data` (data modules, training) and `studies.measures`.
 """
 

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from rnnnorm.common.estimate import Estimate, estimate
 from rnnnorm.engine.records import finite
-from rnnnorm.studies.framework.estimate import Estimate, estimate
 from rnnnorm.studies.framework.verdict import Case, Claim, Verdict, judge
 
 CLAIM = Claim("it", "It is so.", "Somebody, 1997", "0.5")
