@@ -20,7 +20,7 @@ from rnnnorm.report.summary import Summary
 
 _INTERVALS = ("seedwise", "simultaneous", "sequences", "both", "improvement")
 
-COLUMNS = ("norm", "difference", "95 % over seeds", "95 %, all norms", "p", "p (Holm)", "P(better)", "ahead on",
+COLUMNS = ("norm", "difference", "95 % over seeds", "95 %, all norms", "p (Holm)", "P(better)", "ahead on",
            "95 % over sequences", "95 % over both")  # fmt: skip
 
 
@@ -39,15 +39,20 @@ def differences_csv(summary: Summary) -> str:
     extra = [found.best] if found.best is not None and (found.best.norm, found.best.other) not in pairs else []
     for one in (*found.others, *extra):
         ends = [end for kind in _INTERVALS for end in _ends(getattr(one, kind))]
-        values = [one.p, one.p_holm, one.p_both, one.family, one.improvement.mean, one.ahead, one.ended]
+        values = [one.p, one.p_holm, one.p_both, one.family, one.improvement.mean, one.ahead, len(one.ended)]
         numbers = [one.seedwise.mean, *ends, *values]
         writer.writerow([one.norm, one.other, len(one.seeds), *map(_field, numbers)])
     return text.getvalue()
 
 
-def cells(one: Difference) -> list[str]:
-    """The fields of one line, in the order of `COLUMNS`."""
-    like = max((abs(end) for end in _ends(one.simultaneous) if math.isfinite(end)), default=abs(one.seedwise.mean))
+def lines(summary: Summary) -> list[list[str]]:
+    """The fields of each norm, in the order of `COLUMNS`; all differences have the same decimals."""
+    found = summary.differences.others
+    like = max((abs(one.seedwise.mean) for one in found), default=0.0)
+    return [_cells(one, like) for one in found]
+
+
+def _cells(one: Difference, like: float) -> list[str]:
     chance = f"{one.improvement.mean:.2f}"
     if not math.isnan(one.improvement.low):
         chance += f" ({one.improvement.low:.2f} to {one.improvement.high:.2f})"
@@ -56,10 +61,9 @@ def cells(one: Difference) -> list[str]:
         signed(one.seedwise.mean, like),
         interval(one.seedwise, like),
         interval(one.simultaneous, like),
-        p_text(one.p),
         p_text(one.p_holm),
         chance,
-        f"{one.ahead:g} of {one.ended}",
+        f"{one.ahead:g} of {len(one.ended)}",
         interval(one.sequences, like),
         interval(one.both, like),
     ]
@@ -72,7 +76,7 @@ def interval(found: Estimate, like: float) -> str:
 
 def used(summary: Summary) -> list[int]:
     """Columns that have something in them."""
-    rows = [cells(one) for one in summary.differences.others]
+    rows = lines(summary)
     return [k for k in range(len(COLUMNS)) if k < 2 or any(row[k] != "–" for row in rows)]
 
 
@@ -81,7 +85,7 @@ def differences_markdown(summary: Summary) -> list[str]:
     found, shown = summary.differences, used(summary)
     if not found.others:
         return []
-    rows = [[cells(one)[k] for k in shown] for one in found.others]
+    rows = [[line[k] for k in shown] for line in lines(summary)]
     table = markdown_table([COLUMNS[k] for k in shown], rows)
     notes = [f"- {note}" for note in difference_notes(summary)]
     return [f"## Differences from {found.baseline}", "", *table, "", *notes, ""]
@@ -94,12 +98,12 @@ def terminal_differences(summary: Summary) -> Table | None:
         return None
     title = f"differences from {found.baseline}: {summary.metric}, paired by seed, positive is better"
     table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)
-    shown = [k for k in used(summary) if k < 8 and COLUMNS[k] != "p"]
+    shown = [k for k in used(summary) if k < 7]
     for k in shown:
         table.add_column(COLUMNS[k], justify="right" if k else "left", no_wrap=k == 0)
-    for one in found.others:
-        norm, *fields = (cells(one)[k] for k in shown)
-        table.add_row(Text.assemble(("● ", colour(one.norm)), norm), *fields)
+    for line in lines(summary):
+        norm, *fields = (line[k] for k in shown)
+        table.add_row(Text.assemble(("● ", colour(norm)), norm), *fields)
     return table
 
 
@@ -130,7 +134,7 @@ def difference_notes(summary: Summary) -> list[str]:
     if summary.units:
         said.append(
             f"Over sequences: the same networks on other draws of the {summary.units} (bootstrap, variance v). Over "
-            "both seeds and sequences: mean ± t √(s²/n + v)."
+            "both: half widths √((t s/√n)² + (1.96 √v)²)."
         )
     elif summary.sampling:
         said.append(f"The sampling error of the test set is not known: {summary.sampling}.")

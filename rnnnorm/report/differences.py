@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rnnnorm.common.estimate import Estimate, estimate
 from rnnnorm.report.inference import ALPHA, UNKNOWN, equal, holm, improvement, p_value, simultaneous, standard_error
@@ -25,18 +26,17 @@ class Difference:
         other: the other, mostly the baseline.
         seeds: those that both have a score for.
         values: the difference for each of them.
+        ended: scores of both, larger is better, on all seeds where both runs have ended; -∞ for a run that diverged
+            before it had a score.
         seedwise: mean and Student's t interval over seeds, 95 %; no interval for one seed, or where all differences are
             equal, which leaves no spread to judge by.
         family: comparisons that are corrected for together.
         p: of the two-sided t test; NaN for one seed, and for equal differences unless they are 0 (then 1).
         p_holm: the same after Holm's correction over the family; NaN for one seed.
         simultaneous: the interval that holds together with those of the family; see `inference.simultaneous`.
-        improvement: probability that a run of the norm beats one of the other; see `inference.improvement`.
-        ahead: seeds on which the norm is ahead, ties ½, of all where both runs have ended.
-        ended: how many those are.
         sequences: the 95 % interval over test sequences, of these very networks; `UNKNOWN` where no scores by sequence
             have been kept.
-        both: the 95 % interval over seeds and test sequences.
+        both: the 95 % interval over seeds and test sequences; see `sampling.sampled`.
         p_both: p value of the same, after Holm's correction; NaN where it is not known.
     """
 
@@ -44,14 +44,12 @@ class Difference:
     other: str
     seeds: tuple[int, ...]
     values: tuple[float, ...]
+    ended: tuple[tuple[float, float], ...]
     seedwise: Estimate = UNKNOWN
     family: int = 1
     p: float = math.nan
     p_holm: float = math.nan
     simultaneous: Estimate = UNKNOWN
-    improvement: Estimate = UNKNOWN
-    ahead: float = 0.0
-    ended: int = 0
     sequences: Estimate = UNKNOWN
     both: Estimate = UNKNOWN
     p_both: float = math.nan
@@ -60,6 +58,16 @@ class Difference:
     def differs(self) -> bool:
         """Whether a difference is shown: Holm's p value is below 0.05."""
         return self.p_holm < ALPHA
+
+    @cached_property
+    def improvement(self) -> Estimate:
+        """Probability that a run of the norm beats one of the other; see `inference.improvement`."""
+        return improvement(*zip(*self.ended, strict=True)) if self.ended else UNKNOWN
+
+    @property
+    def ahead(self) -> float:
+        """Number of seeds on which the norm is ahead of the other, ties ½, of all where both runs have ended."""
+        return sum((mine > its) + 0.5 * (mine == its) for mine, its in self.ended)
 
     @property
     def equal(self) -> bool:
@@ -127,8 +135,7 @@ def _pair(scores: Scores, norm: str, other: str, larger_is_better: bool) -> Diff
     sign = 1.0 if larger_is_better else -1.0
     ended = sorted(scores[norm].keys() & scores[other].keys())
     mine, its = ([sign * scores[name][seed] for seed in ended] for name in (norm, other))
-    ranked = [[-math.inf if math.isnan(value) else value for value in values] for values in (mine, its)]
-    ahead = sum((a > b) + 0.5 * (a == b) for a, b in zip(*ranked, strict=True))
+    ranked = ([-math.inf if math.isnan(value) else value for value in values] for values in (mine, its))
     pairs = [(seed, a, b) for seed, a, b in zip(ended, mine, its, strict=True) if math.isfinite(a) and math.isfinite(b)]
     values = tuple(a - b for _, a, b in pairs)
     found = Difference(
@@ -136,9 +143,7 @@ def _pair(scores: Scores, norm: str, other: str, larger_is_better: bool) -> Diff
         other,
         tuple(seed for seed, _, _ in pairs),
         values,
-        improvement=improvement(*ranked),
-        ahead=ahead,
-        ended=len(ended),
+        tuple(zip(*ranked, strict=True)),
     )
     n = len(values)
     if n == 0:

@@ -107,12 +107,11 @@ def beyond(found: Differences, units: str) -> str:
         )
     fails = [one for one in shown if not one.p_both < ALPHA]
     holds = [one for one in shown if one.p_both < ALPHA]
-    counted = f"With the sampling error of the {units} counted, too,"
-    parts = [f"the difference of {_names(holds)} is still shown"] if holds else []
-    parts += [f"that of {_names(fails)} is not" if holds else f"the difference of {_names(fails)} is not shown"] * bool(
-        fails
-    )
-    return f"{counted} {', '.join(parts)}."
+    said = f"With the sampling error of the {units} counted, too, the difference of"
+    if not holds:
+        return f"{said} {_names(fails)} is not shown."
+    rest = f", that of {_names(fails)} is not" if fails else ""
+    return f"{said} {_names(holds)} is still shown{rest}."
 
 
 def _bounds(one: Difference, sign: int) -> str:

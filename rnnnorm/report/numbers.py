@@ -32,7 +32,8 @@ def signed(value: float, like: float | None = None) -> str:
     if not math.isfinite(value):
         return "–"
     digits = places(value if like is None else like)
-    return f"{value:+.{digits}f}" if digits else f"{value:+.3g}"
+    text = f"{value:+.{digits}f}" if digits else f"{value:+.3g}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
 def p_text(value: float) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from rnnnorm._version import __version__
 from rnnnorm.norms.presets import presets
 from rnnnorm.report.colours import colour
-from rnnnorm.report.difference_tables import COLUMNS, cells, difference_notes, used
+from rnnnorm.report.difference_tables import COLUMNS, difference_notes, lines, used
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.forest import forest_svg
 from rnnnorm.report.markup import environment
@@ -106,8 +106,8 @@ def _differences(summary: Summary) -> list[tuple[int, str, bool, list[str]]]:
     """Lines of the table of differences: the norm's class, its colour, whether a difference is shown, the fields."""
     order, shown = [row.norm for row in summary.rows], used(summary)
     return [
-        (order.index(one.norm), colour(one.norm), one.differs, [cells(one)[k] for k in shown])
-        for one in summary.differences.others
+        (order.index(one.norm), colour(one.norm), one.differs, [line[k] for k in shown])
+        for one, line in zip(summary.differences.others, lines(summary), strict=True)
     ]
 
 

@@ -44,7 +44,12 @@ def compared(out: Path, *args: str) -> dict[str, dict[str, Any]]:
     for norm in NORMS:
         folder = out / norm / "seed=0"
         weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-        found[norm] = {**json.loads((folder / "result.json").read_text()), "seconds": 0, "weights": weights}
+        found[norm] = {
+            **json.loads((folder / "result.json").read_text()),
+            "seconds": 0,
+            "timing": 0,
+            "weights": weights,
+        }
     return found
 
 
