@@ -15,7 +15,7 @@ from rnnnorm.report.colours import colour
 from rnnnorm.report.difference_tables import COLUMNS, difference_notes, lines, used
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.forest import forest_svg
-from rnnnorm.report.markup import environment
+from rnnnorm.report.markup import environment, two_lines
 from rnnnorm.report.numbers import number
 from rnnnorm.report.runs import MODES, read_data
 from rnnnorm.report.sentences import findings
@@ -42,7 +42,7 @@ def render(out: Path, figures: Figures) -> str:
         (f"val/{figures.metric}", f"validation {figures.metric}"),
     ]
     templates = environment()
-    templates.filters |= {"number": number}
+    templates.filters |= {"number": number, "two_lines": two_lines}
     return templates.get_template("page.html.j2").render(
         title=f"Normalizing an LSTM{': ' + task.replace('-', ' ') if task else ''}",
         subtitle=_subtitle(summary, data),
