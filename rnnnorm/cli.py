@@ -39,6 +39,7 @@ examples:
 REPORT_EXAMPLES = """\
 examples:
   rnnnorm report runs/default   write results.csv, summary.md and report.html again from the run folders
+  rnnnorm report runs/default --baseline ln      differences from ln instead of none
   rnnnorm report runs/studies   write verdicts, figures and report.html again from the studies' measurements
 """
 
@@ -140,7 +141,9 @@ def _report(args: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", help="the output folder of `rnnnorm compare` or `rnnnorm study`")
-    folder = parser.parse_args(args).folder
+    parser.add_argument("--baseline", help="of a comparison: the norm that the others are compared with")
+    given = parser.parse_args(args)
+    folder = given.folder
     if any(Path(folder).glob("*/measurements.csv")):
         from rnnnorm.studies.framework import page as studies
 
@@ -150,10 +153,10 @@ def _report(args: list[str]) -> int:
             print(f"rnnnorm report: {problem}", file=sys.stderr)
         return 1 if problems else 0
     from rnnnorm.engine.progress import make_console
-    from rnnnorm.report import build, summary_table
+    from rnnnorm.report import build, overview
 
-    page = build(folder)
-    make_console().print(summary_table(folder))
+    page = build(folder, given.baseline)
+    make_console().print(overview(folder, given.baseline))
     print(f"report: {page}")
     return 0
 

@@ -182,7 +182,7 @@ def results(folder: Path) -> list[Any]:
     result = json.loads((folder / "result.json").read_text())
     measured = folder / "measurements.json"
     rows = json.loads(measured.read_text()) if measured.is_file() else []
-    return [result | {"seconds": 0}, [row for row in rows if row["quantity"] != "seconds"]]
+    return [result | {"seconds": 0, "timing": 0}, [row for row in rows if row["quantity"] != "seconds"]]
 
 
 def weights(folder: Path) -> list[Any]:

@@ -21,13 +21,13 @@ from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
 from rnnnorm.compare.foreign import evaluate_by_population
 from rnnnorm.compare.keys import assign, read
-from rnnnorm.compare.plan import parse_norms, parse_seeds
+from rnnnorm.compare.plan import parse_baseline, parse_norms, parse_seeds
 from rnnnorm.compare.search import gather
 from rnnnorm.compare.tunable import TUNE, add_tuning, read_search
 from rnnnorm.engine.options import OPTIONS, Options, add_options
 from rnnnorm.engine.run import Run
 
-OWN = ("norms", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite", *OPTIONS, *TUNE)
+OWN = ("norms", "baseline", "seeds", "out", "data_dir", "max_minutes", "threads", "overwrite", *OPTIONS, *TUNE)
 """Keys of the comparison itself; everything else is a key of each run."""
 
 MACHINE = (
@@ -94,6 +94,7 @@ class Comparison(TaskCLI):
             self.notes += _inherited(self.config, typed)
         own = {key: self.config.pop(key) for key in OWN}
         self.norms = parse_norms(own["norms"])
+        self.baseline = parse_baseline(own["baseline"])
         self.seeds = parse_seeds(own["seeds"])
         self.out = Path(own["out"] or Path("runs") / self.experiment)
         self.max_minutes: float | None = own["max_minutes"]
@@ -119,6 +120,7 @@ class Comparison(TaskCLI):
             default="core",
             help="presets with overrides (a,b:gain=1.0,c), core, or all",
         )
+        add("--baseline", type=str, default="none", help="the norm that the report compares the others with")
         add("--seeds", type=int | list[int] | str, default=1, help="how many seeds (0, 1, …), or a list of them (3,7)")
         add("--out", type=str | None, default=None, help="folder of the results; runs/<experiment>, or runs/<data>")
         add("--data-dir", type=str | None, default=None, help="where the data sets lie; the same as --data.data_dir")

@@ -39,6 +39,18 @@ def parse_norms(given: str | Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def parse_baseline(given: str) -> str:
+    """The norm that the others are compared with, which need not be among those of this command.
+
+    Raises:
+        ValueError: an unknown preset or option, or several.
+    """
+    names = parse_norms(given)
+    if len(names) != 1:
+        raise ValueError(f"--baseline {given}: expected one norm, got {len(names)}")
+    return names[0]
+
+
 def parse_seeds(given: int | str | Sequence[int] | None) -> list[int]:
     """The seeds to run: N means 0, 1, …, N - 1; "3,7" and [3, 7] mean just those.
 

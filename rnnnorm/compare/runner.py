@@ -96,7 +96,7 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def train(comparison: Comparison, one: Run, interrupt: Interrupt, display: Display, seconds: float | None) -> Report:
     """One run, for the engine."""
-    result = execute(comparison, one, interrupt, display, seconds)
+    result = execute(comparison, one, interrupt, display, seconds, comparison.options.jobs)
     return Report(describe(result), cut=result["status"] == "cut")
 
 
@@ -150,7 +150,7 @@ def _prepare(comparison: Comparison, described: dict[str, Any], console: Console
     task = getattr(getattr(data, "spec", None), "task", "")
     notes = idle_options(comparison.norms, data, comparison.model_options.get("max_steps"))
     content = {"train_lengths": facts["train"], "test_lengths": facts["test"], "task": task, "data": cls}
-    content |= {"notes": notes} if notes else {}
+    content |= {"baseline": comparison.baseline, **({"notes": notes} if notes else {})}
     write(configuration, yaml.safe_dump(described, sort_keys=False))
     write_json(out / "data.json", content)
     return notes
@@ -167,12 +167,12 @@ def _conclude(
     comparison: Comparison, outcome: Outcome, total: int, args: list[str], console: Console, noun: str = "run"
 ) -> int:
     """Tables, report and advice; what exists is shown, however it ended."""
-    from rnnnorm.report import build, summary_table
+    from rnnnorm.report import build, overview
 
     out, report_failed = comparison.out, False
 
     if leads() and any(read_result(path) for path in out.glob("*/seed=*/result.json")):
-        console.print(summary_table(out))
+        console.print(overview(out))
         try:
             say(console, f"report:      {build(out)}")
         except OSError as error:

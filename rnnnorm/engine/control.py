@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import threading
@@ -93,15 +94,19 @@ class Control(Checkpoint):
         """Packed rows that the evaluation will run over; time is kept for them."""
         self.trained = 0.0
         """Seconds of training so far, validation not counted."""
+        self.cpu = 0.0
+        """CPU time of the same in seconds, over all threads of this process; NaN if a part of it is not known."""
         self._rows, self._trained_before = 0, 0.0
         self._next, self._written = path.with_suffix(".next"), False
         self._stopping: type[Exception] | None = None
         self._streams: dict[str, Any] | None = None
-        self._began = self._saved = self._resumed = time.monotonic()
+        self._began = self._saved = time.monotonic()
+        self._resume()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the random streams of the checkpoint back."""
-        self._began = self._saved = self._resumed = time.monotonic()
+        self._began = self._saved = time.monotonic()
+        self._resume()
         self._trained_before = self.trained
         if self._streams is not None:
             set_random_streams(self._streams)
@@ -120,7 +125,7 @@ class Control(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Training goes on."""
-        self._resumed = time.monotonic()
+        self._resume()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -167,9 +172,13 @@ class Control(Checkpoint):
         kept = wanted if wanted < (self.deadline - self._began) / 2 else 0.0
         return now + kept > self.deadline
 
+    def _resume(self) -> None:
+        self._resumed, self._cpu_resumed = time.monotonic(), time.process_time()
+
     def _pause(self) -> None:
         self.trained += time.monotonic() - self._resumed
-        self._resumed = time.monotonic()
+        self.cpu += time.process_time() - self._cpu_resumed
+        self._resume()
 
     def _save(self, trainer: Trainer) -> None:
         """Write the checkpoint, which takes its place once the curves have its step."""
@@ -192,11 +201,13 @@ class Control(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """The random streams and the time spent."""
         trained = self.trained + time.monotonic() - self._resumed
-        return {"streams": random_streams(), "trained": trained}
+        cpu = self.cpu + time.process_time() - self._cpu_resumed
+        return {"streams": random_streams(), "trained": trained, "cpu": cpu}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._streams, self.trained = state_dict["streams"], state_dict["trained"]
+        self.cpu = state_dict.get("cpu", math.nan)  # checkpoints of earlier versions have none
 
 
 def anywhere(trainer: Trainer, decision: bool) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ import torch.distributed as dist
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from rnnnorm.common.sequence_scores import SequenceScores
 from rnnnorm.data.sampler import LengthBucketBatchSampler
 from rnnnorm.engine.control import Interrupt, OutOfTimeError, anywhere
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.recorder import mergeable
 from rnnnorm.norms.synchronized import unsynchronized
+from rnnnorm.packing import row_sequences
 from rnnnorm.tasks.population import reader
 from rnnnorm.tasks.scores import Scores
 
@@ -35,6 +37,24 @@ of a pass over the 10,000 test images. So a run that counts has 4000, and one th
 
 Array = NDArray[Any]
 Values = dict[str, float]
+
+
+class Collected(NamedTuple):
+    """One pass over the test split.
+
+    Args:
+        score: (M,) contribution of each prediction to the metric.
+        length: (M,) steps of its sequence.
+        step: (M,) its timestep.
+        sums: (U,) contributions by sequence; NaN where they cannot be told apart.
+        counts: (U,) predictions by sequence.
+    """
+
+    score: Array
+    length: Array
+    step: Array
+    sums: Array
+    counts: Array
 
 
 class Collector(Callback):
@@ -54,6 +74,9 @@ class Collector(Callback):
     ) -> None:
         self.interrupt, self.show, self.deadline = interrupt, show, deadline
         self.doing = "test"
+        self.passes: dict[str, Collected] = {}
+        """Evaluation mode → what was collected of it, once `evaluate` is done."""
+        self.unit = "sequence"
         self._parts: list[tuple[Array, ...]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,10 +97,12 @@ class Collector(Callback):
             with trainer.precision_plugin.forward_context():
                 found = scores(batch)
         if found is not None:
-            self._parts.append(tuple(part.detach().double().cpu().numpy() for part in found))
+            _, *parts = (part.detach().double().cpu().numpy() for part in found)
+            self._parts.append((*parts, *_by_sequence(parts[0], batch)))
+            self.unit = "chunk" if getattr(batch, "continues", False) else self.unit
 
-    def collected(self) -> tuple[Array, Array, Array] | None:
-        """Score, length and step of every prediction, of all processes."""
+    def collected(self) -> Collected | None:
+        """Scores of every prediction and of every sequence, of all processes, one after the other."""
         found = [self._parts]
         if dist.is_available() and dist.is_initialized():
             found *= dist.get_world_size()
@@ -85,8 +110,31 @@ class Collector(Callback):
         collected = [part for parts in found for part in parts]
         if not collected:
             return None
-        _, score, length, step = (np.concatenate(parts) for parts in zip(*collected, strict=True))
-        return score, length, step
+        return Collected(*(np.concatenate(parts) for parts in zip(*collected, strict=True)))
+
+    def sequences(self, metric: str, test: Mapping[str, Values]) -> SequenceScores | None:
+        """Scores by test sequence; None where the metric is no function of a mean over predictions.
+
+        Args:
+            metric: its name.
+            test: mode → metric → value, as `evaluate` has returned it.
+        """
+        if not self.passes:
+            return None
+        sums = {mode: found.sums for mode, found in self.passes.items()}
+        measured = {mode: values[metric] for mode, values in test.items() if metric in values}
+        return SequenceScores.of(metric, self.unit, next(iter(self.passes.values())).counts, sums, measured)
+
+
+def _by_sequence(score: Array, batch: Any) -> tuple[Array, Array]:
+    """Sums and counts of predictions by sequence of a packed batch: (M,) with M sequences or rows → twice (B,)."""
+    sizes = getattr(getattr(batch, "input", None), "batch_sizes", None)
+    if sizes is not None and len(score) == int(sizes[0]):
+        return score, np.ones(len(score))
+    if sizes is not None and len(score) == int(sizes.sum()):
+        sequence = row_sequences(sizes).numpy()
+        return np.bincount(sequence, score), np.bincount(sequence).astype(np.float64)
+    return np.full(1, math.nan), np.ones(1)
 
 
 def evaluate(
@@ -121,7 +169,7 @@ def evaluate(
     """
     modes = MODES if has_batch_statistics(model) else MODES[:1]
     values: dict[str, Values] = {}
-    collected: dict[str, tuple[Array, Array, Array]] = {}
+    collected = collector.passes = {}
     for mode in modes:
         if mode == "population":
             collector.show(0, math.inf, "population statistics")
@@ -176,17 +224,17 @@ def _recalibrate(
         recalibrate(model, batches(), forward=reader(model), rows=rows)
 
 
-def _buckets(collected: dict[str, tuple[Array, Array, Array]]) -> dict[str, list[dict[str, Any]]]:
+def _buckets(collected: Mapping[str, Collected]) -> dict[str, list[dict[str, Any]]]:
     """Mean scores by length and by step; the edges depend on the test data alone, so all runs share them."""
     if not collected:
         return {"length": [], "step": []}
-    _, *axes = collected["running"]
     table: dict[str, list[dict[str, Any]]] = {}
-    for name, places in zip(("length", "step"), axes, strict=True):
+    for name in ("length", "step"):
+        places: Array = getattr(collected["running"], name)
         table[name] = []
         for low, high in edges(places):
             inside = (places >= low) & (places <= high)
-            means = {mode: float(score[inside].mean()) for mode, (score, _, _) in collected.items()}
+            means = {mode: float(found.score[inside].mean()) for mode, found in collected.items()}
             means = {mode: means.get(mode, means["running"]) for mode in MODES}
             table[name].append({"low": low, "high": high, "count": int(inside.sum()), **means})
     return table

@@ -44,6 +44,11 @@ class Run:
         return self.folder / "result.json"
 
     @property
+    def sequences(self) -> Path:
+        """Where the scores by test sequence are written, if the metric is a function of their mean."""
+        return self.folder / "test_sequences.npz"
+
+    @property
     def error(self) -> Path:
         """Where the traceback is written if the run failed."""
         return self.folder / "error.txt"

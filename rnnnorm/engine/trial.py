@@ -14,8 +14,10 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from rnnnorm.common.atomic import naming
+from rnnnorm.common.sequence_scores import SequenceScores
 from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError, PausedError
+from rnnnorm.engine.endings import ended_by, timing
 from rnnnorm.engine.entries import hyperparameters, log_final, unknown
 from rnnnorm.engine.evaluation import ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
@@ -63,7 +65,12 @@ class Task:
 
 
 def execute(
-    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None = None
+    experiment: Experiment,
+    run: Run,
+    interrupt: Interrupt,
+    display: Display,
+    seconds: float | None = None,
+    jobs: int | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate and record one run, going on from its last checkpoint if it has one (`resume_from`).
 
@@ -74,6 +81,7 @@ def execute(
         display: where progress is shown.
         seconds: time for training and evaluation. A training that would take longer is cut, and can be resumed; then
             the evaluation ends in time, too, and may be incomplete. That of a training which has ended is always whole.
+        jobs: how many runs share the machine, to be recorded; None: nobody knows.
 
     Returns:
         what stands in `result.json`.
@@ -83,7 +91,7 @@ def execute(
         OSError: something cannot be written; the error names it, or the run's folder.
     """
     with naming(run.folder):  # TensorBoard's errors name nothing
-        return _execute(experiment, run, interrupt, display, seconds)
+        return _execute(experiment, run, interrupt, display, seconds, jobs)
 
 
 def train(
@@ -140,14 +148,16 @@ class Trained:
 
 
 def _execute(
-    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None
+    experiment: Experiment, run: Run, interrupt: Interrupt, display: Display, seconds: float | None, jobs: int | None
 ) -> dict[str, Any]:
     deadline = None if seconds is None else time.monotonic() + seconds
-    trained = _fit(experiment, run, interrupt, display, deadline, None, tested=True)
+    trained = _fit(experiment, run, interrupt, display, deadline, None, jobs, tested=True)
     result = trained.facts
     interrupt.check()
     collector = Collector(interrupt, display.step, deadline if result["status"] == "cut" else None)
     result |= _evaluate(experiment, run, trained.model, trained.trainer, result["status"], collector)
+    if leads():
+        _write_sequences(run, collector.sequences(trained.task.metric, result["test"]))
     trained.logger.finalize("success")
     if result["status"] != "cut" and leads():  # the curves of one that was cut go on
         log_final(run.folder, result)
@@ -161,7 +171,8 @@ def _fit(
     interrupt: Interrupt,
     display: Display,
     deadline: float | None,
-    until: int | None,
+    until: int | None = None,
+    jobs: int | None = None,
     tested: bool = False,
 ) -> Trained:
     """Train one run, from its last checkpoint if it has one; where it is `tested`, time is kept for that."""
@@ -206,6 +217,7 @@ def _fit(
     except PausedError:
         status = "paused"
     facts = _facts(run, task, trainer, model, control.trained, status) | _best(run, best)
+    facts["timing"] = timing(trainer, control.cpu, jobs)
     return Trained(trainer, model, task, logger, scores, facts)
 
 
@@ -217,6 +229,7 @@ def _facts(
         "norm": run.norm,
         "seed": run.seed,
         "status": status if stopped is None else "diverged",
+        "ended_by": "divergence" if stopped is not None else "--max-minutes" if status == "cut" else ended_by(trainer),
         "diverged_at": stopped,
         "task": task.name,
         "metric": task.metric,
@@ -257,6 +270,14 @@ def _evaluate(
         ROWS_OF_CUT if status == "cut" else ROWS,
     )
     return {"test": test, "buckets": buckets}
+
+
+def _write_sequences(run: Run, scores: SequenceScores | None) -> None:
+    """Scores by test sequence beside the result; none are left of an evaluation before."""
+    if scores is None:
+        run.sequences.unlink(missing_ok=True)
+    else:
+        scores.write(run.sequences)
 
 
 def describe(result: dict[str, Any]) -> str:

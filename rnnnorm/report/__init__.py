@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnnorm.report.build import build, summary_table
+from rnnnorm.report.build import build, overview
 from rnnnorm.report.colours import colour
 
-__all__ = ["build", "colour", "summary_table"]
+__all__ = ["build", "colour", "overview"]

@@ -5,41 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
-from rich.table import Table
+from rich.console import Group
 
 from rnnnorm.common.atomic import replacing, write_text
 from rnnnorm.report.canvas import LIGHT, settings
 from rnnnorm.report.curves import Curve, read_curves
+from rnnnorm.report.difference_tables import differences_csv, terminal_differences
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.page import render
-from rnnnorm.report.runs import find_runs
-from rnnnorm.report.summary import summarize
+from rnnnorm.report.runs import find_runs, read_data
+from rnnnorm.report.sampling import sampled
+from rnnnorm.report.summary import Summary, summarize
 from rnnnorm.report.tables import results_csv, summary_markdown, terminal_table
 from rnnnorm.report.tuning_section import tuning_markdown
 from rnnnorm.report.tuning_words import how_chosen
 
 
-def build(out: Path | str) -> Path:
-    """Write `results.csv`, `summary.md`, `figure.png`, `figure.svg` and `report.html` into a folder of runs.
+def build(out: Path | str, baseline: str | None = None) -> Path:
+    """Write tables, figures and `report.html` into a folder of runs.
 
-    Runs that are unfinished, have diverged or cannot be read are reported as such; what is missing is left out.
+    Tables: `results.csv` (runs), `differences.csv` (norms against the baseline) and `summary.md`; figures: `figure.png`
+    and `figure.svg`. Runs that are unfinished, have diverged or cannot be read are reported as such; what is missing
+    is left out.
 
     Args:
         out: the folder that `rnnnorm compare` wrote, with one folder `<norm>/seed=<k>/` per run.
+        baseline: the norm that the others are compared with; None: the one that `data.json` names, or else `none`.
 
     Returns:
         The path of `report.html`.
 
     Raises:
-        ValueError: `out` is no folder or holds no run, or its runs were measured by different metrics.
+        ValueError: `out` is no folder or holds no run, its runs were measured by different metrics, or no run is of the
+            given baseline.
     """
     out = Path(out)
-    summary = summarize(find_runs(out))
+    summary = sampled(_summary(out, baseline))
     curves: dict[str, list[dict[str, Curve]]] = {
         row.norm: [read_curves(run.folder) for run in row.uncut or row.runs] for row in summary.rows
     }
     figures = Figures(summary, curves)
     write_text(out / "results.csv", results_csv(summary))
+    write_text(out / "differences.csv", differences_csv(summary))
     write_text(out / "summary.md", summary_markdown(summary) + tuning_markdown(out, summary))
     with settings():
         picture = figures.summary_figure(LIGHT)
@@ -53,12 +60,21 @@ def build(out: Path | str) -> Path:
     return page
 
 
-def summary_table(out: Path | str) -> Table:
-    """The table of norms for the terminal, best first: the same rows as in `summary.md`.
+def overview(out: Path | str, baseline: str | None = None) -> Group:
+    """What the terminal shows of a folder of runs: the table of norms, and that of differences from the baseline.
 
     Raises:
         ValueError: as `build`.
     """
-    table = terminal_table(summarize(find_runs(Path(out))))
+    summary = _summary(Path(out), baseline)
+    table = terminal_table(summary)
     table.title = how_chosen(Path(out)) or None
-    return table
+    return Group(*filter(None, (table, terminal_differences(summary))))
+
+
+def _summary(out: Path, baseline: str | None) -> Summary:
+    runs = find_runs(out)
+    norms = {run.norm for run in runs}
+    if baseline is not None and baseline not in norms:
+        raise ValueError(f"--baseline {baseline}: {out} has no runs of it; there are: {', '.join(sorted(norms))}")
+    return summarize(runs, baseline or str(read_data(out).get("baseline") or "none"))

@@ -28,3 +28,10 @@ def environment(*folders: Path) -> Environment:
 def code(text: str) -> Markup:
     """Escaped text in which backticks become `<code>`."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def two_lines(value: object) -> Markup:
+    """Escaped text with what stands in parentheses on a line of its own, as `0.84 (0.76 to 1.00)` in a table."""
+    text = str(escape(str(value)))
+    before, opened, rest = text.partition(" (")
+    return Markup(f'{before}<br><span class="same">({rest}</span>' if opened else text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import shlex
 from pathlib import Path
@@ -14,15 +12,16 @@ from markupsafe import Markup
 from rnnnorm._version import __version__
 from rnnnorm.norms.presets import find_preset
 from rnnnorm.report.colours import colour
+from rnnnorm.report.difference_tables import COLUMNS, difference_notes, lines, used
 from rnnnorm.report.figures import Figures
-from rnnnorm.report.markup import environment
-from rnnnorm.report.runs import MODES
+from rnnnorm.report.forest import forest_svg
+from rnnnorm.report.markup import environment, two_lines
+from rnnnorm.report.numbers import number
+from rnnnorm.report.runs import MODES, read_data
 from rnnnorm.report.sentences import findings
-from rnnnorm.report.summary import Row, Summary, number
-from rnnnorm.report.tables import diverged_at, notes, times
+from rnnnorm.report.summary import Row, Summary
+from rnnnorm.report.tables import diverged_at, notes
 from rnnnorm.report.tuning_section import tuning_section
-
-log = logging.getLogger(__name__)
 
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -35,7 +34,7 @@ def render(out: Path, figures: Figures) -> str:
         figures: its table and curves.
     """
     summary = figures.summary
-    data = _data(out / "data.json")
+    data = read_data(out)
     config = out / "compare.yaml"
     task = summary.task or data.get("task", "")
     curves = [
@@ -44,7 +43,7 @@ def render(out: Path, figures: Figures) -> str:
         (f"val/{figures.metric}", f"validation {figures.metric}"),
     ]
     templates = environment()
-    templates.filters |= {"number": number, "times": times}
+    templates.filters |= {"number": number, "two_lines": two_lines}
     return templates.get_template("page.html.j2").render(
         title=f"Normalizing an LSTM{': ' + task.replace('-', ' ') if task else ''}",
         subtitle=_subtitle(summary, data),
@@ -55,6 +54,14 @@ def render(out: Path, figures: Figures) -> str:
         modes=MODES,
         rows=[_row(summary, row) for row in summary.rows],
         notes=notes(summary),
+        times=summary.times,
+        baseline=summary.differences.baseline,
+        turned="" if summary.larger_is_better else ", with its sign turned so that positive is better",
+        differences=_differences(summary),
+        difference_columns=[COLUMNS[k] for k in used(summary)],
+        difference_notes=difference_notes(summary),
+        forest_svg=Markup(forest_svg(summary) or ""),
+        forest_narrow_svg=Markup(forest_svg(summary, 360) or ""),
         norms=[(k, norm, colour(norm)) for k, norm in enumerate(figures.order)],
         summary_svg=Markup(figures.summary_svg()),
         scores_svg=Markup(figures.scores_svg()),
@@ -96,6 +103,15 @@ def _row(summary: Summary, row: Row) -> dict[str, Any]:
     }
 
 
+def _differences(summary: Summary) -> list[tuple[int, str, bool, list[str]]]:
+    """Lines of the table of differences: the norm's class, its colour, whether a difference is shown, the fields."""
+    order, shown = [row.norm for row in summary.rows], used(summary)
+    return [
+        (order.index(one.norm), colour(one.norm), one.differs, [line[k] for k in shown])
+        for one, line in zip(summary.differences.others, lines(summary), strict=True)
+    ]
+
+
 def _subtitle(summary: Summary, data: dict[str, Any]) -> str:
     norms, seeds = len(summary.rows), len({run.seed for run in summary.runs})
     what = f"{_spell(norms)} norm{'s' * (norms != 1)}, {_spell(seeds)} seed{'s' * (seeds != 1)}"
@@ -127,18 +143,6 @@ def _facts(summary: Summary, data: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("training time", f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"))
     facts += [("note", str(note)) for note in data.get("notes", ())]
     return facts
-
-
-def _data(path: Path) -> dict[str, Any]:
-    """`data.json`, or nothing where it is missing or broken."""
-    if not path.exists():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        log.warning("%s cannot be read (%s); the report leaves out the facts on the data", path.name, error)
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _command(out: Path, summary: Summary, config: bool) -> str:

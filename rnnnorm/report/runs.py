@@ -74,6 +74,10 @@ class RunResult:
         value = self.facts.get(key)
         return float(value) if isinstance(value, int | float) else math.nan
 
+    def score(self, mode: str, metric: str) -> float:
+        """A test metric in an evaluation mode; NaN if there is none."""
+        return self.test.get(mode, {}).get(metric, math.nan)
+
 
 def find_runs(out: Path) -> list[RunResult]:
     """Every run below `out`, ordered by norm and seed.
@@ -96,6 +100,19 @@ def find_runs(out: Path) -> list[RunResult]:
         if run.problem:
             log.warning("%s", run.problem)
     return runs
+
+
+def read_data(out: Path) -> dict[str, Any]:
+    """`data.json` of a comparison: the data and the baseline; nothing where it is missing or broken."""
+    path = out / "data.json"
+    if not path.exists():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        log.warning("%s cannot be read (%s); the report leaves out the facts on the data", path.name, error)
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def read_run(folder: Path) -> RunResult:
@@ -131,7 +148,11 @@ def _parse(folder: Path, norm: str, seed: int, result: dict[str, Any]) -> RunRes
         folder,
         *its,
         status,
-        facts={key: value for key, value in result.items() if not isinstance(value, dict | list)},
+        facts={
+            key: value
+            for key, value in {**result, **(result.get("timing") or {})}.items()
+            if not isinstance(value, dict | list)
+        },
         test={
             mode: {metric: _float(value) for metric, value in scores.items()}
             for mode, scores in (result.get("test") or {}).items()

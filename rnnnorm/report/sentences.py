@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+from rnnnorm.report.endings import early, unequal_steps
 from rnnnorm.report.figures import Figures
+from rnnnorm.report.lead import best, beyond, claims
+from rnnnorm.report.numbers import number
 from rnnnorm.report.runs import MODES
-from rnnnorm.report.summary import Row, Summary, number
+from rnnnorm.report.summary import Row, Summary
 from rnnnorm.report.tables import diverged_at
+from rnnnorm.report.times import Ratio
 
 _MODE_NAMES = {
     "running": "with running averages",
@@ -20,56 +24,34 @@ def findings(figures: Figures) -> list[str]:
     """The findings, most important first; norms stand in backticks."""
     summary = figures.summary
     found = [
-        _best(summary),
-        _plain(summary),
-        _worst(summary),
-        _mode_gap(summary),
-        _loss_gap(figures),
+        *_lead(summary),
         *_diverged(summary),
-        _cost(summary),
+        unequal_steps(summary),
+        early(summary),
         _cut(summary),
         _open(summary),
+        _mode_gap(summary),
+        _loss_gap(figures),
+        _cost(summary),
     ]
     return [sentence for sentence in found if sentence]
 
 
-def _best(summary: Summary) -> str:
+def _lead(summary: Summary) -> list[str]:
+    """Differences from the baseline, the best norm, and what the finite test set adds."""
     if not summary.ranked:
-        return "No run has a test score yet."
-    best, *others = summary.ranked
-    seeds = len(best.headline.values)
-    over = f" over {seeds} seeds" if seeds > 1 else " (one seed)"
-    said = f"`{best.norm}` did best: test {summary.metric} {best.headline}{over}"
-    if not others:
-        return said + "."
-    margin = abs(best.headline.mean - others[0].headline.mean)
-    spread = math.hypot(best.headline.std, others[0].headline.std)
-    if math.isnan(spread):
-        return f"{said}, ahead of `{others[0].norm}` by {number(margin)}; one seed cannot tell whether that is luck."
-    if margin <= spread:
-        return f"{said}; its lead of {number(margin)} over `{others[0].norm}` is within the spread of the seeds."
-    return (
-        f"{said}, ahead of `{others[0].norm}` by {number(margin)}, {margin / max(spread, 1e-12):.1f} times the spread."
-    )
-
-
-def _plain(summary: Summary) -> str:
-    ranked = summary.ranked
-    place = next((k for k, row in enumerate(ranked) if row.norm == "none"), None)
-    if place is None or len(ranked) < 2:
-        return ""
-    score = ranked[place].headline
-    if place == 0:
-        return "No normalizer beat the plain LSTM (`none`)."
-    better = f"{place} of {len(ranked) - 1} normalizers beat it" if place > 1 else "one normalizer beat it"
-    return f"The plain LSTM (`none`) reached {score}; {better}."
-
-
-def _worst(summary: Summary) -> str:
-    ranked = summary.ranked
-    if len(ranked) < 3 or ranked[-1].norm == "none":
-        return ""
-    return f"`{ranked[-1].norm}` came last, with {ranked[-1].headline}."
+        return ["No run has a test score yet."]
+    row = summary.ranked[0]
+    score, seeds = f"test {summary.metric} {row.headline}", len(row.headline.values)
+    if summary.differences.best is None:
+        over = f" over {seeds} seeds" if seeds > 1 else " (one seed)"
+        return [f"`{row.norm}`: {score}{over}."]
+    scale = max(abs(value) for one in summary.ranked for value in one.headline.values)
+    return [
+        *claims(summary.differences, summary.metric, scale),
+        best(summary.differences, score, seeds),
+        beyond(summary.differences, summary.units),
+    ]
 
 
 def _mode_gap(summary: Summary) -> str:
@@ -89,8 +71,8 @@ def _mode_gap(summary: Summary) -> str:
     noise = max(row.scores[worse].std, row.scores[better].std)
     if gap <= (0.0 if math.isnan(noise) else noise):
         return (
-            "How batch normalization is evaluated hardly matters here: the widest gap between running, population and "
-            f"batch statistics is {number(gap)} (`{row.norm}`), within the spread of the seeds."
+            "The widest gap between running, population and batch statistics at evaluation is "
+            f"{number(gap)} (`{row.norm}`), within the standard deviation over seeds."
         )
     return (
         f"How batch normalization is evaluated matters most for `{row.norm}`: {_MODE_NAMES[worse]} it scores "
@@ -126,16 +108,19 @@ def _diverged(summary: Summary) -> list[str]:
 
 
 def _cost(summary: Summary) -> str:
-    timed = [row for row in summary.rows if row.norm != "none" and math.isfinite(row.relative_seconds)]
-    if not timed:
-        return ""
-    slowest, fastest = max(timed, key=_relative), min(timed, key=_relative)
-    said = f"Training took {slowest.relative_seconds:.2f} times as long with `{slowest.norm}` as with `none`"
-    return said + (f", {fastest.relative_seconds:.2f} times with `{fastest.norm}`." if fastest is not slowest else ".")
+    times = summary.times
+    ratios = {norm: ratio for norm, ratio in times.ratios.items() if norm != times.baseline and ratio.seeds > 1}
+    if not ratios:
+        return f"Training times are not compared: {times.doubt}." if times.doubt else ""
+    slowest, fastest = (pick(ratios, key=lambda norm: ratios[norm].mean) for pick in (max, min))
+    said = f"A training step took about {_times(ratios[slowest])} with `{slowest}` as with `{times.baseline}`"
+    if fastest != slowest:
+        said += f", {_times(ratios[fastest]).replace(' as long', '')} with `{fastest}`"
+    return f"{said} ({'CPU' if times.cpu else 'wall'} time; mean and range over seeds)."
 
 
-def _relative(row: Row) -> float:
-    return row.relative_seconds
+def _times(ratio: Ratio) -> str:
+    return f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) times as long"
 
 
 def _cut(summary: Summary) -> str:

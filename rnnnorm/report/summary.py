@@ -8,7 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rnnnorm.norms.presets import presets
+from rnnnorm.report.differences import Differences, differences
+from rnnnorm.report.numbers import number, places
 from rnnnorm.report.runs import HEADLINE, MODES, RunResult
+from rnnnorm.report.times import Times
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Score:
             return "–"
         if math.isnan(self.std):
             return number(self.mean)
-        places = _places(self.mean)
-        return f"{self.mean:.{places}f} ± {self.std:.{places}f}" if places else f"{self.mean:.3g} ± {self.std:.2g}"
+        digits = places(self.mean)
+        return f"{self.mean:.{digits}f} ± {self.std:.{digits}f}" if digits else f"{self.mean:.3g} ± {self.std:.2g}"
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,13 @@ class Row:
         runs: its runs, by seed.
         scores: evaluation mode → test metric, over the runs that have one. A run that diverged after its first
             checkpoint counts with its best checkpoint; one that was cut by the time limit does not count.
-        seconds: mean training time of its finished runs; NaN without one.
-        relative_seconds: the same as a multiple of that of `none`; NaN without either.
+        metric: what it is measured by.
     """
 
     norm: str
     runs: tuple[RunResult, ...]
     scores: dict[str, Score]
-    seconds: float
-    relative_seconds: float
+    metric: str
 
     @property
     def headline(self) -> Score:
@@ -61,6 +63,17 @@ class Row:
         own = next((str(run.facts["evaluates_by"]) for run in self.runs if run.facts.get("evaluates_by")), HEADLINE[0])
         modes = [own, *HEADLINE] if own in HEADLINE else list(HEADLINE)
         return next((mode for mode in modes if self.scores[mode].values), modes[0])
+
+    @property
+    def scored(self) -> list[RunResult]:
+        """The runs that its headline is made of."""
+        return [run for run in self.uncut if math.isfinite(run.score(self.headline_mode, self.metric))]
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """Score of each seed whose run has ended; NaN for one that diverged before it had a score."""
+        ended = [run for run in self.runs if run.status in ("finished", "diverged")]
+        return {run.seed: run.score(self.headline_mode, self.metric) for run in ended}
 
     @property
     def uncut(self) -> list[RunResult]:
@@ -97,12 +110,22 @@ class Summary:
         task: what kind of prediction it was; empty if no run has ended.
         metric: the name of the test metric; empty if no run has ended.
         larger_is_better: whether the best norm is the one with the largest metric.
+        differences: from the baseline.
+        asked: the norm that was meant to be the baseline.
+        times: training times.
+        units: how many test sequences there are, where the differences have intervals over them: `370 test sequences`.
+        sampling: why they have none.
     """
 
     rows: tuple[Row, ...]
     task: str
     metric: str
     larger_is_better: bool
+    differences: Differences
+    asked: str
+    times: Times
+    units: str = ""
+    sampling: str = ""
 
     @property
     def runs(self) -> list[RunResult]:
@@ -115,8 +138,13 @@ class Summary:
         return [row for row in self.rows if row.headline.values]
 
 
-def summarize(runs: Sequence[RunResult]) -> Summary:
+def summarize(runs: Sequence[RunResult], baseline: str = "none") -> Summary:
     """Gather the runs of one comparison per norm.
+
+    Args:
+        runs: of the comparison.
+        baseline: the norm that the others are compared with. If it has no score, it is the first norm that has one in
+            the order of the preset table, and then of the alphabet: an order that does not depend on the scores.
 
     Raises:
         ValueError: the runs were not measured by the same metric.
@@ -133,15 +161,8 @@ def summarize(runs: Sequence[RunResult]) -> Summary:
     by_norm: dict[str, list[RunResult]] = {}
     for run in runs:
         by_norm.setdefault(run.norm, []).append(run)
-    seconds = {norm: _seconds(its) for norm, its in by_norm.items()}
     rows = [
-        Row(
-            norm,
-            tuple(its),
-            {mode: _score(its, mode, metric) for mode in MODES},
-            seconds[norm],
-            seconds[norm] / seconds.get("none", math.nan),
-        )
+        Row(norm, tuple(its), {mode: _score(its, mode, metric) for mode in MODES}, metric)
         for norm, its in by_norm.items()
     ]
 
@@ -151,34 +172,25 @@ def summarize(runs: Sequence[RunResult]) -> Summary:
         # Equal scores: more surviving runs first.
         return (-row.headline.mean if larger_is_better else row.headline.mean, row.counts["diverged"], row.norm)
 
-    return Summary(tuple(sorted(rows, key=rank)), task, metric, larger_is_better)
+    rows = sorted(rows, key=rank)
+    ranking = [row.norm for row in rows if row.headline.values]
+    chosen = baseline if baseline in ranking else min(ranking, key=_place, default="")
+    compared = differences({row.norm: row.by_seed for row in rows}, ranking, chosen, larger_is_better)
+    times = Times.of(runs, chosen or baseline)
+    return Summary(tuple(rows), task, metric, larger_is_better, compared, baseline, times)
 
 
-def number(value: float) -> str:
-    """A measured number with four significant digits, `–` if it is not finite."""
-    if not math.isfinite(value):
-        return "–"
-    places = _places(value)
-    return f"{value:.{places}f}" if places else f"{value:.3g}"
-
-
-def _places(value: float) -> int:
-    """Decimals that show about four significant digits; 0 where scientific notation reads better."""
-    if value == 0:
-        return 3
-    exponent = math.floor(math.log10(abs(value)))
-    return min(max(3 - exponent, 1), 6) if -4 <= exponent <= 4 else 0
+def _place(norm: str) -> tuple[int, str]:
+    """Place of a norm in the preset table, and after it."""
+    known = list(presets())
+    base = norm.partition(":")[0]
+    return (known.index(base) if base in known else len(known), norm)
 
 
 def _score(runs: Sequence[RunResult], mode: str, metric: str) -> Score:
-    values = [run.test.get(mode, {}).get(metric, math.nan) for run in runs if run.status != "cut"]
+    values = [run.score(mode, metric) for run in runs if run.status != "cut"]
     values = [value for value in values if math.isfinite(value)]
     return Score(_mean(values), statistics.stdev(values) if len(values) > 1 else math.nan, tuple(values))
-
-
-def _seconds(runs: Sequence[RunResult]) -> float:
-    # A diverged run stopped early: its time says nothing about the cost of the norm.
-    return _mean([run.number("seconds") for run in runs if run.status == "finished"])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -11,10 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from rnnnorm.report.colours import colour
+from rnnnorm.report.difference_tables import differences_markdown
+from rnnnorm.report.endings import early, unequal_steps
+from rnnnorm.report.markdown import markdown_table
+from rnnnorm.report.numbers import number, some
 from rnnnorm.report.runs import HEADLINE, MODES, RunResult
-from rnnnorm.report.summary import Row, Summary, number
+from rnnnorm.report.summary import Row, Summary
 
-_COLUMNS = ("best_val", "best_step", "diverged_at", "steps", "epochs", "seconds", "parameters", "statistics")
+_COLUMNS = ("best_val", "best_step", "diverged_at", "steps", "epochs", "ended_by", "seconds", "cpu_seconds", "jobs",
+            "parameters", "statistics")  # fmt: skip
 
 
 def results_csv(summary: Summary) -> str:
@@ -38,9 +43,9 @@ def results_csv(summary: Summary) -> str:
 
 def summary_markdown(summary: Summary) -> str:
     """The table of norms as Markdown, best first, with notes on what it leaves out."""
-    header, rows = _header(summary), [_cells(row) for row in summary.rows]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---", *["---:"] * (len(header) - 1)], *rows)]
-    return "\n".join(["# Comparison", "", *lines, "", *(f"- {note}" for note in notes(summary)), ""])
+    header, rows = _header(summary), [_cells(row, summary) for row in summary.rows]
+    lines = ["# Comparison", "", *markdown_table(header, rows), "", *(f"- {note}" for note in notes(summary)), ""]
+    return "\n".join([*lines, *differences_markdown(summary)])
 
 
 def terminal_table(summary: Summary) -> Table:
@@ -49,7 +54,7 @@ def terminal_table(summary: Summary) -> Table:
     for k, title in enumerate(_header(summary)):
         table.add_column(title, justify="right" if k else "left", no_wrap=k == 0)
     for row in summary.rows:
-        norm, *cells = _cells(row)
+        norm, *cells = _cells(row, summary)
         table.add_row(Text.assemble(("● ", colour(norm)), norm), *cells)
     return table
 
@@ -68,35 +73,31 @@ def notes(summary: Summary) -> list[str]:
             said.append(f"Ranked by running averages, which their training reads, too: {', '.join(own)}.")
     if any(row.counts["diverged"] for row in summary.rows):
         said.append("A diverged run counts with its best checkpoint from before, if it had one.")
+    said += [text.replace("`", "") for text in (unequal_steps(summary), early(summary)) if text]
+    if summary.times.doubt:
+        said.append(f"Training times are not compared: {summary.times.doubt}.".replace("`", ""))
+    elif summary.times.ratios:
+        kind = "CPU" if summary.times.cpu else "wall"
+        said.append(f"Seconds are wall time of training; steps are compared by {kind} time, seed by seed (range).")
     cut = [_cut(run, summary) for row in summary.rows for run in row.runs if run.status == "cut"]
     if cut:
         said.append(
             f"{len(cut)} of {len(summary.runs)} runs cut by the time limit, neither ranked nor averaged: "
-            f"{_some(cut, '; ')}."
+            f"{some(cut, '; ')}."
         )
     said += [run.problem for run in summary.runs if run.problem]
     unfinished = [run.name for run in summary.runs if run.status == "unfinished"]
     if unfinished:
-        said.append(f"Unfinished: {_some(unfinished, ', ')}.")
+        said.append(f"Unfinished: {some(unfinished, ', ')}.")
     return said
 
 
 def _cut(run: RunResult, summary: Summary) -> str:
     """How far a run got that was cut, and its score there."""
     own = str(run.facts.get("evaluates_by"))
-    modes = [mode for mode in (own, *HEADLINE) if math.isfinite(run.test.get(mode, {}).get(summary.metric, math.nan))]
+    modes = [mode for mode in (own, *HEADLINE) if math.isfinite(run.score(mode, summary.metric))]
     score = f", {summary.metric} {number(run.test[modes[0]][summary.metric])}" if modes else ""
     return f"{run.name} at step {run.number('steps'):.0f}{score}"
-
-
-def _some(names: list[str], separator: str, most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return separator.join(names[:most]) + more
-
-
-def times(value: float) -> str:
-    """A multiple, `1.42 ×`; `–` if it is not finite."""
-    return f"{value:.2f} ×" if math.isfinite(value) else "–"
 
 
 def diverged_at(runs: tuple[RunResult, ...]) -> str:
@@ -107,10 +108,13 @@ def diverged_at(runs: tuple[RunResult, ...]) -> str:
 
 def _header(summary: Summary) -> list[str]:
     metric = summary.metric or "score"
-    return ["norm", *(f"{metric} ({mode})" for mode in MODES), "n", "diverged", "seconds", "vs none", "parameters"]
+    titles = ["norm", *(f"{metric} ({mode})" for mode in MODES), "n", "diverged", "seconds"]
+    if summary.times.ratios:
+        titles.append(f"step vs {summary.times.baseline}")
+    return [*titles, "parameters"]
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, summary: Summary) -> list[str]:
     diverged = str(row.counts["diverged"])
     if row.counts["diverged"]:
         diverged = f"{diverged} of {len(row.runs)} (step {diverged_at(row.runs) or 'unknown'})"
@@ -120,8 +124,8 @@ def _cells(row: Row) -> list[str]:
         *(str(row.scores[mode]) for mode in MODES),
         f"{len(row.headline.values)}" + (f" + {row.counts['cut']} cut" if row.counts["cut"] else ""),
         diverged,
-        number(row.seconds),
-        times(row.relative_seconds),
+        number(summary.times.seconds[row.norm]),
+        *([str(summary.times.ratios.get(row.norm, "–"))] if summary.times.ratios else []),
         f"{parameters:,.0f}" if math.isfinite(parameters) else "–",
     ]
 

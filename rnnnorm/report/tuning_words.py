@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rnnnorm.report.summary import number
+from rnnnorm.report.numbers import number
 from rnnnorm.report.tuning import Scores, Tuning, plain, read_tuning
 
 

@@ -13,6 +13,7 @@ import torch
 from compare.conftest import SMALL
 
 import rnnnorm
+from rnnnorm.common.sequence_scores import SequenceScores
 from rnnnorm.compare import runner
 from rnnnorm.engine import records
 
@@ -47,6 +48,10 @@ def test_the_results_are_of_both_processes(compared: tuple[Path, subprocess.Comp
     result = json.loads((out / "bn-timestep" / "seed=0" / "result.json").read_text())
     for buckets in result["buckets"].values():
         assert sum(bucket["count"] for bucket in buckets) == 40
+    scores = SequenceScores.read(out / "bn-timestep" / "seed=0" / "test_sequences.npz")
+    assert scores.counts.tolist() == [1] * 40
+    for mode, measured in result["test"].items():
+        assert scores.sums_by(mode).mean() == pytest.approx(measured["accuracy"], rel=1e-6)
     # 6 batches of 10 sequences on each process: the statistics are those of all rows.
     last = torch.load(out / "bn-timestep" / "seed=0" / "checkpoints" / "last.ckpt", weights_only=True)
     rows = last["state_dict"]["recurrent.norms_l0.hidden.stats.num_rows"]

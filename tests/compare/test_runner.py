@@ -166,3 +166,35 @@ def test_the_head_runs_once_for_each_test_batch_and_mode_and_not_for_population_
     assert small("--norms", "bn-timestep") == 0
     assert calls.count("head") == 3 * 4, "40 test sequences in batches of 10, in three modes"
     assert calls.count("recurrent") == 3 * 4 + 1
+
+
+EARLY = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.patience=1")
+
+
+def test_what_ended_a_training_is_recorded(small: Small) -> None:
+    assert small("--jobs", "1") == 0
+    result = small.result()
+    assert (result["ended_by"], result["steps"]) == ("max_epochs", 12)
+    timing = result["timing"]
+    assert (timing["device"], timing["jobs"]) == ("cpu", 1)
+    assert timing["cpu_seconds"] > 0
+    steps = small.out.with_name("steps")
+    assert small("--trainer.max_steps", "4", out=steps) == 0
+    assert small.result(out=steps)["ended_by"] == "max_steps"
+    early = small.out.with_name("early")
+    assert small(*EARLY, "--trainer.callbacks.min_delta=100", "--trainer.max_epochs", "6", out=early) == 0
+    result = small.result(out=early)
+    assert (result["ended_by"], result["steps"]) == ("EarlyStopping", 12)
+
+
+def test_the_baseline_is_no_part_of_the_configuration(small: Small) -> None:
+    assert small("--norms", "none,ln") == 0
+    assert json.loads((small.out / "data.json").read_text())["baseline"] == "none"
+    assert "baseline" not in (small.out / "compare.yaml").read_text()
+    assert small("--norms", "none,ln", "--baseline", "ln") == 0
+    assert "2 of 2 runs have been finished before: skipped" in small.printed
+    assert "differences from ln" in small.printed
+    assert json.loads((small.out / "data.json").read_text())["baseline"] == "ln"
+    for wrong, message in (("nnoe", "nnoe"), ("none,ln", "--baseline none,ln: expected one norm, got 2")):
+        with pytest.raises(ValueError, match=message):
+            small("--baseline", wrong)

@@ -25,7 +25,7 @@ from rnnnorm.engine.progress import Display
 from rnnnorm.engine.run import TuningRun
 from rnnnorm.engine.scores import ValidationScores
 from rnnnorm.engine.trial import train
-from rnnnorm.report import summary_table
+from rnnnorm.report import overview
 from rnnnorm.tasks.divergence import StopOnDivergence
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_trials_are_no_runs_and_leave_neither_checkpoints_nor_curves(small: Smal
     left = {p.name for p in (small.out / "tuning").rglob("*") if p.is_file() and "tfevents" not in p.name}
     assert left == {"result.json"}
     assert len([*(small.out / "tuning").rglob("*tfevents*")]) == 1, "the figures"
-    assert summary_table(small.out).row_count == 1
+    assert overview(small.out).renderables[0].row_count == 1
     lines = (small.out / "tuning.csv").read_text().splitlines()
     assert lines[0].startswith("norm,round,trial,seed,model.learning_rate,status")
     assert sum(line.endswith(",1") for line in lines[1:]) == 1

@@ -44,7 +44,8 @@ def compared(out: Path, *args: str) -> dict[str, dict[str, Any]]:
     for norm in NORMS:
         folder = out / norm / "seed=0"
         weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-        found[norm] = {**json.loads((folder / "result.json").read_text()), "seconds": 0, "weights": weights}
+        result = json.loads((folder / "result.json").read_text()) | {"seconds": 0, "timing": 0}
+        found[norm] = {**result, "weights": weights, "sequences": (folder / "test_sequences.npz").read_bytes()}
     return found
 
 

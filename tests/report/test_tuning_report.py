@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report.fake_runs import write_comparison
 from report.test_report import Page
 
-from rnnnorm.report import build, summary_table
+from rnnnorm.report import build, overview
 from rnnnorm.report.tuning import expected_best, read_tuning
 from rnnnorm.report.tuning_figures import pictures
 from rnnnorm.report.tuning_words import choices_table, how_chosen, said
@@ -83,14 +83,14 @@ def test_the_page_shows_the_search(out: Path) -> None:
     assert text.count('aria-label="Validation accuracy') == 1 + 3, "one of all norms, one of each"
     assert text.count('aria-label="Expected best validation accuracy') == 1
     assert lead in (out / "summary.md").read_text()
-    assert str(summary_table(out).title) == lead
+    assert str(overview(out).renderables[0].title) == lead
 
 
 def test_without_a_search_one_rate_is_named(out: Path) -> None:
     (out / "compare.yaml").write_text("model:\n  init_args: {learning_rate: 0.002}\n")
     build(out)
     said = "All norms share one learning rate, 0.002; `--tune` gives each its own."
-    assert str(summary_table(out).title) == said
+    assert str(overview(out).renderables[0].title) == said
     assert said in (out / "summary.md").read_text()
     text = (out / "report.html").read_text()
     assert "All norms share one learning rate, 0.002; <code>--tune</code> gives each its own." in text

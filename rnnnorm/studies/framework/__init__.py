@@ -44,7 +44,7 @@ column are written: a mapping, a function, or a format.
 What cannot be declared is programmed: `judge`, `headline`, `panels` and `findings` are methods of `Study`. A study that
 evaluates what it trains is a `TrainedStudy`, with a method `evaluate` in place of `measure`.
 `sources` are the data at hand, `in_every_mode` evaluates one network by running averages, population statistics and
-batch statistics. Names for one study's own use: `framework.measurements` (`per_seed`), `framework.estimate`,
+batch statistics. Names for one study's own use: `framework.measurements` (`per_seed`), `common.estimate`,
 `framework.plots` (panels drawn by hand), `studies.data` (data modules, training) and `studies.measures`.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rnnnorm.studies.framework.estimate import Estimate
+from rnnnorm.common.estimate import Estimate
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 

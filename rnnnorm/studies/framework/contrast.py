@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from rnnnorm.common.estimate import estimate
 from rnnnorm.studies.framework.case import Case
-from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.selection import Only, Point, Words, narrowed, occurring, points, spoken
 

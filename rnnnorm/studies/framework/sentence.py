@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.common.estimate import estimate
 from rnnnorm.studies.framework.measurements import per_seed, where
 from rnnnorm.studies.framework.selection import Only, Point, Words, fields, narrowed, points, spoken
 

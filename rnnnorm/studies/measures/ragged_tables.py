@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
+from rnnnorm.common.estimate import estimate
 from rnnnorm.studies.data.ragged_arms import BASE, FRAMED, OWN, RAGGED
 from rnnnorm.studies.framework.derive import paired
-from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.selection import Point, beginning, occurring
 

@@ -7,10 +7,10 @@ import math
 
 import pytest
 
+from rnnnorm.common.estimate import Estimate, estimate
 from rnnnorm.engine.records import finite
 from rnnnorm.studies.framework.case import Case
 from rnnnorm.studies.framework.claim import Claim
-from rnnnorm.studies.framework.estimate import Estimate, estimate
 from rnnnorm.studies.framework.verdict import Verdict, judge
 
 CLAIM = Claim("it", "It is so.", "Somebody, 1997", "0.5")

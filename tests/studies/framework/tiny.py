@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
+from rnnnorm.common.estimate import estimate
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.framework.case import Case
 from rnnnorm.studies.framework.claim import Claim
-from rnnnorm.studies.framework.estimate import estimate
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.plots import Panel, lines
 from rnnnorm.studies.framework.study import STUDIES, Study

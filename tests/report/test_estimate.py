@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnnnorm.studies.framework.estimate import estimate
+from rnnnorm.common.estimate import estimate
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])

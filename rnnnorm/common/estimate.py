@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -27,6 +28,17 @@ class Estimate:
     n: int
 
 
+@lru_cache
+def quantile(confidence: float, degrees: int) -> float:
+    """Half the width of a two-sided interval in standard errors: Student's t.
+
+    Args:
+        confidence: of the interval.
+        degrees: of freedom.
+    """
+    return float(stats.t.ppf((1 + confidence) / 2, degrees))
+
+
 def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate:
     """Mean and Student's t interval over seeds; values that are not finite are left out."""
     finite = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=np.float64)
@@ -38,5 +50,5 @@ def estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate:
         return Estimate(mean, math.nan, math.nan, 1)
     if finite.min() == finite.max():  # the mean of equal numbers need not be that number
         return Estimate(float(finite[0]), float(finite[0]), float(finite[0]), n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * finite.std(ddof=1) / math.sqrt(n))
+    half = float(quantile(confidence, n - 1) * finite.std(ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)
