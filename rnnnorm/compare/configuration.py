@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +20,7 @@ from rnnnorm.data.base import Spec
 from rnnnorm.norms.presets import load_plugins
 from rnnnorm.tasks import SequenceTask, for_spec
 from rnnnorm.tasks.divergence import StopOnDivergence
+from rnnnorm.tasks.network import import_network
 
 # A `Spec` comes from the data module and is never typed: without this, jsonargparse asks for each of its fields.
 jsonargparse.set_parsing_settings(subclasses_enabled=[Spec])
@@ -136,13 +136,7 @@ class TaskCLI(LightningCLI):
             load_plugins(norm)
         network = config.get("model.init_args.network")
         if isinstance(network, str):
-            module, _, name = network.rpartition(".")
-            try:
-                import_module(module or network)
-            except ImportError as error:
-                raise ValueError(f"network {network!r} cannot be imported: {error}") from error
-            if not name or not module:
-                raise ValueError(f"network {network!r}: expected module.Class")
+            import_network(network)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -76,6 +77,23 @@ class OwnNetwork(nn.Module):
             )
         last = output[torch.arange(B, device=output.device), (lengths - 1).to(output.device)]
         return pack_padded_sequence(output, lengths, batch_first=True), last.unsqueeze(0)
+
+
+def import_network(name: str) -> None:
+    """Import the module of a class that a user has named by `module.Class`.
+
+    Raises:
+        ValueError: it cannot be imported, or has no such torch module.
+    """
+    module = name.rpartition(".")[0]
+    if not module:
+        raise ValueError(f"network {name!r}: expected module.Class")
+    try:
+        import_module(module)
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(f"network {name!r}: {module} cannot be imported: {type(error).__name__}: {said}") from error
+    imported(name)
 
 
 def imported(name: str) -> type[nn.Module]:
