@@ -49,6 +49,10 @@ class Experiment(Protocol):
         """Configuration of the run that was built last, as YAML."""
 
 
+STOPPED = {"cut": "--max-minutes", "paused": "--tune-halving"}
+"""What ends a training before its time, by status."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a model says of how it is measured; models that say nothing are measured by their loss."""
@@ -229,7 +233,7 @@ def _facts(
         "norm": run.norm,
         "seed": run.seed,
         "status": status if stopped is None else "diverged",
-        "ended_by": "divergence" if stopped is not None else "--max-minutes" if status == "cut" else ended_by(trainer),
+        "ended_by": "divergence" if stopped is not None else STOPPED.get(status) or ended_by(trainer),
         "diverged_at": stopped,
         "task": task.name,
         "metric": task.metric,
