@@ -104,7 +104,7 @@ def interquartile_mean(values: Array, weights: Array) -> Array:
         weights: (R, N), each row with a positive sum.
     """
     above = np.cumsum(weights, axis=1)
-    above /= above[:, -1:]
+    above = above / above[:, -1:]
     below = np.concatenate([np.zeros((len(above), 1)), above[:, :-1]], axis=1)
     return np.asarray((np.clip(above, 0.25, 0.75) - np.clip(below, 0.25, 0.75)) @ values / 0.5)
 
