@@ -36,8 +36,9 @@ def comparison(
             folder = out / norm_folder(norm) / f"seed={seed}"
             folder.mkdir(parents=True)
             ending = "diverged" if value is None else status.get(norm, "finished")
+            test = {} if value is None else {"running": {metric: value}}
             result = {"norm": norm, "seed": seed, "status": ending, "task": "classification", "metric": metric,
-                      "metric_mode": better, "steps": 10, "test": {} if value is None else {"running": {metric: value}}}  # fmt: skip
+                      "metric_mode": better, "steps": 10, "test": test}  # fmt: skip
             (folder / "result.json").write_text(json.dumps(result))
     (out / "data.json").write_text(json.dumps({"baseline": baseline, "data": "rnnnorm.data.Names"}))
     return out

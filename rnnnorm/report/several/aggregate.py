@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
-from rnnnorm.common.estimate import Estimate, quantile
+from rnnnorm.common.estimate import Estimate
 from rnnnorm.report.inference import ALPHA, UNKNOWN, wins
 from rnnnorm.report.several.folders import Several
 from rnnnorm.report.several.relative import Array, relative
@@ -115,8 +116,9 @@ def pooled_iqm(values: Sequence[Array], family: int = 1) -> tuple[Estimate, Esti
     After Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021 (arXiv
     2108.13264); all data sets have the same weight, however many seeds they have. Data sets are taken as they are,
     seeds as a sample. The interval is m ± t·e: e is the standard deviation of the stratified bootstrap of `draws`, t
-    is Student's with Σ (n - 1) degrees of freedom. The percentiles of a bootstrap, which the paper uses, cover in 69 %
-    (two data sets of three seeds) to 88 % (eight) instead of 95 %; this interval in 92 to 96 %.
+    is Student's with the degrees of freedom of `effective_degrees`. In simulations with effects and noise that differ
+    between data sets (two to ten, of two to ten seeds) it covers in 88 to 98 %; the percentiles of the usual bootstrap,
+    which the paper uses, in 69 % (two data sets of three seeds) to 95 %.
 
     Args:
         values: of each data set, one per seed.
@@ -132,13 +134,34 @@ def pooled_iqm(values: Sequence[Array], family: int = 1) -> tuple[Estimate, Esti
         return unknown, unknown
     drawn = np.concatenate(draws([len(its) for its in values]), axis=1)[:, order]
     error = float(interquartile_mean(flat[order], drawn).std(ddof=1))
-    degrees = sum(len(its) - 1 for its in values)
+    degrees = effective_degrees(values, flat[order], weights[order])
     if error < 1e-9:  # no spread to judge by
         return unknown, unknown
-    halves = [quantile(1 - ALPHA / size, degrees) * error for size in (1, family)]
+    halves = [float(-stdtrit(degrees, ALPHA / size / 2)) * error for size in (1, family)]
     ends = [(max(mean - half, -1.0), min(mean + half, 1.0)) for half in halves]
     one, all_ = (Estimate(mean, *end, len(values)) for end in ends)
     return one, all_
+
+
+def effective_degrees(values: Sequence[Array], ordered: Array, weights: Array) -> float:
+    """Degrees of freedom of the error of an interquartile mean, after Welch and Satterthwaite.
+
+    (Σ v)² / Σ v²/(n - 1): v is the share of a data set in the variance, that of the mean of its values after those
+    beyond the quartiles have been moved there (winsorized, after Yuen 1974). Where one noisy data set makes up the
+    middle half, it is little more than its own n - 1.
+
+    Args:
+        values: of each data set, two or more.
+        ordered: all of them, ascending.
+        weights: of these.
+    """
+    above = np.cumsum(weights) / weights.sum()
+    low, high = (ordered[min(int(np.searchsorted(above, q - 1e-9)), len(ordered) - 1)] for q in (0.25, 0.75))
+    shares = np.array([np.clip(its, low, high).var(ddof=1) / len(its) for its in values])
+    degrees = np.array([len(its) - 1 for its in values])
+    if shares.sum() == 0:
+        return float(degrees.min())
+    return float(shares.sum() ** 2 / (shares**2 / degrees).sum())
 
 
 def mean_improvement(ended: Sequence[Sequence[tuple[float, float]]]) -> Estimate:
