@@ -83,8 +83,11 @@ def overview_several(folders: Sequence[Path | str], baseline: str | None = None)
 def _terminal(grid: Grid) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for k, title in enumerate(grid.head):
-        table.add_column(title, justify="right" if k else "left", no_wrap=k == 0)
+        table.add_column(title.replace(" (", "\n("), justify="right" if k else "left", no_wrap=k == 0)
     for i, (norm, *fields) in enumerate(grid.rows):
-        cells = [Text(text, style="bold" if (i, j) in grid.strong else "") for j, text in enumerate(fields, 1)]
+        cells = [
+            Text(text.replace(" (", "\n("), style="bold" if (i, j) in grid.strong else "")
+            for j, text in enumerate(fields, 1)
+        ]
         table.add_row(Text.assemble(("● ", colour(norm)), norm), *cells)
     return table

@@ -137,7 +137,7 @@ def _by_set(several: Several) -> list[str]:
 
 def _effect(one: Aggregate) -> str:
     low, high = signed(one.simultaneous.low, 1), signed(one.simultaneous.high, 1)
-    return f"{signed(one.iqm.mean, 1)} ({low} to {high}; × {loss_ratio(one.iqm.mean):.2f} the loss)"
+    return f"{signed(one.iqm.mean, 1)} ({low} to {high}; loss × {loss_ratio(one.iqm.mean):.2f})"
 
 
 def _sets(its: Sequence[Aggregate]) -> str:
