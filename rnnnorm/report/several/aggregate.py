@@ -168,7 +168,7 @@ def mean_improvement(ended: Sequence[Sequence[tuple[float, float]]]) -> Estimate
     """Probability P(X > Y) that a run beats one of the baseline, over all pairs of runs, ties ½; mean over data sets.
 
     The interval is by percentiles of the stratified bootstrap of `draws`; both runs of a seed are drawn together. It is
-    0 wide where all runs of one norm beat all of the other on every data set; then there is none, as for one seed. Where
+    0 wide where all runs of one norm beat all of the other on every data set; then there is none, as for one seed. If
     that is so on most data sets it is too narrow.
 
     Args:
