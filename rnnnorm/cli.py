@@ -40,6 +40,8 @@ REPORT_EXAMPLES = """\
 examples:
   rnnnorm report runs/default   write results.csv, summary.md and report.html again from the run folders
   rnnnorm report runs/default --baseline ln      differences from ln instead of none
+  rnnnorm report runs/default --figures svg,pdf  each panel as a file in runs/default/figures, too
+  rnnnorm report runs/names runs/jsb --out runs/both   one report over several data sets, in runs/both
   rnnnorm report runs/studies   write verdicts, figures and report.html again from the studies' measurements
 """
 
@@ -140,13 +142,23 @@ def _report(args: list[str]) -> int:
         epilog=REPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", help="the output folder of `rnnnorm compare` or `rnnnorm study`")
+    parser.add_argument("folder", nargs="+", help="the output folder of `rnnnorm compare` or `rnnnorm study`; several: "
+                        "comparisons on different data sets, reported together")  # fmt: skip
     parser.add_argument("--baseline", help="of a comparison: the norm that the others are compared with")
+    parser.add_argument("--figures", default="", metavar="svg,pdf", help="each panel as a file, too, in these formats")
+    parser.add_argument("--out", help="of several comparisons: the folder of the report")
     given = parser.parse_args(args)
-    folder = given.folder
+    formats = given.figures.split(",") if given.figures else []
+    if len(given.folder) > 1:
+        return _report_several(given.folder, given.out, given.baseline, formats)
+    if given.out is not None:
+        raise ValueError(f"--out {given.out} is for several folders; the report of one is written into it")
+    (folder,) = given.folder
     if any(Path(folder).glob("*/measurements.csv")):
         from rnnnorm.studies.framework import page as studies
 
+        if formats:
+            raise ValueError(f"--figures is for comparisons; the figures of studies are in {folder}/<study>")
         problems = studies.conclude_again(Path(folder))
         print(f"report: {studies.build(Path(folder))}")
         for problem in problems:
@@ -155,8 +167,20 @@ def _report(args: list[str]) -> int:
     from rnnnorm.engine.progress import make_console
     from rnnnorm.report import build, overview
 
-    page = build(folder, given.baseline)
+    page = build(folder, given.baseline, formats)
     make_console().print(overview(folder, given.baseline))
+    print(f"report: {page}")
+    return 0
+
+
+def _report_several(folders: list[str], out: str | None, baseline: str | None, formats: list[str]) -> int:
+    from rnnnorm.engine.progress import make_console
+    from rnnnorm.report.several import build_several, overview_several
+
+    if out is None:
+        raise ValueError(f"{len(folders)} folders: --out DIR says where the report over all of them goes")
+    page = build_several(folders, out, baseline, formats)
+    make_console().print(overview_several(folders, baseline))
     print(f"report: {page}")
     return 0
 

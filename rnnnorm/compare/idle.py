@@ -7,8 +7,7 @@ from typing import Any
 
 from lightning import LightningDataModule
 
-from rnnnorm.norms import Normalizer, Use, options_of
-from rnnnorm.norms.places import Norm
+from rnnnorm.norms import Normalizer, Use
 from rnnnorm.norms.presets import parse_norm
 
 SPLITS = ("train", "val", "test")
@@ -28,7 +27,7 @@ def idle_options(norms: Sequence[str], data: LightningDataModule, max_steps: int
     seen: dict[Any, str] = {}
     for name in norms:
         norm = parse_norm(name)
-        first = seen.setdefault(_effective(norm), name)
+        first = seen.setdefault(norm.effective, name)
         if first != name:
             notes.append(f"{name} is the same as {first}")
         for text in dict.fromkeys(t for use in norm.places.values() for t in _idle(use, longest, max_steps)):
@@ -37,15 +36,6 @@ def idle_options(norms: Sequence[str], data: LightningDataModule, max_steps: int
     if max_steps is not None and longest and max_steps > top:
         notes.append(f"max_steps={max_steps} of the model is as good as {top}: no sequence is longer")
     return notes
-
-
-def _effective(norm: Norm) -> tuple[Any, ...]:
-    """All that a norm computes with, defaults included."""
-    places = []
-    for place, use in norm.places.items():
-        defaults = {key: parameter.default for key, parameter in options_of(use.cls).items()}
-        places.append((place, use.normalizer, repr(sorted({**defaults, **use.options}.items()))))
-    return norm.carried, *places
 
 
 def _idle(use: Use, longest: dict[str, int], max_steps: int | None) -> list[str]:

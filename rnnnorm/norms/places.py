@@ -82,6 +82,16 @@ class Norm:
         return {place: use for place, use in uses.items() if use is not None}
 
     @property
+    def effective(self) -> tuple[Any, ...]:
+        """All that it computes with, defaults included: equal for norms that are the same, however they are written."""
+        places = []
+        for place, use in self.places.items():
+            options = {key: parameter.default for key, parameter in options_of(use.cls).items()} | dict(use.options)
+            same = {key: float(value) if type(value) is int else value for key, value in options.items()}
+            places.append((place, use.normalizer, repr(sorted(same.items()))))
+        return self.carried, *places
+
+    @property
     def starts_from_data(self) -> bool:
         """Whether some weight normalizer asks for data-dependent initialization (`wn:init=data`)."""
         return any(use.options.get("init") == "data" for use in self.places.values() if use.is_weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -10,43 +12,53 @@ from rich.console import Group
 from rnnnorm.common.atomic import replacing, write_text
 from rnnnorm.report.canvas import LIGHT, settings
 from rnnnorm.report.curves import Curve, read_curves
-from rnnnorm.report.difference_tables import differences_csv, terminal_differences
+from rnnnorm.report.difference_tables import differences_csv, differences_grid, terminal_differences
 from rnnnorm.report.figures import Figures
+from rnnnorm.report.forest import forest_svg
+from rnnnorm.report.latex import booktabs
 from rnnnorm.report.page import render
 from rnnnorm.report.runs import find_runs, read_data
 from rnnnorm.report.sampling import sampled
 from rnnnorm.report.summary import Summary, summarize
-from rnnnorm.report.tables import results_csv, summary_markdown, terminal_table
-from rnnnorm.report.tuning_section import tuning_markdown
+from rnnnorm.report.surface import Files
+from rnnnorm.report.tables import results_csv, summary_csv, summary_grid, summary_markdown, terminal_table
+from rnnnorm.report.tuning import read_tuning
+from rnnnorm.report.tuning_figures import page_figures
+from rnnnorm.report.tuning_section import scores_of, tuning_markdown
 from rnnnorm.report.tuning_words import how_chosen
 
 
-def build(out: Path | str, baseline: str | None = None) -> Path:
+def build(out: Path | str, baseline: str | None = None, formats: Sequence[str] = ()) -> Path:
     """Write tables, figures and `report.html` into a folder of runs.
 
-    Tables: `results.csv` (runs), `differences.csv` (norms against the baseline) and `summary.md`; figures: `figure.png`
-    and `figure.svg`. Runs that are unfinished, have diverged or cannot be read are reported as such; what is missing
-    is left out.
+    Tables: `results.csv` (runs), `summary.csv` (norms) and `differences.csv` (norms against the baseline), the last two
+    also as `.tex` for booktabs, all in `summary.md`; figures: `figure.png` and `figure.svg`. Runs that are unfinished,
+    have diverged or cannot be read are reported as such; what is missing is left out.
 
     Args:
         out: the folder that `rnnnorm compare` wrote, with one folder `<norm>/seed=<k>/` per run.
         baseline: the norm that the others are compared with; None: the one that `data.json` names, or else `none`.
+        formats: `svg`, `pdf` or both: each panel of the page as a file `figures/<panel>.<format>`.
 
     Returns:
         The path of `report.html`.
 
     Raises:
-        ValueError: `out` is no folder or holds no run, its runs were measured by different metrics, or no run is of the
-            given baseline.
+        ValueError: `out` is no folder or holds no run, its runs were measured by different metrics, no run is of the
+            given baseline, or a format is unknown.
     """
     out = Path(out)
+    surface = Files(out / "figures", formats) if formats else None
     summary = sampled(_summary(out, baseline))
     curves: dict[str, list[dict[str, Curve]]] = {
         row.norm: [read_curves(run.folder) for run in row.uncut or row.runs] for row in summary.rows
     }
     figures = Figures(summary, curves)
     write_text(out / "results.csv", results_csv(summary))
+    write_text(out / "summary.csv", summary_csv(summary))
+    write_text(out / "summary.tex", booktabs(summary_grid(summary)))
     write_text(out / "differences.csv", differences_csv(summary))
+    write_text(out / "differences.tex", booktabs(differences_grid(summary)))
     write_text(out / "summary.md", summary_markdown(summary) + tuning_markdown(out, summary))
     with settings():
         picture = figures.summary_figure(LIGHT)
@@ -57,6 +69,8 @@ def build(out: Path | str, baseline: str | None = None) -> Path:
             picture.savefig(svg, format="svg", facecolor=LIGHT.paper, metadata={"Date": None})
     page = out / "report.html"
     write_text(page, render(out, figures))
+    if surface is not None:
+        _panels(out, replace(figures, surface=surface), surface)
     return page
 
 
@@ -70,6 +84,23 @@ def overview(out: Path | str, baseline: str | None = None) -> Group:
     table = terminal_table(summary)
     table.title = how_chosen(Path(out)) or None
     return Group(*filter(None, (table, terminal_differences(summary))))
+
+
+def _panels(out: Path, figures: Figures, surface: Files) -> None:
+    """Every panel of the page as files."""
+    summary = figures.summary
+    with settings():
+        surface.put(figures.summary_figure(surface.theme), "overview", "")
+    figures.scores_svg()
+    figures.curve_svgs()
+    figures.modes_svgs()
+    for axis in ("length", "step"):
+        figures.buckets_svg(axis)
+    forest_svg(summary, surface=surface)
+    tuning = read_tuning(out)
+    order = [row.norm for row in summary.rows]
+    if tuning is not None and any(norm in order for norm in tuning.norms):
+        page_figures(tuning, order, scores_of(summary)[1], surface)
 
 
 def _summary(out: Path, baseline: str | None) -> Summary:

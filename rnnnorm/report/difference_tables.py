@@ -13,8 +13,8 @@ from rich.text import Text
 from rnnnorm.common.estimate import Estimate
 from rnnnorm.report.colours import colour
 from rnnnorm.report.differences import Difference
+from rnnnorm.report.grid import Grid
 from rnnnorm.report.inference import RESAMPLED_SEEDS
-from rnnnorm.report.markdown import markdown_table
 from rnnnorm.report.numbers import p_text, signed
 from rnnnorm.report.summary import Summary
 
@@ -82,13 +82,15 @@ def used(summary: Summary) -> list[int]:
 
 def differences_markdown(summary: Summary) -> list[str]:
     """Lines of Markdown: the table and its notes; none if there is nothing to compare."""
-    found, shown = summary.differences, used(summary)
-    if not found.others:
-        return []
+    grid = differences_grid(summary)
+    return [f"## Differences from {summary.differences.baseline}", "", *grid.markdown()] if grid.rows else []
+
+
+def differences_grid(summary: Summary) -> Grid:
+    """The table; without rows if there is nothing to compare."""
+    shown = used(summary)
     rows = [[line[k] for k in shown] for line in lines(summary)]
-    table = markdown_table([COLUMNS[k] for k in shown], rows)
-    notes = [f"- {note}" for note in difference_notes(summary)]
-    return [f"## Differences from {found.baseline}", "", *table, "", *notes, ""]
+    return Grid([COLUMNS[k] for k in shown], rows, notes=difference_notes(summary))
 
 
 def terminal_differences(summary: Summary) -> Table | None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
+from rnnnorm.common.folder_names import norm_folder
 from rnnnorm.report import panels
-from rnnnorm.report.canvas import THEMED, Theme, canvas, dress, inline, name_axes, settings
+from rnnnorm.report.canvas import Theme, canvas, dress, name_axes, settings
 from rnnnorm.report.curves import Band, Curve, bands
 from rnnnorm.report.runs import HEADLINE
 from rnnnorm.report.summary import Row, Summary
+from rnnnorm.report.surface import PAGE, Surface
 
 
 @dataclass
@@ -22,10 +24,12 @@ class Figures:
     Args:
         summary: its table.
         curves: norm → the curves of each seed.
+        surface: where it draws: into a page, or into files.
     """
 
     summary: Summary
     curves: Mapping[str, Sequence[Mapping[str, Curve]]]
+    surface: Surface = PAGE
     order: list[str] = field(init=False)
     metric: str = field(init=False)
     ends: dict[str, list[float]] = field(init=False)
@@ -108,7 +112,7 @@ class Figures:
     def summary_svg(self) -> str:
         """The summary picture for a wide page."""
         with settings():
-            return inline(self.summary_figure(THEMED), "summary", self._summary_label())
+            return self.surface.put(self.summary_figure(self.surface.theme), "summary", self._summary_label())
 
     def scores_svg(self) -> str:
         """The final scores for a narrow page."""
@@ -116,15 +120,24 @@ class Figures:
         longest = max(len(panels.shorten(norm)) for norm in self.order)
         with settings():
             left = int(min(10 + 6.0 * longest, 170))
-            figure, axes = canvas(360, 84 + 26 * count, (left, 10, 30, 48), THEMED)
+            figure, axes = canvas(360, 84 + 26 * count, (left, 10, 30, 48), self.surface.theme)
             positions = [float(count - 1 - k) for k in range(count)]
             axes.set_ylim(-0.7, count - 0.3)
             axes.set_yticks(positions, [panels.shorten(norm) for norm in self.order])
-            axes.tick_params(axis="y", labelcolor=THEMED.ink)
-            axes.xaxis.grid(True, color=THEMED.grid)
-            panels.final_scores(axes, self.summary.rows, positions, THEMED)
-            panels.mode_legend(axes, THEMED)
-            return inline(figure, "scores", self._summary_label())
+            axes.tick_params(axis="y", labelcolor=self.surface.theme.ink)
+            axes.xaxis.grid(True, color=self.surface.theme.grid)
+            panels.final_scores(axes, self.summary.rows, positions, self.surface.theme)
+            panels.mode_legend(axes, self.surface.theme)
+            return self.surface.put(figure, "scores", self._summary_label())
+
+    def curve_svgs(self) -> list[str]:
+        """Losses in training and validation and the validation metric by training step, as far as they were logged."""
+        tags = {
+            "train/loss": "training loss",
+            "val/loss": "validation loss",
+            f"val/{self.metric}": f"validation {self.metric}",
+        }
+        return [svg for tag, name in tags.items() if (svg := self.curve_svg(tag, name)) is not None]
 
     def curve_svg(self, tag: str, name: str) -> str | None:
         """One tag of all norms against the training step; None if no run logged it."""
@@ -140,9 +153,10 @@ class Figures:
             if row.norm not in own:
                 continue
             with settings():
-                figure, axes = canvas(230, 150, (38, 8, 10, 26), THEMED)
-                panels.three_modes(axes, row.norm, f"norm:{k}", own, running, batch, THEMED, limits)
-                drawn.append((row, inline(figure, f"modes-{k}", f"Validation loss of {row.norm} by training step")))
+                figure, axes = canvas(230, 150, (38, 8, 10, 26), self.surface.theme)
+                panels.three_modes(axes, row.norm, f"norm:{k}", own, running, batch, self.surface.theme, limits)
+                name, label = f"modes-{norm_folder(row.norm)}", f"Validation loss of {row.norm} by training step"
+                drawn.append((row, self.surface.put(figure, f"modes-{k}", label, name)))
         return drawn
 
     def buckets_svg(self, axis: str) -> str | None:
@@ -181,8 +195,10 @@ class Figures:
         with settings():
             longest = max(len(panels.shorten(norm)) for norm in lines)
             height = max(280, 70 + 14 * len(lines))
-            figure, axes = canvas(380, height, (42, int(min(26 + 5.6 * longest, 165)), 30, 42), THEMED)
-            panels.learning_curves(axes, lines, self.order, THEMED, ends=None if ranges else self.ends, ticks=3)
+            figure, axes = canvas(380, height, (42, int(min(26 + 5.6 * longest, 165)), 30, 42), self.surface.theme)
+            panels.learning_curves(
+                axes, lines, self.order, self.surface.theme, ends=None if ranges else self.ends, ticks=3
+            )
             if ranges:
                 last = len(ranges) - 1
                 axes.set_xlim(-0.15, last + 0.15)
@@ -191,9 +207,9 @@ class Figures:
                 for line in axes.get_lines():
                     line.set_marker("o")
                     line.set_markersize(4)
-            panels.label_ends(axes, lines, self.order, THEMED, gap=14, size=10)
-            name_axes(axes, x, y, THEMED)
-            return inline(figure, key, f"{y} against {x}, one line per norm: {', '.join(lines)}")
+            panels.label_ends(axes, lines, self.order, self.surface.theme, gap=14, size=10)
+            name_axes(axes, x, y, self.surface.theme)
+            return self.surface.put(figure, key, f"{y} against {x}, one line per norm: {', '.join(lines)}")
 
     def _summary_label(self) -> str:
         ranking = ", ".join(f"{row.norm} {row.headline}" for row in self.summary.ranked)

@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from rnnnorm.report.canvas import THEMED, Theme, canvas, inline, name_axes, settings
+from rnnnorm.report.canvas import Theme, canvas, name_axes, settings
 from rnnnorm.report.colours import colour
 from rnnnorm.report.differences import Difference
 from rnnnorm.report.panels import shorten
 from rnnnorm.report.summary import Summary
+from rnnnorm.report.surface import PAGE, Surface
 
 LONGEST = 3.0
 """Intervals are shown up to this multiple of the largest difference of a seed: with two seeds they are endless."""
@@ -53,12 +54,13 @@ def forest(axes: Axes, found: Sequence[Difference], order: Sequence[str], theme:
         axes.plot([one.seedwise.mean], [y], "o", markersize=8.5, mfc=fill, mec=edge, mew=1.6, zorder=3, gid=gid)
 
 
-def forest_svg(summary: Summary, width: int = 760) -> str | None:
+def forest_svg(summary: Summary, width: int = 760, surface: Surface = PAGE) -> str | None:
     """The figure for a page; None if there is nothing to compare.
 
     Args:
         summary: the comparison.
         width: in pixels.
+        surface: where it is drawn.
     """
     found = summary.differences.others
     if not found:
@@ -66,18 +68,18 @@ def forest_svg(summary: Summary, width: int = 760) -> str | None:
     longest = max(len(shorten(one.norm)) for one in found)
     with settings():
         left = int(min(14 + 6.4 * longest, 180))
-        figure, axes = canvas(width, 76 + 34 * len(found), (left, 14, 30, 44), THEMED)
-        forest(axes, found, [row.norm for row in summary.rows], THEMED)
+        figure, axes = canvas(width, 76 + 34 * len(found), (left, 14, 30, 44), surface.theme)
+        forest(axes, found, [row.norm for row in summary.rows], surface.theme)
         places = [float(len(found) - 1 - k) for k in range(len(found))]
         axes.set_yticks(places, [shorten(one.norm) for one in found])
-        axes.tick_params(axis="y", labelcolor=THEMED.ink)
+        axes.tick_params(axis="y", labelcolor=surface.theme.ink)
         base = shorten(summary.differences.baseline)
-        name_axes(axes, "better →", f"{summary.metric}: difference from {base}", THEMED)
+        name_axes(axes, "better →", f"{summary.metric}: difference from {base}", surface.theme)
         means = ", ".join(f"{one.norm} {one.seedwise.mean:+.3g}" for one in found)
         label = (
             f"Difference of each norm from {summary.differences.baseline} in test {summary.metric}, better to the right"
         )
-        return inline(figure, f"forest-{width}", f"{label}: {means}")
+        return surface.put(figure, f"forest-{width}", f"{label}: {means}", "differences")
 
 
 def _tick(value: float, _: object) -> str:

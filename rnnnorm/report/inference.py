@@ -90,6 +90,12 @@ def simultaneous(values: Sequence[float], family: int, rejected: bool) -> Estima
     return Estimate(found.mean, low, high, found.n)
 
 
+def wins(x: Sequence[float], y: Sequence[float]) -> Array:
+    """Outcomes of all pairs of runs, (n of x, n of y): 1 where that of x is larger, ½ for a tie, 0 else."""
+    first, second = np.asarray(x, dtype=float)[:, None], np.asarray(y, dtype=float)[None, :]
+    return np.asarray((first > second) + 0.5 * (first == second))
+
+
 def improvement(x: Sequence[float], y: Sequence[float]) -> Estimate:
     """Probability P(X > Y) that a run of one norm beats a run of the other: over all pairs of runs, ties ½.
 
@@ -106,12 +112,10 @@ def improvement(x: Sequence[float], y: Sequence[float]) -> Estimate:
     n = len(x)
     if n == 0:
         return UNKNOWN
-    with np.errstate(invalid="ignore"):
-        first, second = np.asarray(x, dtype=float)[:, None], np.asarray(y, dtype=float)[None, :]
-        wins = (first > second) + 0.5 * (first == second)
-    share = float(wins.mean())
+    table = wins(x, y)
+    share = float(table.mean())
     if n < RESAMPLED_SEEDS:
         return Estimate(share, math.nan, math.nan, n)
     drawn = np.random.default_rng(0).multinomial(n, [1 / n] * n, RESAMPLES).astype(float)
-    low, high = np.quantile(((drawn @ wins) * drawn).sum(1) / n**2, [ALPHA / 2, 1 - ALPHA / 2])
+    low, high = np.quantile(((drawn @ table) * drawn).sum(1) / n**2, [ALPHA / 2, 1 - ALPHA / 2])
     return Estimate(share, float(low), float(high), n)

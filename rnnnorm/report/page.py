@@ -37,11 +37,6 @@ def render(out: Path, figures: Figures) -> str:
     data = read_data(out)
     config = out / "compare.yaml"
     task = summary.task or data.get("task", "")
-    curves = [
-        ("train/loss", "training loss"),
-        ("val/loss", "validation loss"),
-        (f"val/{figures.metric}", f"validation {figures.metric}"),
-    ]
     templates = environment()
     templates.filters |= {"number": number, "two_lines": two_lines}
     return templates.get_template("page.html.j2").render(
@@ -65,7 +60,7 @@ def render(out: Path, figures: Figures) -> str:
         norms=[(k, norm, colour(norm)) for k, norm in enumerate(figures.order)],
         summary_svg=Markup(figures.summary_svg()),
         scores_svg=Markup(figures.scores_svg()),
-        curve_svgs=[Markup(svg) for tag, name in dict(curves).items() if (svg := figures.curve_svg(tag, name))],
+        curve_svgs=[Markup(svg) for svg in figures.curve_svgs()],
         modes_svgs=[
             (row.norm, colour(row.norm), row.batch_statistics, Markup(svg)) for row, svg in figures.modes_svgs()
         ],

@@ -13,7 +13,7 @@ from rich.text import Text
 from rnnnorm.report.colours import colour
 from rnnnorm.report.difference_tables import differences_markdown
 from rnnnorm.report.endings import early, unequal_steps
-from rnnnorm.report.markdown import markdown_table
+from rnnnorm.report.grid import Grid
 from rnnnorm.report.numbers import number, some
 from rnnnorm.report.runs import HEADLINE, MODES, RunResult
 from rnnnorm.report.summary import Row, Summary
@@ -43,9 +43,32 @@ def results_csv(summary: Summary) -> str:
 
 def summary_markdown(summary: Summary) -> str:
     """The table of norms as Markdown, best first, with notes on what it leaves out."""
-    header, rows = _header(summary), [_cells(row, summary) for row in summary.rows]
-    lines = ["# Comparison", "", *markdown_table(header, rows), "", *(f"- {note}" for note in notes(summary)), ""]
-    return "\n".join([*lines, *differences_markdown(summary)])
+    return "\n".join(["# Comparison", "", *summary_grid(summary).markdown(), *differences_markdown(summary)])
+
+
+def summary_grid(summary: Summary) -> Grid:
+    """The table of norms, best first."""
+    return Grid(_header(summary), [_cells(row, summary) for row in summary.rows], notes=notes(summary))
+
+
+def summary_csv(summary: Summary) -> str:
+    """One line per norm, best first: `<mode>_mean` and `<mode>_std` of the test metric, numbers of runs, mean costs."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    statuses, costs = ("finished", "diverged", "cut", "unfinished", "unreadable"), ("seconds", "parameters")
+    scores = [f"{mode}_{part}" for mode in MODES for part in ("mean", "std")]
+    writer.writerow(["norm", "metric", "better", "ranked_by", "n", *scores, *statuses, *costs])
+    better = "larger" if summary.larger_is_better else "smaller"
+    for row in summary.rows:
+        numbers = [part for mode in MODES for part in (row.scores[mode].mean, row.scores[mode].std)]
+        fields = [
+            *map(_field, numbers),
+            *(row.counts[status] for status in statuses),
+            *(_field(row.mean(c)) for c in costs),
+        ]
+        head = [row.norm, summary.metric, better, row.headline_mode, len(row.headline.values)]
+        writer.writerow([*head, *fields])
+    return text.getvalue()
 
 
 def terminal_table(summary: Summary) -> Table:

@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from rnnnorm.common.folder_names import norm_folder
 from rnnnorm.report import panels
-from rnnnorm.report.canvas import LIGHT, THEMED, Theme, canvas, inline, name_axes, scale, settings
+from rnnnorm.report.canvas import LIGHT, Theme, canvas, name_axes, scale, settings
 from rnnnorm.report.colours import colour, dashes
 from rnnnorm.report.curves import Array, Band
+from rnnnorm.report.surface import PAGE, Surface
 from rnnnorm.report.tuning import Trial, Tuning, plain
 
 Drawn = tuple[Figure, str]
@@ -93,11 +95,6 @@ def budget(tuning: Tuning, order: Sequence[str], tests: Mapping[str, Sequence[fl
     return figure, f"Expected best validation {tuning.metric} against the number of trials: {', '.join(lines)}"
 
 
-def svg(drawn: Drawn, key: str) -> str:
-    """A figure for a page, drawn in the theme `THEMED`; call it within `canvas.settings()`."""
-    return inline(drawn[0], key, drawn[1])
-
-
 def pictures(tuning: Tuning) -> dict[str, Figure]:
     """Figures for TensorBoard by their tags."""
     with settings():
@@ -110,7 +107,7 @@ def pictures(tuning: Tuning) -> dict[str, Figure]:
 
 
 def page_figures(
-    tuning: Tuning, order: Sequence[str], tests: Mapping[str, Sequence[float]]
+    tuning: Tuning, order: Sequence[str], tests: Mapping[str, Sequence[float]], surface: Surface = PAGE
 ) -> tuple[list[str], list[tuple[str, str, list[tuple[str, str, str]]]]]:
     """Inline figures of a page.
 
@@ -118,25 +115,29 @@ def page_figures(
         tuning: the search.
         order: the norms of the page, best first.
         tests: norm → test scores.
+        surface: where they are drawn.
 
     Returns:
         large ones, and for each numeric key its name, the key, and a small one for each norm: name, colour, SVG.
     """
     norms = [norm for norm in order if norm in tuning.norms]
+
+    def put(drawn: Drawn, key: str, name: str) -> str:
+        return surface.put(drawn[0], key, drawn[1], f"tuning-{name}")
+
     with settings():
-        large = [svg(sensitivity(tuning, key, order, THEMED), f"tuning-{k}") for k, key in enumerate(tuning.numeric)]
-        large.append(svg(budget(tuning, order, tests, THEMED), "tuning-budget"))
-        small = [
-            (
-                plain(key),
-                key,
-                [
-                    (norm, colour(norm), svg(panel(tuning, key, norm, _gid(order, norm), THEMED), f"tuning-{k}-{n}"))
-                    for n, norm in enumerate(norms)
-                ],
-            )
+        large = [
+            put(sensitivity(tuning, key, order, surface.theme), f"tuning-{k}", key)
             for k, key in enumerate(tuning.numeric)
         ]
+        large.append(put(budget(tuning, order, tests, surface.theme), "tuning-budget", "trials"))
+        small = []
+        for k, key in enumerate(tuning.numeric):
+            its = []
+            for n, norm in enumerate(norms):
+                drawn = panel(tuning, key, norm, _gid(order, norm), surface.theme)
+                its.append((norm, colour(norm), put(drawn, f"tuning-{k}-{n}", f"{key}-{norm_folder(norm)}")))
+            small.append((plain(key), key, its))
     return large, small
 
 

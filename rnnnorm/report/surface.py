@@ -1,0 +1,75 @@
+"""Surfaces that figures are put on: a page, as inline SVG, or files of their own, SVG and PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from rnnnorm.common.atomic import replacing
+from rnnnorm.report.canvas import LIGHT, THEMED, Theme, inline
+
+FORMATS = ("svg", "pdf")
+
+# Outlines instead of text in SVG: an image has no fonts of the page around it. TrueType in PDF: not all take Type 3.
+_SETTINGS: Any = {"svg.fonttype": "path", "pdf.fonttype": 42}
+
+_METADATA: Any = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+"""Metadata without dates: the same runs give the same bytes."""
+
+
+class Surface:
+    """A page: figures become `<svg>` elements in the colours of its theme.
+
+    Attributes:
+        theme: the colours in which figures have to be drawn.
+    """
+
+    theme: Theme = THEMED
+
+    def put(self, figure: Figure, key: str, label: str, name: str = "") -> str:
+        """Take a finished figure, within `canvas.settings()`.
+
+        Args:
+            figure: drawn in the surface's theme.
+            key: unique in the page.
+            label: the alternative text.
+            name: of its file; the key if not given.
+
+        Returns:
+            The `<svg>` element; empty where there is no page.
+        """
+        return inline(figure, key, label)
+
+
+PAGE = Surface()
+
+
+class Files(Surface):
+    """A folder: each figure becomes a file per format, on white.
+
+    Args:
+        folder: where they go.
+        formats: of `FORMATS`.
+
+    Raises:
+        ValueError: unknown format.
+    """
+
+    theme = LIGHT
+
+    def __init__(self, folder: Path, formats: Iterable[str] = FORMATS) -> None:
+        self.folder, self.formats = folder, tuple(dict.fromkeys(formats))
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats:
+            raise ValueError(f"figures as {', '.join(unknown) or 'nothing'}: expected {' or '.join(FORMATS)}")
+
+    def put(self, figure: Figure, key: str, label: str, name: str = "") -> str:
+        """Write a finished figure to `<name>.<format>`; see `Surface.put`."""
+        for kind in self.formats:
+            with matplotlib.rc_context(_SETTINGS), replacing(self.folder / f"{name or key}.{kind}") as path:
+                figure.savefig(path, format=kind, facecolor=self.theme.paper, metadata=_METADATA[kind])
+        return ""
