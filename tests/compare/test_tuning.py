@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -338,3 +339,24 @@ def test_a_killed_trial_resumes_at_its_rung(small: Small, monkeypatch: pytest.Mo
     with patch.object(Control, "on_train_batch_end", side_effect=AssertionError("trained")):
         again = train(comparison, one, Interrupt(lambda: None), Display(Console(quiet=True)), None, 1)
     assert again | {"seconds": 0} == first | {"seconds": 0}
+
+
+def test_a_score_that_is_not_finite_is_the_worst(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the perplexity of a loss of 100, of a model that has not diverged."""
+    limit = [0.05]
+    before = ValidationScores.on_validation_end
+
+    def infinite(self: ValidationScores, trainer: L.Trainer, model: L.LightningModule) -> None:
+        seen: Any = trainer
+        if trainer.optimizers[0].param_groups[0]["lr"] > limit[0]:
+            same = {name: getattr(trainer, name) for name in ("sanity_checking", "callbacks", "current_epoch")}
+            seen = SimpleNamespace(**same, callback_metrics={self.tag: torch.tensor(math.inf)})
+        before(self, seen, model)
+
+    monkeypatch.setattr(ValidationScores, "on_validation_end", infinite)
+    assert small(*FEW) == 0
+    assert choices(small.out)["none", 0]["model.learning_rate"] < 0.05
+    limit[0] = -1.0
+    assert small(*FEW, out=(out := small.out.parent / "all")) == 0
+    assert choices(out)["none", 0] is None
+    assert configured(out, "none", 0) == 0.001, "as configured"
