@@ -158,8 +158,7 @@ def test_a_report_that_cannot_be_written_shows_its_tables(
         raise OSError(30, "Read-only file system", "results.csv")
 
     monkeypatch.setattr("rnnnorm.report.build", refuse)
-    with pytest.raises(SystemExit):
-        main(["report", str(tmp_path)])
+    assert main(["report", str(tmp_path)]) != 0
     shown = capsys.readouterr()
     assert "Read-only file system" in shown.err
     assert "differences from none" in shown.out

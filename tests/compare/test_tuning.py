@@ -275,6 +275,7 @@ def test_a_range_is_widened_for_all_norms(small: Small, monkeypatch: pytest.Monk
         rate = model.hparams["learning_rate"]
         best = 1.0 if model.hparams["norm"] == "ln" else 1e-4
         self.seen.append((trainer.current_epoch + 1, -abs(math.log(rate / best))))
+        self.validations += 1
 
     monkeypatch.setattr(ValidationScores, "on_validation_end", score)
     low = ("--tune", "model.learning_rate=log:1e-5..1e-3", "--tune-trials", "3", "--norms", "none,ln")
