@@ -167,9 +167,8 @@ def _report(args: list[str]) -> int:
     from rnnnorm.engine.progress import make_console
     from rnnnorm.report import build, overview
 
-    page = build(folder, given.baseline, formats)
-    make_console().print(overview(folder, given.baseline))
-    print(f"report: {page}")
+    make_console().print(overview(folder, given.baseline))  # also where nothing can be written
+    print(f"report: {build(folder, given.baseline, formats)}", flush=True)
     return 0
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from report.fake_runs import write_comparison
 
 from rnnnorm import __version__, presets
 from rnnnorm.cli import COMMANDS, main
@@ -146,3 +147,18 @@ cli.main(["compare"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_report_that_cannot_be_written_shows_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_comparison(tmp_path, ["none", "ln"], seeds=1)
+
+    def refuse(out: Path, baseline: str | None = None) -> Path:
+        raise OSError(30, "Read-only file system", "results.csv")
+
+    monkeypatch.setattr("rnnnorm.report.build", refuse)
+    assert main(["report", str(tmp_path)]) != 0
+    shown = capsys.readouterr()
+    assert "Read-only file system" in shown.err
+    assert "differences from none" in shown.out

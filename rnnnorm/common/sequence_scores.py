@@ -25,6 +25,12 @@ FORMS: dict[str, Callable[[Array], Array]] = {
 """Metrics as functions of a mean over predictions: accuracy or loss, perplexity, bits per character, RMSE."""
 
 
+UNITS = ("sequence", "chunk")
+
+RTOL, ATOL = 1e-4, 1e-7
+"""How close a metric that is computed again comes to the one that was measured."""
+
+
 @dataclass(frozen=True)
 class SequenceScores:
     """Scores of one network on U test sequences, in each evaluation mode.
@@ -52,6 +58,11 @@ class SequenceScores:
     def sums_by(self, mode: str) -> Array:
         """Sums in a mode, or those of the only mode there is, (U,) float64."""
         return self.sums[mode if mode in self.sums else "running"].astype(np.float64)
+
+    def again(self, mode: str) -> float:
+        """The metric over all sequences in a mode."""
+        with np.errstate(all="ignore"):
+            return float(FORMS[self.form](self.sums_by(mode).sum() / self.counts.sum()))
 
     @classmethod
     def of(
@@ -81,7 +92,7 @@ class SequenceScores:
         for form, function in FORMS.items():
             with np.errstate(all="ignore"):
                 again = function(means)
-            if np.allclose(again, wanted, rtol=1e-4, atol=1e-7):
+            if np.allclose(again, wanted, rtol=RTOL, atol=ATOL):
                 smaller = {mode: _small(values) for mode, values in sums.items()}
                 return cls(metric, form, unit, counts.astype(np.int32), smaller)
         return None
@@ -114,10 +125,17 @@ class SequenceScores:
                 found = cls(metric, form, unit, file["count"], sums)
         except Exception as error:  # a broken archive fails by errors of all kinds
             raise ValueError(f"{path} holds no scores per sequence ({error})") from error
-        shapes = {values.shape for values in (found.counts, *sums.values())}
-        if found.form not in FORMS or "running" not in sums or len(shapes) != 1 or found.counts.ndim != 1:
-            raise ValueError(f"{path} holds no scores per sequence (form {found.form!r}, shapes {sorted(shapes)})")
-        return found
+        arrays = (found.counts, *sums.values())
+        shapes, types = {values.shape for values in arrays}, {str(values.dtype) for values in arrays}
+        if found.form not in FORMS or unit not in UNITS or "running" not in sums or len(shapes) != 1:
+            problem = f"form {found.form!r}, unit {unit!r}, shapes {sorted(shapes)}"
+        elif found.counts.ndim != 1 or any(values.dtype.kind not in "iuf" for values in arrays):
+            problem = f"{found.counts.ndim} axes of {', '.join(sorted(types))}"
+        elif not (found.counts >= 0).all() or not found.counts.sum() > 0:
+            problem = "counts that are no numbers of predictions"
+        else:
+            return found
+        raise ValueError(f"{path} holds no scores per sequence ({problem})")
 
 
 def _small(values: Array) -> Array:

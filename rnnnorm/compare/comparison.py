@@ -23,7 +23,7 @@ from rnnnorm.compare.foreign import evaluate_by_population
 from rnnnorm.compare.keys import assign, read
 from rnnnorm.compare.plan import parse_baseline, parse_norms, parse_seeds
 from rnnnorm.compare.search import gather
-from rnnnorm.compare.tunable import TUNE, add_tuning, read_search
+from rnnnorm.compare.tunable import TUNE, add_tuning, idle_tuning, read_search
 from rnnnorm.engine.options import OPTIONS, Options, add_options
 from rnnnorm.engine.run import Run
 
@@ -103,6 +103,8 @@ class Comparison(TaskCLI):
         self.options = Options(**{key: own[key] for key in OPTIONS}).resolved(jobs=1)
         self._check(own["data_dir"])
         self.search = read_search(self, {key: own[key] for key in TUNE}, (*OWN, *MACHINE))
+        if typed is not None and self.search is None:
+            self.notes += idle_tuning(typed)
         self.config.seed_everything = False
         self.config.model.init_args.norm = "none"
         self._ready = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -87,6 +87,17 @@ def read_search(comparison: Configured, own: Mapping[str, Any], others: Collecti
     if taken:
         raise ValueError(f"--seeds {taken[0]}: tuning has the seeds {search.seeds}; final runs must have others")
     return search
+
+
+def idle_tuning(typed: Sequence[str]) -> list[str]:
+    """Notes on options of tuning that were typed where nothing is tuned.
+
+    Args:
+        typed: the command line.
+    """
+    names = [arg.partition("=")[0] for arg in typed]
+    idle = [f"--{key.replace('_', '-')}" for key in TUNE[1:]]
+    return [f"{option} changes nothing without --tune" for option in idle if option in names]
 
 
 def _check_key(key: str, others: Collection[str], halving: int) -> None:

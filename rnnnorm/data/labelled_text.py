@@ -57,8 +57,9 @@ class LabelledText(OwnFiles, TokenDataModule):
             `seed`: see `OwnFiles` and `SequenceDataModule`.
 
     Raises:
-        ValueError: when data are read, a column that does not exist, a row with more or fewer columns than the first, a
-            text or label that is empty, a label that training has not; it names the file and the line.
+        ValueError: when data are read, a column that does not exist or is there twice, a row with more or fewer columns
+            than the first, a text or label that is empty, a label that training has not; it names the file and the
+            line.
     """
 
     task: ClassVar[Task] = "classification"
@@ -133,6 +134,7 @@ class LabelledText(OwnFiles, TokenDataModule):
             quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
             strict=True,
         )
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))  # 131,072 characters is less than a long text
         line = 1
         try:
             for row in reader:
@@ -146,6 +148,8 @@ class LabelledText(OwnFiles, TokenDataModule):
         """The number of a column, from 0."""
         given = self.columns[name]
         if isinstance(given, str):
+            if self.header and first.count(given) > 1:
+                raise ValueError(f"{path}, line 1: {first.count(given)} columns are called {given!r}, one was expected")
             if self.header and given in first:
                 return first.index(given)
         elif -len(first) <= given < len(first):

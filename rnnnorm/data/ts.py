@@ -117,8 +117,11 @@ def _series(path: Path, number: int, line: str, missing: bool) -> Series:
         raise ValueError(f"{where}: no channels before the class {label[:60]!r}")
     if "?" in line:
         channels = [channel.replace("?", "nan") for channel in channels]
+    rows = [channel.split(",") for channel in channels]
+    if len(lengths := sorted({len(row) for row in rows})) > 1:
+        raise ValueError(f"{where}: channels of {lengths[0]} to {lengths[-1]} steps, but all must have equally many")
     try:
-        values = np.array([channel.split(",") for channel in channels], dtype=np.float32)
+        values = np.array(rows, dtype=np.float32)
     except ValueError as error:
         raise ValueError(f"{where}: not channels of equal length made of numbers: {error}") from error
     if not missing and np.isnan(values).any():

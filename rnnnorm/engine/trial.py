@@ -132,7 +132,7 @@ def train(
         trained = _fit(experiment, run, interrupt, display, deadline, until)
         interrupt.check()
         result = trained.facts | {"scores": trained.scores.seen, "values": dict(run.values)}
-        if result["status"] in ("finished", "paused") and not trained.scores.seen:
+        if result["status"] in ("finished", "paused") and not trained.scores.validations:
             raise ValueError(f"nothing was validated: a search compares runs by {trained.scores.tag}")
         trained.logger.finalize("success")
         write_json(run.result, result)

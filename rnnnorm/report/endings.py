@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from rnnnorm.report.numbers import listed, some
@@ -24,6 +25,23 @@ def early(summary: Summary) -> str:
     items = [f"{run.name} at step {run.number('steps'):.0f} by {run.facts['ended_by']}" for run in its]
     verb = "was" if len(its) == 1 else "were"
     return f"{len(its)} of {len(summary.runs)} runs {verb} stopped early: {some(items, '; ')}."
+
+
+def scoreless(summary: Summary) -> str:
+    """The sentence on finished runs whose score is not finite, and which means therefore leave out; empty if none."""
+    its = [
+        run.name
+        for row in summary.rows
+        for run in row.runs
+        if run.status == "finished" and not math.isfinite(run.score(row.headline_mode, summary.metric))
+    ]
+    if not its:
+        return ""
+    verb = "has" if len(its) == 1 else "have"
+    return (
+        f"{len(its)} of {len(summary.runs)} runs finished but {verb} no finite test {summary.metric}, so that means "
+        f"leave out what may be the worst: {some(its, ', ')}."
+    )
 
 
 def unequal_steps(summary: Summary) -> str:

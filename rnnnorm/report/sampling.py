@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 
 from rnnnorm.common.estimate import Estimate
-from rnnnorm.common.sequence_scores import FORMS, SequenceScores
+from rnnnorm.common.sequence_scores import ATOL, FORMS, RTOL, SequenceScores
 from rnnnorm.report.differences import Difference
 from rnnnorm.report.inference import ALPHA, holm, standard_error
 from rnnnorm.report.runs import RunResult
@@ -140,7 +140,7 @@ def _test_set(summary: Summary) -> tuple[ScoredSequences | None, str]:
     reason = ""
     for row in summary.ranked:
         for run in row.scored:
-            scores, problem = _read(run, summary.metric)
+            scores, problem = _read(run, summary.metric, row.headline_mode)
             reason = reason or problem
             if scores is None:
                 continue
@@ -153,7 +153,7 @@ def _test_set(summary: Summary) -> tuple[ScoredSequences | None, str]:
     return found, reason
 
 
-def _read(run: RunResult, metric: str) -> tuple[SequenceScores | None, str]:
+def _read(run: RunResult, metric: str, mode: str) -> tuple[SequenceScores | None, str]:
     """Scores of a run by sequence, or why there are none."""
     path = run.folder / "test_sequences.npz"
     try:
@@ -164,4 +164,8 @@ def _read(run: RunResult, metric: str) -> tuple[SequenceScores | None, str]:
         return None, "the runs are of a version that kept no scores by test sequence"
     except ValueError:
         return None, f"{run.name}/{path.name} cannot be read"
-    return (scores, "") if scores.metric == metric else (None, f"{run.name}/{path.name} is of another metric")
+    if scores.metric != metric:
+        return None, f"{run.name}/{path.name} is of another metric"
+    if not np.isclose(scores.again(mode), run.score(mode, metric), rtol=RTOL, atol=ATOL):
+        return None, f"{run.name}/{path.name} gives {metric} {scores.again(mode):.4g}, which is that of another run"
+    return scores, ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rnnnorm.report.endings import early, unequal_steps
+from rnnnorm.report.endings import early, scoreless, unequal_steps
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.lead import best, beyond, claims
 from rnnnorm.report.numbers import number
@@ -26,6 +26,7 @@ def findings(figures: Figures) -> list[str]:
     found = [
         *_lead(summary),
         *_diverged(summary),
+        scoreless(summary),
         unequal_steps(summary),
         early(summary),
         _cut(summary),

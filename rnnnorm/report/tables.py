@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rnnnorm.report.colours import colour
 from rnnnorm.report.difference_tables import differences_markdown
-from rnnnorm.report.endings import early, unequal_steps
+from rnnnorm.report.endings import early, scoreless, unequal_steps
 from rnnnorm.report.grid import Grid
 from rnnnorm.report.numbers import number, some
 from rnnnorm.report.runs import HEADLINE, MODES, RunResult
@@ -96,7 +96,7 @@ def notes(summary: Summary) -> list[str]:
             said.append(f"Ranked by running averages, which their training reads, too: {', '.join(own)}.")
     if any(row.counts["diverged"] for row in summary.rows):
         said.append("A diverged run counts with its best checkpoint from before, if it had one.")
-    said += [text.replace("`", "") for text in (unequal_steps(summary), early(summary)) if text]
+    said += [text.replace("`", "") for text in (scoreless(summary), unequal_steps(summary), early(summary)) if text]
     if summary.times.doubt:
         said.append(f"Training times are not compared: {summary.times.doubt}.".replace("`", ""))
     elif summary.times.ratios:

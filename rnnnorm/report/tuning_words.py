@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
+from rnnnorm.common.folder_names import norm_of_folder
 from rnnnorm.report.numbers import number
+from rnnnorm.report.numbers import some as some_of
 from rnnnorm.report.tuning import Scores, Tuning, plain, read_tuning
 
 
@@ -21,13 +23,60 @@ def how_chosen(out: Path) -> str:
         out: the folder of a comparison.
     """
     tuning = read_tuning(out)
+    if tuning is not None and all(choice.values is None for choice in tuning.choices):
+        return f"All norms have the configured {tuning.what}: each trial of tuning diverged."
     if tuning is not None:
         each = f" in each of {tuning.rounds} rounds" if tuning.rounds > 1 else ""
         counts = sorted(Counter((trial.norm, trial.round) for trial in tuning.trials).values())
         some = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
-        return f"Each norm has its own {tuning.what}: the best of {some} trials{each} by validation {tuning.metric}."
+        lead = f"Each norm has its own {tuning.what}: the best of {some} trials{each} by validation {tuning.metric}."
+        left = stale(out, tuning)
+        return lead if not left else (
+            f"{lead} Not so {some_of(left, ', ')}, left by an earlier search: compare again with these norms and seeds."
+        )  # fmt: skip
     rate = _configured(out / "compare.yaml")
     return "" if rate is None else f"All norms share one learning rate, {rate:g}; `--tune` gives each its own."
+
+
+def stale(out: Path, tuning: Tuning) -> list[str]:
+    """Runs with other values than the search has chosen for their norm, `<norm>/seed=<k>`, as far as that is known.
+
+    An earlier, smaller search leaves them where a later one is run for some of the norms or seeds only.
+
+    Args:
+        out: the folder of a comparison.
+        tuning: the search that ended last in it.
+    """
+    chosen: dict[str, list[Any]] = {norm: [] for norm in tuning.norms}
+    for choice in tuning.choices:
+        chosen[choice.norm].append(choice.values)
+    found = []
+    for result in sorted(out.glob("*/seed=*/result.json")):
+        folder = result.parent
+        allowed = chosen.get(norm_of_folder(folder.parent.name), [])
+        if None in allowed:  # it has the configured values
+            continue
+        try:
+            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+            values = {key: _value_of(config, key) for key in tuning.space}
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError, RecursionError):
+            continue
+        if values not in allowed:
+            found.append(f"{folder.parent.name}/{folder.name}")
+    return found
+
+
+def _value_of(config: Any, key: str) -> Any:
+    """The value of a key, `model.learning_rate`, in a run's configuration.
+
+    Raises:
+        KeyError: there is none.
+        TypeError: one of the groups is no mapping.
+    """
+    for name in key.split("."):
+        config = config["init_args"] if "class_path" in config and name != "init_args" else config
+        config = config[name]
+    return config
 
 
 def _configured(path: Path) -> float | None:

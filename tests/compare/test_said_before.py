@@ -117,3 +117,10 @@ def test_it_is_said_before_the_first_run(small: Small) -> None:
     said = small.printed.index("note: bn-timestep:tail=error: tail=error changes nothing")
     assert said < small.printed.index("[1/2]")
     assert "tail=error changes nothing" in (small.out / "data.json").read_text()
+
+
+def test_options_of_tuning_without_tuning_are_named() -> None:
+    typed = ["--norms", "ln", "--tune-trials", "4", "--tune-rounds=1"]
+    said = ["--tune-trials changes nothing without --tune", "--tune-rounds changes nothing without --tune"]
+    assert Comparison(typed).notes == said
+    assert Comparison([*typed, "--tune"]).notes == []

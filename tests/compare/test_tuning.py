@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -36,17 +37,17 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("wit
 FEW = ("--tune", "model.learning_rate=lin:0.001..0.1", "--tune-trials", "3")
 """Three trials, and a range that is not widened."""
 
+TIMELESS: dict[str, Any] = {"seconds": 0, "timing": {}}
+"""What differs between two runs with the same bits."""
+
 
 def trials(out: Path) -> dict[str, dict[str, Any]]:
     found = (out / "tuning").glob("*/round=*/trial=*/result.json")
     return {str(path.parent.relative_to(out / "tuning")): json.loads(path.read_text()) for path in found}
 
 
-NO_TIME = {"seconds": 0, "timing": 0}
-
-
 def without_time(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name: result | NO_TIME for name, result in results.items()}
+    return {name: result | TIMELESS for name, result in results.items()}
 
 
 def choices(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
@@ -135,7 +136,7 @@ def test_a_paused_trial_ends_with_the_bits_of_one_that_ran_through(small: Small,
             assert (result["status"], result["epochs"]) == (("paused", until) if until else ("finished", 4))
             assert [epoch for epoch, _ in result["scores"]] == [*range(1, (until or 4) + 1)]
         checkpoints = [torch.load(path, weights_only=True) for path in (one.last, one.best)]
-        ends[stops] = (result | NO_TIME, [c["state_dict"] for c in checkpoints], checkpoints[0])
+        ends[stops] = (result | TIMELESS, [c["state_dict"] for c in checkpoints], checkpoints[0])
     (whole, weights, last), *others = ends.values()
     assert last["lr_schedulers"][0]["last_epoch"] == 4
     for result, parts, other in others:
@@ -169,7 +170,7 @@ def test_jobs_do_not_matter(small: Small, tmp_path: Path) -> None:
     assert without_time(trials(jobs)) == without_time(trials(small.out))
     assert choices(jobs) == choices(small.out)
     for norm in ("none", "bn-timestep"):
-        first, second = (small.result(norm, out=out) | NO_TIME for out in (small.out, jobs))
+        first, second = (small.result(norm, out=out) | TIMELESS for out in (small.out, jobs))
         assert first == second
 
 
@@ -211,10 +212,7 @@ def test_an_interrupted_search_goes_on_and_repeats_nothing(
     assert without_time(trials(small.out)) == without_time(trials(whole))
     assert choices(small.out) == choices(whole)
     for norm in ("none", "bn-timestep"):
-        assert small.result(norm) | NO_TIME == small.result(norm, out=whole) | {
-            "seconds": 0,
-            "timing": 0,
-        }
+        assert small.result(norm) | TIMELESS == small.result(norm, out=whole) | TIMELESS
 
 
 def test_time_that_is_up_leaves_a_search_that_goes_on(small: Small) -> None:
@@ -239,10 +237,7 @@ def test_more_trials_and_rounds_extend_a_search(small: Small, tmp_path: Path) ->
     assert choices(small.out) == choices(whole)
     for seed in (0, 1):
         assert configured(small.out, "none", seed) == choices(whole)["none", seed]["model.learning_rate"]
-        assert small.result(seed=seed) | NO_TIME == small.result(seed=seed, out=whole) | {
-            "seconds": 0,
-            "timing": 0,
-        }
+        assert small.result(seed=seed) | TIMELESS == small.result(seed=seed, out=whole) | TIMELESS
     with pytest.raises(ValueError, match="tune_trials: 3 there, 2 now"):
         small(*small_search, "--tune-trials", "2", "--tune-rounds", "2")
 
@@ -280,6 +275,7 @@ def test_a_range_is_widened_for_all_norms(small: Small, monkeypatch: pytest.Monk
         rate = model.hparams["learning_rate"]
         best = 1.0 if model.hparams["norm"] == "ln" else 1e-4
         self.seen.append((trainer.current_epoch + 1, -abs(math.log(rate / best))))
+        self.validations += 1
 
     monkeypatch.setattr(ValidationScores, "on_validation_end", score)
     low = ("--tune", "model.learning_rate=log:1e-5..1e-3", "--tune-trials", "3", "--norms", "none,ln")
@@ -346,4 +342,25 @@ def test_a_killed_trial_resumes_at_its_rung(small: Small, monkeypatch: pytest.Mo
     one.result.unlink()
     with patch.object(Control, "on_train_batch_end", side_effect=AssertionError("trained")):
         again = train(comparison, one, Interrupt(lambda: None), Display(Console(quiet=True)), None, 1)
-    assert again | NO_TIME == first | NO_TIME
+    assert again | TIMELESS == first | TIMELESS
+
+
+def test_a_score_that_is_not_finite_is_the_worst(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the perplexity of a loss of 100, of a model that has not diverged."""
+    limit = [0.05]
+    before = ValidationScores.on_validation_end
+
+    def infinite(self: ValidationScores, trainer: L.Trainer, model: L.LightningModule) -> None:
+        seen: Any = trainer
+        if trainer.optimizers[0].param_groups[0]["lr"] > limit[0]:
+            same = {name: getattr(trainer, name) for name in ("sanity_checking", "callbacks", "current_epoch")}
+            seen = SimpleNamespace(**same, callback_metrics={self.tag: torch.tensor(math.inf)})
+        before(self, seen, model)
+
+    monkeypatch.setattr(ValidationScores, "on_validation_end", infinite)
+    assert small(*FEW) == 0
+    assert choices(small.out)["none", 0]["model.learning_rate"] < 0.05
+    limit[0] = -1.0
+    assert small(*FEW, out=(out := small.out.parent / "all")) == 0
+    assert choices(out)["none", 0] is None
+    assert configured(out, "none", 0) == 0.001, "as configured"

@@ -97,6 +97,7 @@ def test_quotes_without_a_meaning(tmp_path: Path) -> None:
         ("text,label\na,b\nc\n", {}, r"train\.csv, line 3: 1 columns, where the first line has 2"),
         ('text,label\n"a\nb",c\n"d\ne",f,g\n', {}, r"train\.csv, line 4: 3 columns, where the first line has 2"),
         ("words,label\na,b\n", {}, r"train\.csv, line 1: no text column 'text': the file has columns 'words', 'label'"),
+        ("text,text,label\na,b,c\n", {}, r"train\.csv, line 1: 2 columns are called 'text', one was expected"),
         ("text,label\na,b\n", {"label": 2}, r"line 1: no label column 2: the file has columns 'text', 'label'"),
         ("a,b\n", {"text": 5, "label": 0, "header": False}, "no text column 5: the file has no header and 2 columns"),
         ("a,b\n", {"header": False}, "text='text' names a column, but with header=false columns are numbers"),
@@ -144,3 +145,9 @@ def test_columns_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     columns = ["--data.text=-1", "--data.label", "7", "--data.header", "false"]
     assert main(["compare", "--data", "LabelledText", "--data.train", path, *columns, *out]) == 2
     assert "no label column 7: the file has no header and 2 columns" in capsys.readouterr().err
+
+
+def test_a_text_of_two_hundred_thousand_characters(tmp_path: Path) -> None:
+    long = "ab " * 70_000
+    data = own(tmp_path, other=f'text,label\n"{long}",book\n')
+    assert data.lengths("test") == [70_000]

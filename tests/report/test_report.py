@@ -298,3 +298,19 @@ def test_a_result_of_another_run_is_not_counted_twice(tmp_path: Path) -> None:
     (row,) = summarize(find_runs(tmp_path)).rows
     assert row.counts == {"finished": 1, "unreadable": 1}
     assert row.runs[1].problem.startswith("none/seed=1/result.json cannot be read (it is of another run, norm none")
+
+
+def test_a_finished_run_without_a_finite_score_is_named(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "ln"], metric="perplexity", metric_mode="min")
+    build(tmp_path)
+    assert "no finite test perplexity" not in (tmp_path / "summary.md").read_text()
+    for norm in ("none", "ln"):
+        path = tmp_path / norm / "seed=2" / "result.json"
+        result = json.loads(path.read_text())
+        for scores in result["test"].values():
+            scores["perplexity"] = None  # as what is not finite is written
+        path.write_text(json.dumps(result))
+    said = "2 of 6 runs finished but have no finite test perplexity, so that means leave out what may be the worst: "
+    build(tmp_path)
+    for name in ("summary.md", "report.html"):
+        assert said in (tmp_path / name).read_text()

@@ -68,6 +68,21 @@ class TestFile:
         np.savez(path, metric="m", form="cube", unit="sequence", count=[1], sum_running=[1.0])
         with pytest.raises(ValueError, match="form 'cube'"):
             SequenceScores.read(path)
+        ones: dict[str, object] = {
+            "metric": "m",
+            "form": "mean",
+            "unit": "sequence",
+            "count": [1],
+            "sum_running": [1.0],
+        }
+        for key, value in (("unit", "banana"), ("count", [0]), ("count", [-1]), ("sum_running", ["a"]),
+                           ("sum_running", [1j])):  # fmt: skip
+            np.savez(path, **{**ones, key: value})  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="holds no scores per sequence"):
+                SequenceScores.read(path)
+        np.savez(path, **{**ones, "count": [], "sum_running": []})  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="no numbers of predictions"):
+            SequenceScores.read(path)
         with pytest.raises(OSError, match="nowhere"):
             SequenceScores.read(tmp_path / "nowhere.npz")
 
@@ -170,7 +185,20 @@ class TestReport:
         with_sequences(tmp_path)
         path = tmp_path / "ln" / "seed=1" / "test_sequences.npz"
         found = SequenceScores.read(path)
-        SequenceScores("accuracy", "mean", "sequence", found.counts + 1, found.sums).write(path)
+        twice = {mode: 2 * values for mode, values in found.sums.items()}
+        SequenceScores("accuracy", "mean", "sequence", 2 * found.counts, twice).write(path)
         assert summary(tmp_path).sampling == "the test sequences are not the same in all runs"
         path.write_bytes(b"broken")
+        build(tmp_path)
+
+    @pytest.mark.parametrize("changed", [{"sum_running": np.ones(200)}, {"unit": "banana"}, {"count": np.zeros(200)}])
+    def test_scores_of_another_run_give_no_interval(self, tmp_path: Path, changed: dict[str, object]) -> None:
+        with_sequences(tmp_path)
+        for name in ("none", "ln"):
+            path = tmp_path / name / "seed=1" / "test_sequences.npz"
+            with np.load(path) as file:
+                content = {**file, **changed}
+            np.savez(path, **content)  # type: ignore[arg-type]
+        found = summary(tmp_path)
+        assert all(math.isnan(one.sequences.low) for one in found.differences.others)
         build(tmp_path)

@@ -179,3 +179,30 @@ def test_a_broken_file_is_named_and_left_out(out: Path, broken: str | None, capl
     build(out)
     assert "tuning.json cannot be read" in caplog.text
     assert "of each norm</h2>" not in (out / "report.html").read_text()
+
+
+def test_runs_of_an_earlier_search_are_named(out: Path) -> None:
+    write_search(out)
+    lead = how_chosen(out)
+    chosen = {entry["norm"]: entry["values"] for entry in json.loads((out / "tuning.json").read_text())["choices"]}
+    for norm, seed in itertools.product(BEST, range(2)):
+        init = {"learning_rate": chosen[norm][RATE] if (norm, seed) != ("ln", 1) else 0.5}
+        config = {"model": {"class_path": "a.B", "init_args": init}}
+        (out / norm / f"seed={seed}" / "config.yaml").write_text(json.dumps(config))
+    said = " Not so ln/seed=1, left by an earlier search: compare again with these norms and seeds."
+    assert how_chosen(out) == lead + said
+    content = json.loads((out / "tuning.json").read_text())
+    for part in ("choices", "records"):  # a search of some of the norms
+        content[part] = [entry for entry in content[part] if entry["norm"] != "none"]
+    (out / "tuning.json").write_text(json.dumps(content))
+    assert "Not so ln/seed=1, none/seed=0, none/seed=1, left by" in how_chosen(out)
+    build(out)
+    assert "none/seed=1, left by an earlier search" in (out / "summary.md").read_text()
+
+
+def test_a_search_without_any_choice_is_none(out: Path) -> None:
+    write_search(out)
+    content = json.loads((out / "tuning.json").read_text())
+    content["choices"] = [{**entry, "values": None} for entry in content["choices"]]
+    (out / "tuning.json").write_text(json.dumps(content))
+    assert how_chosen(out) == "All norms have the configured learning rate: each trial of tuning diverged."
