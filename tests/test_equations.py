@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from support import HIDDEN, INPUT, LENGTHS, PRESETS, assert_same, packed, padded
 from torch import Tensor, nn
+from torch.autograd import gradcheck
 
 import rnnnorm
 
@@ -208,3 +211,20 @@ def test_the_reverse_direction_counts_from_each_sequences_own_end(norm: str) -> 
     assert_same(h_n[1], h[0], "h_n", 1e-12)
     for b, length in enumerate(LENGTHS.tolist()):
         assert_same(both[:length, b, H:], reverse[:length, b].flip(0), f"sequence {b}", 1e-12)
+
+
+def test_the_last_state_is_that_of_each_sequences_own_end() -> None:
+    lstm = rnnnorm.LSTM(INPUT, H, bidirectional=True, norm="ln")
+    output, (h_n, _) = lstm(padded(), lengths=LENGTHS)
+    for b, length in enumerate(LENGTHS.tolist()):
+        assert torch.equal(h_n[0, b], output[length - 1, b, :H])
+        assert torch.equal(h_n[1, b], output[0, b, H:])
+
+
+@pytest.mark.parametrize("norm", ["none", "wn", "ln", "ln-carried", "bn-timestep", "bn-joint"])
+def test_derivatives_of_two_layers_with_projection(norm: str) -> None:
+    """The rest of derivatives is in the contract of normalizers."""
+    lstm = rnnnorm.LSTM(INPUT, H, 2, proj_size=2, norm=norm, dtype=DOUBLE, backend="reference")
+    x, h, c = (torch.randn(shape, dtype=DOUBLE, requires_grad=True) for shape in ((3, 4, INPUT), (2, 4, 2), (2, 4, H)))
+    lengths = torch.tensor([3, 1, 2, 3])
+    assert gradcheck(lambda x, h, c: copy.deepcopy(lstm)(x, (h, c), lengths=lengths)[0], (x, h, c), nondet_tol=1e-9)

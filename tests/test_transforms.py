@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.tensorboard import SummaryWriter
 
 import rnnnorm
 from rnnnorm.common.transforms import apart, has_numbers, transformed
@@ -242,24 +240,6 @@ def test_hooks_that_lose_digits() -> None:
     torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=1e-5)
     with pytest.raises((RuntimeError, ValueError), match="expected contiguous"):
         hooked(lambda z: lstm(z)[0], x, pack=lambda t: t, unpack=lambda t: t.flatten()[:1])
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_jit_trace(network: str, tmp_path: Path) -> None:
-    """For one number of steps and sequences; also as TensorBoard draws a module."""
-    cls, norm, options = NETWORKS[network]
-    module = cls(INPUT, HIDDEN, norm=norm, dtype=torch.float64, **options).eval()
-    x, y = torch.randn(2, 4, 3, INPUT, dtype=torch.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that numbers of steps and sequences become constants
-        trace = torch.jit.trace(module, x)
-        with SummaryWriter(str(tmp_path)) as writer:
-            writer.add_graph(module, x)
-    torch.testing.assert_close(trace(y), module(y))
-    expected = grad(module(y)[0].square().sum(), list(module.parameters()))
-    torch.testing.assert_close(grad(trace(y)[0].square().sum(), list(module.parameters())), expected)
-    trace.save(str(tmp_path / "trace.pt"))
-    torch.testing.assert_close(torch.jit.load(str(tmp_path / "trace.pt"))(y), module(y))
 
 
 def test_flops_are_counted() -> None:

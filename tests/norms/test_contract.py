@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -21,6 +22,20 @@ from rnnnorm.norms import NORMALIZERS, Normalizer, Use, WeightNormalizer, option
 
 class TestPresets(NormalizerContract):
     """Every preset in every cell that takes it."""
+
+
+class TestOtherScopes(NormalizerContract):
+    """Normalizers of the batch family over rows that no preset takes their statistics over."""
+
+    cells: ClassVar = [rnnnorm.LSTM]
+    norms: ClassVar = [
+        "input=bn-l1+hidden=bn-l1:statistics=timestep+cell=bn-l1:statistics=shared",
+        "input=brn+hidden=brn:statistics=shared+joint=mobn:statistics=shared",
+        "input=cmbn-accumulated+hidden=cmbn-accumulated:statistics=shared",
+        "input=cmbn+hidden=bn:statistics=timestep",
+        "input=mobn+hidden=cmbn:statistics=shared+cell=mobn:statistics=shared",
+        "input=cbn+hidden=bn:statistics=timestep",
+    ]
 
 
 DISTRIBUTED = ["bn-timestep", "bn-shared", "online", "streaming", "power", "ln", "wn"]
