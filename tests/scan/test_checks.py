@@ -317,3 +317,17 @@ def test_a_size_of_nothing() -> None:
     for shape in [(0, F), (6, 0), (6, F + 1), (F,), (6, F, 1)]:
         assert not BACKENDS["native"].ready(layer, torch.zeros(shape))
         assert not BACKENDS["torch"].ready(layer, torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("norm", "training"), [("none", True), ("ln", False), ("bn-timestep", True), ("bn-star", False)]
+)
+def test_no_sequences(norm: str, training: bool) -> None:
+    """Steps without any row: states without any come out, and no gradient is missing."""
+    lstm = rnnnorm.LSTM(F, H, norm=norm, num_layers=2, bidirectional=True).train(training)
+    x = torch.zeros(0, F, requires_grad=True)
+    output, states = lstm.run(x, torch.zeros(6, dtype=torch.int64), (torch.zeros(4, 0, H),) * 2)
+    assert lstm.ran == "reference"
+    assert output.shape == (0, 2 * H)
+    assert all(state.shape == (4, 0, H) for state in states)
+    assert torch.autograd.grad(output.sum(), x)[0].shape == (0, F)
