@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import HIDDEN, INPUT, LENGTHS, PRESETS, assert_same, padded
+from support import HIDDEN, INPUT, PRESETS, assert_same, padded
 from torch import Tensor, nn
 
 import rnnnorm
@@ -41,21 +41,6 @@ class TestPresets:
         assert list(rnn.norm.places) == ["input", "hidden"]
         assert rnn.norm.name == "bn-timestep"
 
-    @pytest.mark.parametrize("norm", ["none", "bn-timestep", "ln"])
-    def test_the_reverse_direction_counts_from_each_sequences_own_end(self, cell: Any, norm: str) -> None:
-        both = cell(INPUT, HIDDEN, bidirectional=True, norm=norm, dtype=torch.float64)
-        alone = cell(INPUT, HIDDEN, norm=norm, dtype=torch.float64)
-        alone.load_state_dict({k.replace("_reverse", ""): v for k, v in both.state_dict().items() if "_reverse" in k})
-        x = padded(dtype=torch.float64)
-        turned = torch.zeros_like(x)
-        for b, length in enumerate(LENGTHS.tolist()):
-            turned[:length, b] = x[:length, b].flip(0)
-        output, h_n = both(x, lengths=LENGTHS)
-        reverse, h = alone(turned, lengths=LENGTHS)
-        assert_same(h_n[1], h[0], "h_n", 1e-12)
-        for b, length in enumerate(LENGTHS.tolist()):
-            assert_same(output[:length, b, HIDDEN:], reverse[:length, b].flip(0), f"sequence {b}", 1e-12)
-
     def test_learned_state(self, cell: Any) -> None:
         rnn = cell(INPUT, HIDDEN, 2, initial_state="learned")
         assert [n for n, _ in rnn.named_parameters() if n.endswith("_0")] == ["h_0"]
@@ -81,22 +66,6 @@ def rnn_bias_offset(rnn: rnnnorm.GRU) -> Tensor:
     torch.manual_seed(0)
     fresh = rnnnorm.GRU(INPUT, HIDDEN, 2, bidirectional=True, norm="wn")
     return fresh.bias_ih_l0[-HIDDEN:].detach()
-
-
-@pytest.mark.parametrize("norm", ["none", "ln", "bn-timestep", "ln-sum", "bn-joint", "wn"])
-@pytest.mark.parametrize(
-    ("kind", "options"), [("GRU", {}), ("RNN", {}), ("RNN", {"nonlinearity": "relu"})], ids=["GRU", "RNN", "RNN-relu"]
-)
-def test_single_steps_and_layers_are_the_same_equations(kind: str, options: dict[str, Any], norm: str) -> None:
-    keys = {"norm": norm, "max_steps": 5, "dtype": torch.float64, **options}
-    layer, single = (getattr(rnnnorm, name)(INPUT, HIDDEN, **keys) for name in (kind, f"{kind}Cell"))
-    single.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
-    x = torch.randn(5, 8, INPUT, dtype=torch.float64)
-    output, _ = layer(x)
-    h = None
-    for t in range(5):
-        h = single(x[t], h, step=t)
-        assert_same(h, output[t], f"h at {t}", 1e-10)
 
 
 @pytest.mark.parametrize("step", [1.5, "0", [1]])

@@ -220,17 +220,6 @@ class TestRecalibrate:
         rnnnorm.recalibrate(nn.Linear(2, 2), [])
 
 
-class TestPrecision:
-    def test_statistics_stay_in_float32_when_the_model_goes_to_16_bits(self) -> None:
-        lstm = rnnnorm.LSTM(INPUT, 5, norm="bn-timestep")
-        lstm(padded())
-        expected = buffers(lstm)
-        lstm.to(torch.bfloat16)
-        for name, value in buffers(lstm).items():
-            assert torch.equal(value, expected[name]), name
-        assert lstm(padded().bfloat16())[0].dtype == torch.bfloat16
-
-
 def test_recalibrating_twice_forgets_the_first_time() -> None:
     norm = timestep(max_steps=3).eval()
     with torch.inference_mode():
