@@ -41,3 +41,14 @@ def assert_same(actual: Any, expected: Any, name: str, tolerance: float) -> None
     error = (actual - expected).abs().max().item() if actual.numel() else 0.0
     assert actual.shape == expected.shape, f"{name}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}"
     assert error <= tolerance, f"{name} differs by {error:.3g}"
+
+
+class WithLengths(nn.Module):
+    """A network with lengths as its second argument, for exporters that take no keywords."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        return self.network(x, lengths=lengths)

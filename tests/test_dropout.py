@@ -8,7 +8,6 @@ import pytest
 import torch
 from plain import array, sigmoid, weights
 from support import HIDDEN, INPUT, LENGTHS, PRESETS, assert_same, padded, valid
-from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnnnorm
 from rnnnorm.equations import Noise
@@ -197,20 +196,3 @@ def test_data_dependent_initialization_drops_nothing() -> None:
         results.append(lstm.state_dict())
     for name, value in results[0].items():
         assert torch.equal(value, results[1][name]), name
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["dense", "packed"])
-@pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
-def test_rows_between_layers_are_those_that_torch_drops(cell: str, packed: bool) -> None:
-    """From the same seed, whatever runs the layers."""
-    theirs = getattr(torch.nn, cell)(3, 5, num_layers=3, dropout=0.4, bidirectional=True)
-    ours = getattr(rnnnorm, cell).from_torch(theirs)
-    x: Any = torch.randn(7, 4, 3)
-    if packed:
-        x = pack_padded_sequence(x, [7, 5, 5, 1])
-    outputs = []
-    for network in (theirs, ours):
-        torch.manual_seed(4)
-        output, _ = network(x)
-        outputs.append(output.data if packed else output)
-    torch.testing.assert_close(*outputs)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import product
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from support import HIDDEN, INPUT, LENGTHS, PRESETS, assert_same, packed, padded
 from torch import Tensor, nn
+from torch.autograd import gradcheck
 
 import rnnnorm
 
@@ -148,24 +153,31 @@ def test_weight_norm_is_a_plain_lstm_with_the_composed_weights() -> None:
     assert_same(lstm(x)[0].data, plain(x)[0].data, "output", 1e-10)
 
 
-@pytest.mark.parametrize("norm", PRESETS)
-def test_cell_and_lstm_are_the_same_equations(norm: str) -> None:
-    lstm = make(norm, max_steps=T)
-    cell = rnnnorm.LSTMCell(INPUT, H, norm=norm, max_steps=T, dtype=DOUBLE)
-    cell.load_state_dict({k.replace("_l0", ""): v for k, v in lstm.state_dict().items()})
-    x = torch.randn(T, B, INPUT, dtype=DOUBLE)
+FEW = ("none", "ln", "bn-timestep", "ln-sum", "bn-joint", "wn")
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    *(("LSTM", norm, {}) for norm in PRESETS),
+    ("LSTM", "ln", {"peepholes": True}),
+    *((kind, norm, {}) for kind in ("GRU", "RNN") for norm in FEW),
+    ("RNN", "ln", {"nonlinearity": "relu"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "norm", "options"), CASES)
+def test_single_steps_and_layers_are_the_same_equations(kind: str, norm: str, options: dict[str, Any]) -> None:
+    keys = {"norm": norm, "max_steps": T, "dtype": DOUBLE, **options}
+    layer, cell = (getattr(rnnnorm, name)(INPUT, H, **keys) for name in (kind, f"{kind}Cell"))
+    randomize_gains(layer)
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
     uses = rnnnorm.presets()[norm].norm.places.values()
-    if any(
-        use.options.get("statistics") == "sequence" for use in uses
-    ):  # sequence-wise statistics see all steps at once in the LSTM, and one step in the cell
-        lstm.eval()
-        cell.eval()
-    output, (_, c_n) = lstm(x)
-    state = None
+    if any(use.options.get("statistics") == "sequence" for use in uses):  # over all steps in the layer, one in the cell
+        layer.eval(), cell.eval()
+    x = torch.randn(T, B, INPUT, dtype=DOUBLE)
+    (output, last), state = layer(x), None
     for t in range(T):
         state = cell(x[t], state, step=t)
-        assert_same(state[0], output[t], f"h at {t}", 1e-10)
-    assert_same(state[1], c_n[0], "c", 1e-10)
+        assert_same(state[0] if kind == "LSTM" else state, output[t], f"h at {t}", 1e-10)
+    if kind == "LSTM":
+        assert_same(state[1], last[1][0], "c", 1e-10)
 
 
 def test_projection_follows_the_normalized_cell() -> None:
@@ -194,17 +206,36 @@ def test_between_normalizes_the_rows_that_leave_a_layer() -> None:
     assert_same(seen["after"], F.batch_norm(seen["before"], None, None, training=True), "normalized", 1e-10)
 
 
-@pytest.mark.parametrize("norm", PRESETS)
-def test_the_reverse_direction_counts_from_each_sequences_own_end(norm: str) -> None:
-    lstm = rnnnorm.LSTM(INPUT, H, bidirectional=True, norm=norm, dtype=DOUBLE)
-    alone = rnnnorm.LSTM(INPUT, H, norm=norm, dtype=DOUBLE)
-    alone.load_state_dict({k.replace("_reverse", ""): v for k, v in lstm.state_dict().items() if "_reverse" in k})
+@pytest.mark.parametrize(
+    ("kind", "norm"), [*product(["LSTM"], PRESETS), *product(["GRU", "RNN"], ["none", "bn-timestep", "ln"])]
+)
+def test_the_reverse_direction_counts_from_each_sequences_own_end(kind: str, norm: str) -> None:
+    both, alone = (getattr(rnnnorm, kind)(INPUT, H, bidirectional=k == 0, norm=norm, dtype=DOUBLE) for k in range(2))
+    alone.load_state_dict({k.replace("_reverse", ""): v for k, v in both.state_dict().items() if "_reverse" in k})
     x = padded(dtype=DOUBLE)
     turned = torch.zeros_like(x)
     for b, length in enumerate(LENGTHS.tolist()):
         turned[:length, b] = x[:length, b].flip(0)
-    both, (h_n, _) = lstm(x, lengths=LENGTHS)
-    reverse, (h, _) = alone(turned, lengths=LENGTHS)
+    output, state = both(x, lengths=LENGTHS)
+    reverse, last = alone(turned, lengths=LENGTHS)
+    h_n, h = (s[0] if kind == "LSTM" else s for s in (state, last))
     assert_same(h_n[1], h[0], "h_n", 1e-12)
     for b, length in enumerate(LENGTHS.tolist()):
-        assert_same(both[:length, b, H:], reverse[:length, b].flip(0), f"sequence {b}", 1e-12)
+        assert_same(output[:length, b, H:], reverse[:length, b].flip(0), f"sequence {b}", 1e-12)
+
+
+def test_the_last_state_is_that_of_each_sequences_own_end() -> None:
+    lstm = rnnnorm.LSTM(INPUT, H, bidirectional=True, norm="ln")
+    output, (h_n, _) = lstm(padded(), lengths=LENGTHS)
+    for b, length in enumerate(LENGTHS.tolist()):
+        assert torch.equal(h_n[0, b], output[length - 1, b, :H])
+        assert torch.equal(h_n[1, b], output[0, b, H:])
+
+
+@pytest.mark.parametrize("norm", ["none", "wn", "ln", "ln-carried", "bn-timestep", "bn-joint"])
+def test_derivatives_of_two_layers_with_projection(norm: str) -> None:
+    """The rest of derivatives is in the contract of normalizers."""
+    lstm = rnnnorm.LSTM(INPUT, H, 2, proj_size=2, norm=norm, dtype=DOUBLE, backend="reference")
+    x, h, c = (torch.randn(shape, dtype=DOUBLE, requires_grad=True) for shape in ((3, 4, INPUT), (2, 4, 2), (2, 4, H)))
+    lengths = torch.tensor([3, 1, 2, 3])
+    assert gradcheck(lambda x, h, c: copy.deepcopy(lstm)(x, (h, c), lengths=lengths)[0], (x, h, c), nondet_tol=1e-9)

@@ -21,20 +21,14 @@ FEW = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--tr
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_parses_and_says_what_it_is(name: str) -> None:
-    comparison = Comparison(["-c", name])
+def test_it_parses_says_what_it_is_and_overrides_defaults_only(name: str) -> None:
+    """What an experiment says differs from what would be without it."""
+    comparison, path = Comparison(["-c", name]), experiments()[name]
     assert comparison.out == Path("runs") / name
-    assert len(title(experiments()[name])) > 30
+    assert len(title(path)) > 30
     assert comparison.norms
     assert comparison.seeds
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_it_overrides_defaults_only(name: str) -> None:
-    """What an experiment says differs from what would be without it."""
-    path = experiments()[name]
-    said = yaml.safe_load(path.read_text())
-    bare = Comparison(["-c", name]).parser.get_defaults().trainer
+    said, bare = yaml.safe_load(path.read_text()), comparison.parser.get_defaults().trainer
     assert all(bare[key] != value for key, value in said.get("trainer", {}).items())
     assert set(said) <= {"norms", "seeds", "threads", "data", "model", "trainer"}
 

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from plain import randomize
-from support import PRESETS
+from support import PRESETS, WithLengths
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -47,17 +47,6 @@ def trained(cell: Any = rnnnorm.LSTM, norm: Any = "bn-timestep", **options: Any)
 def rows(batch: int = B, batch_first: bool = False, steps: int = T) -> Tensor:
     x = torch.randn(steps, batch, INPUT) * 2 + 1
     return x.transpose(0, 1).contiguous() if batch_first else x
-
-
-class WithLengths(nn.Module):
-    """Lengths as the second input, and the outputs of a model."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Any:
-        return self.network(x, lengths=lengths)
 
 
 def flat(value: Any) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""norm="none" is torch.nn.LSTM: outputs, states and all gradients."""
+"""norm="none" is torch's LSTM, GRU and RNN: outputs, states and all gradients, weights by name and by seed."""
 
 from __future__ import annotations
 
@@ -15,136 +15,159 @@ import rnnnorm
 
 KINDS = ("packed", "packed-sorted", "padded", "dense", "dense-batch-first", "unbatched")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+CELLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "LSTM": ("LSTM", {}),
+    "GRU": ("GRU", {}),
+    "RNN-tanh": ("RNN", {}),
+    "RNN-relu": ("RNN", {"nonlinearity": "relu"}),
+}
+DOUBLE = torch.float64
 
 
-def run(lstm: nn.Module, kind: str, x: Tensor, hx: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Output as (T, B, F), zeros in the padding, and both states; torch gets packed what ours gets padded."""
-    if kind == "packed":
-        output, state = lstm(pack_padded_sequence(x, LENGTHS, enforce_sorted=False), hx)
+def pair(cell: str, *args: Any, single: bool = False, **keys: Any) -> tuple[Any, Any]:
+    """Torch's module and ours, with the weights of the former."""
+    kind, own = CELLS[cell]
+    theirs, ours = (getattr(m, kind + "Cell" * single)(INPUT, HIDDEN, *args, **own, **keys) for m in (nn, rnnnorm))
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def run(rnn: nn.Module, kind: str, x: Tensor, hx: Any) -> list[Tensor]:
+    """Output as (T, B, F), zeros in the padding, and states; torch gets packed what ours gets padded."""
+    if kind == "padded" and not isinstance(rnn, nn.LSTM | nn.GRU | nn.RNN):
+        output, state = rnn(x, hx, lengths=LENGTHS)
+    elif kind in ("packed", "packed-sorted", "padded"):
+        lengths = LENGTHS.sort(descending=True).values if kind == "packed-sorted" else LENGTHS
+        output, state = rnn(pack_padded_sequence(x, lengths, enforce_sorted=kind == "packed-sorted"), hx)
         output, _ = pad_packed_sequence(output, total_length=x.shape[0])
-    elif kind == "packed-sorted":
-        lengths = LENGTHS.sort(descending=True).values
-        output, state = lstm(pack_padded_sequence(x, lengths), hx)
-        output, _ = pad_packed_sequence(output, total_length=x.shape[0])
-    elif kind == "padded":
-        if isinstance(lstm, rnnnorm.LSTM):
-            output, state = lstm(x, hx, lengths=LENGTHS)
-        else:
-            return run(lstm, "packed", x, hx)
     elif kind == "dense-batch-first":
-        lstm.batch_first = True
-        output, state = lstm(x.transpose(0, 1), hx)
+        rnn.batch_first = True
+        output, state = rnn(x.transpose(0, 1), hx)
         output = output.transpose(0, 1)
     else:
-        output, state = lstm(x, hx)
-    return output, *state
+        output, state = rnn(x, hx)
+    return [output, *(state if isinstance(state, tuple) else (state,))]
 
 
-@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize(("dtype", "backend"), [(torch.float32, "auto"), (DOUBLE, "auto"), (DOUBLE, "reference")])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_outputs_states_and_gradients(kind: str, dtype: torch.dtype, backend: str) -> None:
+@pytest.mark.parametrize("cell", CELLS)
+def test_outputs_states_and_gradients(cell: str, kind: str, dtype: torch.dtype, backend: str) -> None:
+    """Of each number of layers and directions, with and without bias, states and projection."""
+    projections = (0, 3) if cell == "LSTM" else (0,)
     for layers, bidirectional, proj, given, bias in product(
-        (1, 2), (False, True), (0, 3), (False, True), (True, False)
+        (1, 2), (False, True), projections, (False, True), (True, False)
     ):
-        theirs = nn.LSTM(INPUT, HIDDEN, layers, bias, bidirectional=bidirectional, proj_size=proj, dtype=dtype)
-        ours = rnnnorm.LSTM(
-            INPUT, HIDDEN, layers, bias, bidirectional=bidirectional, proj_size=proj, dtype=dtype, backend=backend
-        )
-        ours.load_state_dict(theirs.state_dict())
+        keys = {"num_layers": layers, "bidirectional": bidirectional, "bias": bias, "dtype": dtype}
+        theirs, ours = pair(cell, **keys, **({"proj_size": proj} if proj else {}))
+        ours.backend = backend
         x = padded(dtype=dtype)[:, 0] if kind == "unbatched" else padded(dtype=dtype)
-        batch = () if kind == "unbatched" else (len(LENGTHS),)
-        states = layers * (2 if bidirectional else 1)
-        hx = [torch.randn(states, *batch, n, dtype=dtype) for n in (proj or HIDDEN, HIDDEN)] if given else None
+        shape = (layers * (1 + bidirectional), *(() if kind == "unbatched" else (len(LENGTHS),)))
+        sizes = [proj or HIDDEN, HIDDEN][: 2 if cell == "LSTM" else 1] if given else []
+        hx = [torch.randn(*shape, n, dtype=dtype) for n in sizes]
         results = []
-        for lstm in (theirs, ours):
-            leaves = [t.clone().requires_grad_() for t in (x, *(hx or ()))]
-            outputs = run(lstm, kind, leaves[0], tuple(leaves[1:]) or None)
+        for rnn in (theirs, ours):
+            leaves = [t.clone().requires_grad_() for t in (x, *hx)]
+            outputs = run(rnn, kind, leaves[0], tuple(leaves[1:]) if len(hx) == 2 else leaves[1] if hx else None)
             torch.manual_seed(1)
             sum((torch.randn_like(o) * o).sum() for o in outputs).backward()
-            grads = {f"grad of {n}": p.grad for n, p in lstm.named_parameters()}
-            grads |= {f"grad of leaf {i}": leaf.grad for i, leaf in enumerate(leaves)}
-            results.append({"output": outputs[0], "h_n": outputs[1], "c_n": outputs[2], **grads})
+            found = {f"result {k}": o for k, o in enumerate(outputs)}
+            found |= {f"grad of {n}": p.grad for n, p in rnn.named_parameters()}
+            results.append(found | {f"grad of leaf {i}": leaf.grad for i, leaf in enumerate(leaves)})
         assert results[0].keys() == results[1].keys()
         for name, expected in results[0].items():
             assert_same(results[1][name], expected, f"{name} ({layers=} {bidirectional=} {proj=})", TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("proj", [0, 3])
-def test_state_dicts_go_both_ways(proj: int) -> None:
-    theirs = nn.LSTM(INPUT, HIDDEN, 2, bidirectional=True, proj_size=proj)
-    ours = rnnnorm.LSTM(INPUT, HIDDEN, 2, bidirectional=True, proj_size=proj)
-    assert [(n, p.shape) for n, p in ours.named_parameters()] == [(n, p.shape) for n, p in theirs.named_parameters()]
+@pytest.mark.parametrize("keys", [{}, {"proj_size": 3}], ids=["", "projection"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_state_dicts_go_both_ways_and_a_seed_draws_the_same(cell: str, keys: dict[str, int]) -> None:
+    if keys and cell != "LSTM":
+        return
+    kind, own = CELLS[cell]
+    found = []
+    for library in (nn, rnnnorm):
+        torch.manual_seed(3)
+        found.append(getattr(library, kind)(INPUT, HIDDEN, 2, bidirectional=True, **own, **keys))
+    theirs, ours = found
+    for (name, a), (other, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        assert name == other
+        assert torch.equal(a, b), name
+    nn.init.normal_(ours.weight_hh_l0)
     theirs.load_state_dict(ours.state_dict())
     x = padded()
     assert torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-6)
 
 
-def test_the_same_seed_draws_the_same_weights() -> None:
-    torch.manual_seed(3)
-    theirs = nn.LSTM(INPUT, HIDDEN, 2, bidirectional=True, proj_size=2)
-    torch.manual_seed(3)
-    ours = rnnnorm.LSTM(INPUT, HIDDEN, 2, bidirectional=True, proj_size=2)
-    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(a, b), name
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_from_torch(bias: bool) -> None:
-    theirs = nn.LSTM(INPUT, HIDDEN, 2, bias, batch_first=True, dropout=0.3, bidirectional=True, proj_size=2).eval()
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_from_torch(cell: str, bias: bool) -> None:
+    """Weight normalization starts at the weights it is given."""
+    projection = {"proj_size": 2} if cell == "LSTM" else {}
+    theirs, ours = pair(cell, 2, bias=bias, batch_first=True, dropout=0.3, bidirectional=True, **projection)
+    theirs.eval()
     x = torch.randn(3, 5, INPUT)
     for norm in ("none", "wn"):
-        ours = rnnnorm.LSTM.from_torch(theirs, norm=norm)
-        assert torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-6), norm
-        assert ours.dropout == 0.3
-        assert not ours.training
-    normalized = rnnnorm.LSTM.from_torch(theirs, norm="ln")
+        other = type(ours).from_torch(theirs, norm=norm)
+        assert torch.allclose(other(x)[0], theirs(x)[0], atol=1e-6), norm
+        assert other.dropout == 0.3
+        assert not other.training
+    normalized = type(ours).from_torch(theirs, norm="ln")
     assert torch.equal(normalized.weight_ih_l1_reverse, theirs.weight_ih_l1_reverse)
-    if bias:
+    if bias and cell == "LSTM":
         assert torch.equal(normalized.bias_ih_l0, theirs.bias_ih_l0 + theirs.bias_hh_l0)
-    with pytest.raises(TypeError, match="GRU"):
-        rnnnorm.LSTM.from_torch(nn.GRU(2, 2))  # type: ignore[arg-type]
+    wrong = nn.GRU if cell == "LSTM" else nn.LSTM
+    with pytest.raises(TypeError, match=wrong.__name__):
+        type(ours).from_torch(wrong(2, 2))
 
 
-def test_dropout_between_layers_matches_in_distribution_and_is_off_in_evaluation() -> None:
-    lstm = rnnnorm.LSTM(INPUT, HIDDEN, 2, dropout=0.5)
-    x = padded()
-    assert not torch.equal(lstm(x)[0], lstm(x)[0])
-    lstm.eval()
-    assert torch.equal(lstm(x)[0], lstm(x)[0])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_single_steps(cell: str, bias: bool) -> None:
+    theirs, ours = pair(cell, bias, single=True, dtype=DOUBLE)
+    x, *states = (torch.randn(3, n, dtype=DOUBLE) for n in (INPUT, HIDDEN, HIDDEN))
+    for hx in (None, tuple(states) if cell == "LSTM" else states[0]):
+        torch.testing.assert_close(ours(x, hx), theirs(x, hx), rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours(x[0]), theirs(x[0]), rtol=0, atol=1e-12)
+    if cell != "LSTM":
+        assert_same(ours(x[0], states[0][0]), theirs(x[0], states[0][0]), "unbatched", 1e-12)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("packed", [False, True], ids=["dense", "packed"])
-def test_the_same_seed_drops_the_same_entries(kind: str, packed: bool) -> None:
-    theirs, ours = (getattr(m, kind)(INPUT, HIDDEN, 3, dropout=0.5, bidirectional=True) for m in (nn, rnnnorm))
-    ours.load_state_dict(theirs.state_dict())
-    x = pack_padded_sequence(padded(), LENGTHS, enforce_sorted=False) if packed else padded()
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN-tanh"])
+def test_the_same_seed_drops_the_same_entries(cell: str, packed: bool) -> None:
+    """Between layers, in training alone."""
+    theirs, ours = pair(cell, 3, dropout=0.5, bidirectional=True)
+    x: Any = pack_padded_sequence(padded(), LENGTHS, enforce_sorted=False) if packed else padded()
     outputs = []
-    for rnn in (theirs, ours):
-        torch.manual_seed(1)
+    for rnn in (theirs, ours, ours):
+        torch.manual_seed(1 if len(outputs) < 2 else 2)
         output = rnn(x)[0]
         outputs.append(output.data if packed else output)
     assert_same(outputs[1], outputs[0], "output", 1e-6)
+    assert not torch.equal(outputs[2], outputs[1])
+    ours.eval()
+    assert torch.equal(*(ours(x)[1][0] for _ in range(2)))
 
 
 def test_packed_output_keeps_the_callers_order() -> None:
-    lstm = rnnnorm.LSTM(INPUT, HIDDEN)
     x = pack_padded_sequence(padded(), LENGTHS, enforce_sorted=False)
-    output, _ = lstm(x)
+    output, _ = rnnnorm.LSTM(INPUT, HIDDEN)(x)
     assert isinstance(output, PackedSequence)
     assert torch.equal(output.unsorted_indices, x.unsorted_indices)
     assert torch.equal(output.batch_sizes, x.batch_sizes)
 
 
-def test_cell_equals_torch() -> None:
-    theirs = nn.LSTMCell(INPUT, HIDDEN, dtype=torch.float64)
-    ours = rnnnorm.LSTMCell(INPUT, HIDDEN, dtype=torch.float64)
-    ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(3, INPUT, dtype=torch.float64)
-    state = (torch.randn(3, HIDDEN, dtype=torch.float64), torch.randn(3, HIDDEN, dtype=torch.float64))
-    for hx in (None, state):
-        for a, b in zip(ours(x, hx), theirs(x, hx), strict=True):
-            assert_same(a, b, "cell", 1e-12)
-        for a, b in zip(ours(x[0]), theirs(x[0]), strict=True):
-            assert_same(a, b, "unbatched cell", 1e-12)
+@pytest.mark.parametrize("cell", ["GRU", "RNN-tanh", "RNN-relu"])
+def test_errors_beside_those_of_the_lstm(cell: str) -> None:
+    kind, own = CELLS[cell]
+    make = getattr(rnnnorm, kind)
+    rnn = make(INPUT, HIDDEN, 2, **own)
+    with pytest.raises(ValueError, match=r"expected h_0 of shape \(2, 5, 6\), got \(1, 5, 6\)"):
+        rnn(padded(), torch.zeros(1, 5, HIDDEN))
+    with pytest.raises(ValueError, match="hx must be the tensor h_0, got tuple"):
+        rnn(padded(), (torch.zeros(2, 5, HIDDEN), torch.zeros(2, 5, HIDDEN)))
+    with pytest.raises(TypeError, match="proj_size"):
+        make(2, 3, proj_size=1)
+    with pytest.raises(ValueError, match="'torch' does not cover"):
+        make(2, 2, norm="ln", backend="torch", **own)

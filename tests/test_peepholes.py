@@ -76,19 +76,6 @@ def test_initial_values() -> None:
     assert not rnnnorm.LSTM(INPUT, H, peepholes=True, init="orthogonal").weight_ci_l0.any()
 
 
-def test_cell_and_layer_are_the_same_equations() -> None:
-    lstm, cell = (
-        rnnnorm.LSTM(INPUT, H, peepholes=True, norm="ln"),
-        rnnnorm.LSTMCell(INPUT, H, peepholes=True, norm="ln"),
-    )
-    cell.load_state_dict({k.replace("_l0", ""): v for k, v in lstm.state_dict().items()})
-    x, state = torch.randn(T, B, INPUT), None
-    for t in range(T):
-        state = cell(x[t], state, step=t)
-    assert state is not None
-    assert torch.allclose(state[0], lstm(x)[0][-1], atol=1e-6)
-
-
 def test_no_backend_of_torch() -> None:
     with pytest.raises(ValueError, match="'torch' does not cover this LSTM with its normalizers and options"):
         rnnnorm.LSTM(2, 3, peepholes=True, backend="torch")

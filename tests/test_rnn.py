@@ -44,10 +44,10 @@ def test_layer_norm_written_out(place: str, phi: str) -> None:
     assert_same(h_n[0], torch.from_numpy(h), "h_n", 1e-10)
 
 
-@pytest.mark.parametrize("norm", ["none", "ln", "ln-sum", "bn-timestep", "bn-joint", "wn"])
-@pytest.mark.parametrize("phi", ["tanh", "identity"])
-def test_derivatives(norm: str, phi: str) -> None:
-    rnn = rnnnorm.RNN(2, 3, 2, phi, bidirectional=True, norm=norm, dtype=torch.float64, backend="reference")
+@pytest.mark.parametrize("norm", ["none", "ln", "bn-joint"])
+def test_derivatives(norm: str) -> None:
+    """Of the linear one; those of tanh are in the contract of normalizers."""
+    rnn = rnnnorm.RNN(2, 3, 2, "identity", bidirectional=True, norm=norm, dtype=torch.float64, backend="reference")
     names = [n for n, _ in rnn.named_parameters()]
     values = tuple(p.detach().clone().requires_grad_() for p in rnn.parameters())
     x = torch.randn(4, 5, 2, dtype=torch.float64, requires_grad=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from plain import randomize
-from support import PRESETS
+from support import PRESETS, WithLengths
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils.tensorboard import SummaryWriter
@@ -34,15 +34,6 @@ def trained(cell: Any = rnnnorm.LSTM, norm: Any = "bn-timestep", **options: Any)
 
 def rows(batch: int = B) -> Tensor:
     return torch.randn(T, batch, INPUT) * 2 + 1
-
-
-class WithLengths(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Any:
-        return self.network(x, lengths=lengths)
 
 
 class Packing(WithLengths):

@@ -89,6 +89,10 @@ PLACES: dict[str, Callable[[Evil, dict[str, Any]], bytes]] = {
 }
 
 
+SOME = ["alone", "weights", "keys"]
+"""Places that every command reads; callbacks, optimizers and loops only one that trains."""
+
+
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
     return tmp_path / "it-ran"
@@ -130,8 +134,10 @@ def test_the_payloads_work_and_loading_weights_runs_none_of_them(call: str, plac
     assert marker.exists(), "the test is about nothing"
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [*(("fit", place) for place in PLACES), *(("validate", place) for place in SOME), *(("test", p) for p in SOME)],
+)
 def test_a_checkpoint_on_the_command_line(command: str, place: str, small: Path, marker: Path) -> None:
     (small / "x.ckpt").write_bytes(PLACES[place](calls(marker)["exec"], good()))
     refused([command, "-c", "small.yaml", "--ckpt_path", "x.ckpt"])
@@ -166,8 +172,9 @@ def test_a_checkpoint_at_an_address(
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("name", ["last", "best"])
-@pytest.mark.parametrize("place", ["weights", "callbacks", "old format"])
+@pytest.mark.parametrize(
+    ("name", "place"), [("last", "weights"), ("last", "callbacks"), ("last", "old format"), ("best", "weights")]
+)
 def test_a_checkpoint_that_a_comparison_goes_on_from(name: str, place: str, small: Path, marker: Path) -> None:
     command = ["compare", "-c", "small.yaml", "--trainer.enable_checkpointing", "true", "--norms", "none", "--out", "o"]
     assert main(command) == 0
@@ -198,8 +205,13 @@ class Model(lightning.LightningModule): pass
 """
 
 
-@pytest.mark.parametrize("command", ["fit", "test"])
-@pytest.mark.parametrize("name", ["planted.Model", "planted.absent", "os.system", "antigravity.geohash", 7, ["a"]])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *(("fit", name) for name in ("planted.Model", "os.system", 7)),
+        *(("test", name) for name in ("planted.absent", "antigravity.geohash", ["a"])),
+    ],
+)
 def test_a_checkpoint_names_no_code_either(command: str, name: Any, small: Path, marker: Path) -> None:
     (small / "planted.py").write_text(MODULE.format(marker=str(marker)))
     keys = {"_class_path": name, "_instantiator": "planted.Model"}
@@ -212,16 +224,15 @@ def test_a_checkpoint_names_no_code_either(command: str, name: Any, small: Path,
     assert not {"planted", "antigravity"} & (set(sys.modules) - before)
 
 
-@pytest.mark.parametrize("command", ["fit", "test"])
 @pytest.mark.parametrize(
-    "keys",
+    ("command", "keys"),
     [
-        {"norm": "planted:Model"},
-        {"norm": "planted.py:Model"},
-        {"norm": "input=planted:Model+hidden=ln"},
-        {"norm": "os:system:command=id"},
-        {"network": "planted.Model"},
-        {"network": "os.system"},
+        ("fit", {"norm": "planted:Model"}),
+        ("test", {"norm": "planted.py:Model"}),
+        ("fit", {"norm": "input=planted:Model+hidden=ln"}),
+        ("test", {"norm": "os:system:command=id"}),
+        ("test", {"network": "planted.Model"}),
+        ("fit", {"network": "os.system"}),
     ],
 )
 def test_a_checkpoint_names_no_norm_and_no_network_of_its_own(

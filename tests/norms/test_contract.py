@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -21,6 +22,28 @@ from rnnnorm.norms import NORMALIZERS, Normalizer, Use, WeightNormalizer, option
 
 class TestPresets(NormalizerContract):
     """Every preset in every cell that takes it."""
+
+
+class TestOtherScopes(NormalizerContract):
+    """Normalizers of the batch family over rows that no preset takes their statistics over."""
+
+    cells: ClassVar = [rnnnorm.LSTM]
+    norms: ClassVar = [
+        "input=bn-l1+hidden=bn-l1:statistics=timestep+cell=bn-l1:statistics=shared",
+        "input=brn+hidden=brn:statistics=shared",
+        "input=mobn+cell=mobn:statistics=shared",
+        "input=cmbn",
+        "input=cmbn-accumulated",
+        "input=cbn",
+    ]
+
+
+class TestEarlierStepsAsEarlierBatches(NormalizerContract):
+    """Cross mini-batch normalization shared over time: earlier steps are constants, as earlier batches are."""
+
+    cells: ClassVar = [rnnnorm.LSTM]
+    norms: ClassVar = [f"hidden={name}:statistics=shared" for name in ("cmbn", "cmbn-accumulated")]
+    test_gradient = test_second_derivative = None  # type: ignore[assignment]
 
 
 DISTRIBUTED = ["bn-timestep", "bn-shared", "online", "streaming", "power", "ln", "wn"]

@@ -177,17 +177,3 @@ def test_where_it_cannot_stand() -> None:
         rnnnorm.Norm(hidden="cbn")
     with pytest.raises(ValueError, match="needs the factors"):
         make()(batch(6) @ torch.randn(I, F, dtype=DOUBLE))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"statistics": "shared"}, "must be one of sequence, timestep, since its slots"),
-        ({"tail": "pool"}, "must be one of last, error, since its slots"),
-        ({"window": 0}, "window must be an integer of at least 1, got 0"),
-        ({"burn_in": -1}, "burn_in must be an integer of at least 0, got -1"),
-    ],
-)
-def test_errors(wrong: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        make(**wrong)

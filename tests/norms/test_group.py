@@ -98,10 +98,3 @@ def test_one_group_per_gate_unless_told_otherwise(cell: type, gates: int) -> Non
     assert cell(INPUT, 18, norm="ln-per-gate:groups=2").norms("_l0").hidden.groups == 2
     if cell is rnnnorm.LSTM:
         assert cell(INPUT, 18, norm=rnnnorm.Norm(cell="gn")).norms("_l0").cell.groups == 1
-
-
-def test_errors() -> None:
-    with pytest.raises(ValueError, match="10 features cannot be divided into groups=4"):
-        GroupNorm(10)
-    with pytest.raises(ValueError, match="18 features cannot be divided into groups=4"):
-        rnnnorm.LSTM(INPUT, 18, norm=rnnnorm.Norm(cell="gn:groups=4"))

@@ -65,18 +65,3 @@ def test_preset_stands_at_the_output() -> None:
     assert_same(lstm(x)[0][0], torch.from_numpy(expected(h, 5, 1.0, 0.75, 1.0)), "h", 1e-12)
     assert list(lstm.norm.places) == ["output"]
     assert lstm.norms("_l0").output.bias is None
-
-
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ({"size": 0}, "size must be an integer of at least 1, got 0"),
-        ({"size": 2.5}, r"size must be an integer of at least 1, got 2\.5"),
-        ({"alpha": -1}, "alpha must be a number of at least 0, got -1"),
-        ({"beta": -1}, "beta must be a number of at least 0, got -1"),
-        ({"k": 0}, "k must be a positive number, so that a row of zeros has a value"),
-    ],
-)
-def test_errors(option: dict[str, float], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        LocalResponseNorm(F, **option)  # type: ignore[arg-type]

@@ -178,18 +178,3 @@ def test_reset_and_half_precision() -> None:
     norm.reset_parameters()
     assert not norm.control["v"].any()
     assert not norm.control["u"].any()
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"alpha_forward": 1.0}, "alpha_forward must be a number in \\(0, 1\\), got 1.0"),
-        ({"alpha_backward": 0.0}, "alpha_backward must be a number in \\(0, 1\\), got 0.0"),
-        ({"guard": "cut"}, "scaling, clamp, none, got 'cut'"),
-        ({"groups": 2}, "groups must divide the 3 features, got 2"),
-        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
-    ],
-)
-def test_arguments(options: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        make(**options)

@@ -151,21 +151,6 @@ def test_reset() -> None:
     assert int(norm.batches) == int(norm.updates) == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"statistics": "row"}, "sequence, shared, timestep, got 'row'"),
-        ({"alpha_forward": 1.0}, r"alpha_forward must be a number in \[0, 1\), got 1.0"),
-        ({"warmup": -1}, "warmup must be an integer of at least 0, got -1"),
-        ({"groups": 3}, "groups must divide the 4 features or be 0, got 3"),
-        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
-    ],
-)
-def test_arguments(options: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        make(**options)
-
-
 def test_sequence_statistics_stand_at_vertical_places_only() -> None:
     with pytest.raises(ValueError, match="cannot stand at hidden"):
         rnnnorm.Norm(hidden="power:statistics=sequence")

@@ -126,18 +126,3 @@ def test_steps_beyond_max_steps_are_corrected_towards_the_last_slot() -> None:
     x = batch(shift=5)
     expected = copy.deepcopy(norm).eval()(x, 9)
     assert_same(norm(x, 9), expected, "output", 1e-10)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"r_max": 0.5}, "r_max must be a number of at least 1, where r is fixed to 1, got 0.5"),
-        ({"d_max": -1}, "d_max must be a number of at least 0, got -1"),
-        ({"warmup": 50000}, "warmup=50000, r_end=40000"),
-        ({"warmup": -1}, "warmup must be an integer of at least 0, got -1"),
-        ({"d_end": 10}, "d_end=10"),
-    ],
-)
-def test_errors(wrong: dict[str, float], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        make(**wrong)

@@ -190,18 +190,3 @@ def test_reset() -> None:
     norm.reset_parameters()
     for state in (norm.forward_stream, norm.backward_stream, norm.seen):
         assert not any(b.any() for b in state.buffers())
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"p": 3}, "p must be one of 1, 2, got 3"),
-        ({"alpha": 1.5}, "alpha must be a number between 0 and 1, got 1.5"),
-        ({"beta_long": 0.7, "beta_short": 0.6}, r"beta_long \+ beta_short must be between 0 and 1, got 1.2"),
-        ({"kappa_backward": -0.1}, "kappa_backward must be a number between 0 and 1, got -0.1"),
-        ({"eps": 0.0}, "eps must be a positive number, got 0.0"),
-    ],
-)
-def test_arguments(options: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        make(**options)

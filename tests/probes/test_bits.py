@@ -16,7 +16,7 @@ import rnnnorm
 from rnnnorm.probes import ALL, Probe, all_probes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-EPOCHS = 6  # of three batches
+EPOCHS = 4  # of three batches
 CASES: dict[str, dict[str, Any]] = {
     "none": {"norm": "none"},
     "ln": {"norm": "ln"},
@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def trained(case: str, probes: list[Probe]) -> dict[str, Tensor]:
-    """The state of a model, its optimizer's, what it logged and the random stream after 18 steps."""
+    """The state of a model, its optimizer's, what it logged and the random stream after twelve steps."""
     keys = {"task": "tagging", "num_layers": 2, "hidden_size": 12, **CASES[case]}
     torch.manual_seed(3)
     model = model_of(**keys)
@@ -64,12 +64,12 @@ def same_bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert not different, different
 
 
-@pytest.mark.parametrize("probe", ALL, ids=lambda probe: probe.name)
-@pytest.mark.parametrize("case", CASES)
-def test_no_bit_changes(case: str, probe: type[Probe]) -> None:
-    measured = probe(every=2)
+@pytest.mark.parametrize(("number", "case"), enumerate(CASES))
+def test_no_bit_changes(number: int, case: str) -> None:
+    """One probe for each case, in turns."""
+    measured = ALL[number % len(ALL)](every=2)
     same_bits(trained(case, [measured]), plain(case))
-    assert measured._measured >= 6
+    assert measured._measured >= 4
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -140,7 +140,7 @@ def test_nor_of_somebody_elses_model(kind: str) -> None:
     probes = [probe(every=2) for probe in ALL if probe.name != "evaluation_gap"]
     (expected, plain_state), (found, state) = run([]), run(probes)
     same_bits(state, plain_state)
-    assert found.calls == expected.calls == (4 * 18 if kind == "hooked" else 0)
+    assert found.calls == expected.calls == (4 * 3 * EPOCHS if kind == "hooked" else 0)
     assert all(probe.table.size for probe in probes if probe.heat_maps and probe.tables)
     gradient = probes[0].tables["gradient/l1/h"].array()
     assert bool((gradient > 0).all())

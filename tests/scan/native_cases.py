@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 import rnnnorm
-from rnnnorm.equations import QUIET
+from rnnnorm.equations import QUIET, Layer
 from rnnnorm.norms import step_statistics
 from rnnnorm.scan import plan
 from rnnnorm.scan.native.buffers import Block
@@ -66,6 +66,18 @@ def twin(lstm: rnnnorm.LSTM, backend: str = "reference", dtype: torch.dtype | No
     other = copy.deepcopy(lstm).to(dtype=dtype)
     other.backend = backend
     return other
+
+
+def ran(lstm: Any, dtype: torch.dtype = torch.float32) -> str:
+    """The backend that runs a small batch."""
+    lstm(torch.randn(3, 6, lstm.input_size, dtype=dtype))
+    backend: str = lstm.ran
+    return backend
+
+
+def layer_of(lstm: rnnnorm.LSTM) -> Layer:
+    """Its first layer, as scans take it."""
+    return Layer(lstm.cell, lstm.layer_weights("_l0"), lstm.norms("_l0"), lstm.noise)
 
 
 def data(lengths: Sequence[int], features: int = INPUT, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -7,19 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from scan.native_cases import build, data, needs_library, twin
+from scan.native_cases import build, data, needs_library, ran, twin
 from torch import Tensor, nn
 
 import rnnnorm
 from rnnnorm.scan import BACKENDS
 from rnnnorm.scan.native import function
-
-
-def ran(lstm: Any, dtype: torch.dtype = torch.float32) -> str:
-    """The backend that runs a small batch."""
-    lstm(torch.randn(3, 6, lstm.input_size, dtype=dtype))
-    backend: str = lstm.ran
-    return backend
 
 
 def refuse(*_: Any) -> None:

@@ -68,21 +68,37 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], objec
     return module.library
 
 
-@pytest.fixture
-def compiler(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A compiler that counts its compilations and does not optimize, which is quicker."""
     real = shutil.which(os.environ.get("CXX", "c++").split()[0])
-    path = tmp_path / "counting-compiler"
-    path.write_text(
-        f'#!/bin/sh\ncase " $* " in *" -c "*) echo compiled >> "{tmp_path / "count"}";; esac\nexec "{real}" "$@" -O0\n'
-    )
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    path = tmp_path_factory.mktemp("compiler") / "counting-compiler"
+    counting = f'case " $* " in *" -c "*) echo compiled >> "{path.with_name("count")}";; esac'
+    path.write_text(f'#!/bin/sh\n{counting}\nexec "{real}" "$@" -O0\n')
+    path.chmod(0o755)
     return path
 
 
-def count(tmp_path: Path) -> int:
-    file = tmp_path / "count"
+def count(compiler: Path) -> int:
+    file = compiler.with_name("count")
     return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def built(compiler: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that two processes have filled at once, of which both succeeded."""
+    folder = tmp_path_factory.mktemp("built") / "cache"
+    for out, err in map(finish, [start(TRAIN, folder, CXX=str(compiler)) for _ in range(2)]):
+        assert out.splitlines() == ["native native"]
+        assert err.count("compiling its scan") <= 1
+    assert 1 <= count(compiler) <= 2
+    return folder
+
+
+@pytest.fixture
+def filled(built: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(built, tmp_path / "cache")
 
 
 def test_without_a_compiler(tmp_path: Path) -> None:
@@ -249,22 +265,17 @@ def test_trouble_in_several_threads(fresh: Callable[[], object], monkeypatch: py
 
 @compiles
 def test_processes_share_one_compilation(
-    compiler: Path, tmp_path: Path, fresh: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+    compiler: Path, built: Path, fresh: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two that start at once both succeed; later ones compile nothing, and no scraps are left."""
-    folder = tmp_path / "cache"
-    both = [start(TRAIN, folder, CXX=str(compiler)) for _ in range(2)]
-    for out, err in map(finish, both):
-        assert out.splitlines() == ["native native"]
-        assert err.count("compiling its scan") <= 1
-    compiled = count(tmp_path)
-    assert 1 <= compiled <= 2
+    """After two that have started at once, later ones compile nothing, and no scraps are left."""
+    compiled = count(compiler)
     monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("RNNNORM_CACHE", str(built))
     assert fresh() is not None
-    assert count(tmp_path) == compiled
-    assert {path.suffix for path in folder.iterdir()} == {".so"}
-    assert all(is_whole(path) for path in folder.iterdir())
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert count(compiler) == compiled
+    assert {path.suffix for path in built.iterdir()} == {".so"}
+    assert all(is_whole(path) for path in built.iterdir())
+    assert stat.S_IMODE(built.stat().st_mode) == 0o700
 
 
 @compiles
@@ -331,7 +342,7 @@ def test_padding(hidden: int, dtype: torch.dtype) -> None:
 
 @compiles
 def test_a_compiler_without_openmp_makes_a_scan_for_one_thread(compiler: Path, tmp_path: Path) -> None:
-    strict = tmp_path / "no-openmp"
+    strict, before = tmp_path / "no-openmp", count(compiler)
     strict.write_text(
         f'#!/bin/sh\ncase " $* " in *" -fopenmp "*) echo what is that >&2; exit 1;; esac\nexec "{compiler}" "$@"\n'
     )
@@ -340,7 +351,7 @@ def test_a_compiler_without_openmp_makes_a_scan_for_one_thread(compiler: Path, t
     assert out.split("\n")[0] == "native native"
     assert "warned" not in out
     assert err.count("compiling its scan") == 1
-    assert count(tmp_path) == 1
+    assert count(compiler) == before + 1
 
 
 def truncate(path: Path) -> None:
@@ -380,31 +391,30 @@ def test_what_is_kept_is_whole(damage: str, tmp_path: Path, monkeypatch: pytest.
 
 
 @compiles
-def test_a_truncated_library_is_compiled_again(compiler: Path, tmp_path: Path) -> None:
+def test_a_truncated_library_is_compiled_again(compiler: Path, filled: Path) -> None:
     """Reading behind the end of a mapped file ends a process; the one after has a whole one again."""
-    folder = tmp_path / "cache"
-    finish(start(TRAIN, folder, CXX=str(compiler)))
-    (library,) = folder.glob("*.so")
-    truncate(library)
+    for library in filled.glob("*.so"):
+        truncate(library)
+    before = count(compiler)
     for _ in range(2):
-        out, _ = finish(start(TRAIN, folder, CXX=str(compiler)))
+        out, _ = finish(start(TRAIN, filled, CXX=str(compiler)))
         assert out.splitlines() == ["native native"]
-        assert count(tmp_path) == 2
+        assert count(compiler) == before + 1
 
 
 @compiles
-def test_a_library_without_our_functions(compiler: Path, tmp_path: Path) -> None:
+def test_a_library_without_our_functions(compiler: Path, filled: Path, tmp_path: Path) -> None:
     """Whole by its name, but somebody else's: compiled again, once; and then there is none."""
-    folder = tmp_path / "cache"
-    finish(start(TRAIN, folder, CXX=str(compiler)))
-    (library,) = folder.glob("*.so")
+    library, *more = filled.glob("*.so")
+    for path in more:
+        path.unlink()
     source = tmp_path / "other.cpp"
     source.write_text("int other() { return 0; }")
     subprocess.run([str(compiler), "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
     prefix = library.name.rsplit("-", 1)[0]
     other = library.rename(library.with_name(f"{prefix}-{cache_module.digest(library)}.so"))
     assert is_whole(other)
-    out, _ = finish(start(TRAIN, folder, CXX=str(compiler)))
+    out, _ = finish(start(TRAIN, filled, CXX=str(compiler)))
     assert out.splitlines() == ["native native"]
     empty = script(tmp_path / "empty", OUTPUT + f'exec "{compiler}" -shared -fPIC "{source}" -o "$2"')
     out, _ = finish(start(TRAIN, tmp_path / "second", CXX=str(empty)))
@@ -414,10 +424,9 @@ def test_a_library_without_our_functions(compiler: Path, tmp_path: Path) -> None
 
 
 @compiles
-def test_the_folder_of_an_earlier_version(compiler: Path, tmp_path: Path) -> None:
+def test_the_folder_of_an_earlier_version(compiler: Path, built: Path, tmp_path: Path) -> None:
     """Under the umask of some systems it was open to the group: the default folder, which is ours alone, is closed."""
-    folder = tmp_path / "rnnnorm"
-    folder.mkdir()
+    folder = shutil.copytree(built, tmp_path / "rnnnorm")
     folder.chmod(0o775)
     out, _ = finish(start(TRAIN, Path(), CXX=str(compiler), XDG_CACHE_HOME=str(tmp_path), RNNNORM_CACHE=""))
     assert out.splitlines() == ["native native"]
@@ -426,12 +435,11 @@ def test_the_folder_of_an_earlier_version(compiler: Path, tmp_path: Path) -> Non
 
 @compiles
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(compiler: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(compiler: Path, filled: Path) -> None:
     """What is there is used, and nothing else is done."""
-    folder = tmp_path / "cache"
-    finish(start(TRAIN, folder, CXX=str(compiler)))
-    folder.chmod(0o500)
-    out, _ = finish(start(TRAIN, folder, CXX=str(compiler)))
-    folder.chmod(0o700)
+    filled.chmod(0o500)
+    before = count(compiler)
+    out, _ = finish(start(TRAIN, filled, CXX=str(compiler)))
+    filled.chmod(0o700)
     assert out.splitlines() == ["native native"]
-    assert count(tmp_path) == 1
+    assert count(compiler) == before

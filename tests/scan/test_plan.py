@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-import torch
-from scan.native_cases import BY_COLUMN, COVERED, assert_near, build, data, needs_library, run, states, twin
+from scan.native_cases import (
+    BY_COLUMN,
+    COVERED,
+    assert_near,
+    build,
+    data,
+    layer_of,
+    needs_library,
+    ran,
+    run,
+    states,
+    twin,
+)
 from torch import Tensor
 
 import rnnnorm
-from rnnnorm.equations import Layer
 from rnnnorm.norms.layer import LayerNorm
 from rnnnorm.scan import plan
 
@@ -26,17 +34,6 @@ class Shifted(LayerNorm):
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         return super().forward(x, t) + 1
-
-
-def layer_of(lstm: rnnnorm.LSTM) -> Layer:
-    return Layer(lstm.cell, lstm.layer_weights("_l0"), lstm.norms("_l0"), lstm.noise)
-
-
-def ran(lstm: Any, dtype: torch.dtype = torch.float32) -> str:
-    """The backend that runs a small batch."""
-    lstm(torch.randn(3, 6, lstm.input_size, dtype=dtype))
-    backend: str = lstm.ran
-    return backend
 
 
 def test_covered_presets() -> None:

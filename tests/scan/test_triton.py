@@ -111,8 +111,7 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], toleran
         assert distance(actual[name], value) <= allowed, f"{name}: {distance(actual[name], value):.2g}"
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("shape", ["ragged", "dense"])
+@pytest.mark.parametrize(("shape", "training"), [("ragged", True), ("dense", False)], ids=["train", "eval"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_values_gradients_and_statistics(norm: str, shape: str, training: bool) -> None:
     expected, actual = (run(scan, build(norm).train(training), SHAPES[shape]) for scan in (scan_reference, scan_triton))
@@ -138,9 +137,14 @@ def test_single_precision(norm: str) -> None:
     assert_close(actual, {name: value.to(rounded[name].dtype) for name, value in exact.items()}, allowed)
 
 
-@pytest.mark.parametrize("autocast", [False, True], ids=["model", "autocast"])
-@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
-@pytest.mark.parametrize("norm", ["none", "ln", "bn-timestep"])
+@pytest.mark.parametrize(
+    ("norm", "half", "autocast"),
+    [
+        *(("ln", half, autocast) for half in (torch.bfloat16, torch.float16) for autocast in (False, True)),
+        *((norm, torch.bfloat16, True) for norm in ("none", "bn-timestep")),
+        *((norm, torch.float16, False) for norm in ("none", "bn-timestep")),
+    ],
+)
 def test_half_precision(norm: str, half: torch.dtype, autocast: bool) -> None:
     """Types as in the reference, and not farther from double precision than a few roundings."""
     dtype = torch.float32 if autocast else half
