@@ -22,7 +22,7 @@ def idle_options(norms: Sequence[str], data: LightningDataModule, max_steps: int
         max_steps: of the model; None: the longest training sequence.
     """
     lengths = getattr(data, "lengths", None)
-    longest = {split: max(lengths(split)) for split in SPLITS} if lengths is not None else {}
+    longest = {split: max(lengths(split), default=0) for split in SPLITS} if lengths is not None else {}
     notes: list[str] = []
     seen: dict[Any, str] = {}
     for name in norms:

@@ -72,7 +72,8 @@ class OwnFiles(SequenceDataModule):
             return None
         path = Path(self.data_dir or "").expanduser() / Path(given).expanduser()
         if not path.is_file():
-            raise FileNotFoundError(f"no file {path}: {split} must name a file, from {self.data_dir or Path.cwd()}")
+            found = "a folder, not a file:" if path.is_dir() else "no file"
+            raise FileNotFoundError(f"{found} {path}: {split} must name a file, from {self.data_dir or Path.cwd()}")
         return path
 
     def read_splits(

@@ -121,6 +121,8 @@ def _series(path: Path, number: int, line: str, missing: bool) -> Series:
     if len(lengths := sorted({len(row) for row in rows})) > 1:
         raise ValueError(f"{where}: channels of {lengths[0]} to {lengths[-1]} steps, but all must have equally many")
     try:
+        if "_" in line.rpartition(":")[0]:  # Python takes 1_000 for a number
+            raise ValueError("found '_'")
         values = np.array(rows, dtype=np.float32)
     except ValueError as error:
         raise ValueError(f"{where}: not channels of equal length made of numbers: {error}") from error

@@ -127,10 +127,13 @@ def difference_notes(summary: Summary) -> list[str]:
         return [*said, "One seed has no interval: it cannot tell a difference from luck."]
     family = found.others[0].family
     what = "the comparisons with the baseline" + (" and that of the two best" if family > len(found.others) else "")
-    said.append(
-        f"p of the paired t test, corrected by Holm for {family} comparisons ({what}); '95 %, all norms' holds for all "
-        "of them together (Bonferroni's t interval, ending at 0 where only Holm's test rejects)."
-    )
+    if family == 1:
+        said.append("p of the paired t test; with one comparison there is nothing to correct for.")
+    else:
+        said.append(
+            f"p of the paired t test, corrected by Holm for {family} comparisons ({what}); '95 %, all norms' holds for "
+            "all of them together (Bonferroni's t interval, ending at 0 where only Holm's test rejects)."
+        )
     few = f"; its bootstrap interval takes {RESAMPLED_SEEDS} seeds" if found.seeds < RESAMPLED_SEEDS else ""
     said.append(f"P(better): the share of all pairs of runs in which the norm's is better, ties ½{few}.")
     if summary.units:

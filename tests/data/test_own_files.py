@@ -101,6 +101,8 @@ def test_a_file_with_a_byte_order_mark_in_another_encoding_blank_or_missing(kind
         _ = cls(str(path), test=str(other)).splits
     with pytest.raises(FileNotFoundError, match=rf"no file .*nowhere.{name}: val must name a file"):
         _ = cls(str(path), val=str(tmp_path / "nowhere" / name)).splits
+    with pytest.raises(FileNotFoundError, match=r"a folder, not a file: .*: val must name a file"):
+        _ = cls(str(path), val=str(tmp_path)).splits
 
 
 def test_shares_that_leave_nothing_are_refused() -> None:

@@ -78,6 +78,7 @@ def test_the_header_in_any_case_and_order(tmp_path: Path) -> None:
         (HEADER + "1,2:wave\n1,2:jump\n", r"train\.ts, line 8: class 'jump', expected one of wave, stop"),
         (HEADER + "1,2:3:wave\n", r"train\.ts, line 7: channels of 1 to 2 steps, but all must have equally many"),
         (HEADER + "1,2:wave\n1,x:stop\n", r"train\.ts, line 8: not channels .* made of numbers"),
+        (HEADER + "1,2:wave\n1,1_000:stop\n", r"train\.ts, line 8: not channels .* found ._."),
         (HEADER + "1,2:1,?:stop\n", r"line 7: the value of channel 1 at step 1 is missing"),
         (HEADER + "1,NaN:1,2:stop\n", r"line 7: the value of channel 0 at step 1 is missing"),
         (HEADER + "1,inf:1,2:stop\n", r"sequence 0 of the train split .* feature 0 is inf"),

@@ -19,6 +19,7 @@ import rnnnorm
 from rnnnorm.report import build, overview
 from rnnnorm.report.colours import colour
 from rnnnorm.report.curves import Curve, band, read_curves
+from rnnnorm.report.difference_tables import difference_notes
 from rnnnorm.report.numbers import number
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
@@ -314,3 +315,14 @@ def test_a_finished_run_without_a_finite_score_is_named(tmp_path: Path) -> None:
     build(tmp_path)
     for name in ("summary.md", "report.html"):
         assert said in (tmp_path / name).read_text()
+
+
+def test_one_comparison_is_not_corrected_for(tmp_path: Path) -> None:
+    for norm in ("none", "ln"):
+        for seed in (0, 1, 2):
+            write_run(tmp_path, norm, seed)
+    notes = " ".join(difference_notes(summarize(find_runs(tmp_path))))
+    assert "with one comparison there is nothing to correct for" in notes
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "wn", seed)
+    assert "corrected by Holm for 3 comparisons" in " ".join(difference_notes(summarize(find_runs(tmp_path))))
