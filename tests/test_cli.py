@@ -154,7 +154,7 @@ def test_a_report_that_cannot_be_written_shows_its_tables(
 ) -> None:
     write_comparison(tmp_path, ["none", "ln"], seeds=1)
 
-    def refuse(out: Path, baseline: str | None = None) -> Path:
+    def refuse(out: Path, *_: object) -> Path:
         raise OSError(30, "Read-only file system", "results.csv")
 
     monkeypatch.setattr("rnnnorm.report.build", refuse)

@@ -66,7 +66,7 @@ def test_rows_and_speakers_belong_together(data_dir: str) -> None:
     [
         ("1,2:3,4:1\n", "has no line @data"),
         (HEADER + "1,2,3\n", "line 6: no channels before the class"),
-        (HEADER + "1,2:3:1\n", "line 6: not channels of equal length"),
+        (HEADER + "1,2:3:1\n", "line 6: channels of 1 to 2 steps, but all must have equally many"),
         (HEADER + "1,2:3,?:1\n", "line 6: the value of channel 1 at step 1 is missing"),
     ],
     ids=["no header", "no channels", "unequal channels", "missing value"],

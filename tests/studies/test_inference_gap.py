@@ -303,7 +303,7 @@ def test_the_last_weights_are_evaluated(tmp_path: Path) -> None:
     """A sweep over momenta compares averages of the same weights: the best checkpoint may be another one for each."""
     asked: list[Path] = []
 
-    def model(checkpoint: Path) -> None:
+    def model(checkpoint: Path, data: object) -> None:
         asked.append(checkpoint)
         raise InterruptedError
 

@@ -217,7 +217,7 @@ def test_scores_are_by_population_statistics_and_without_dropout(
         diverged=False,
         rows=lambda: iter(()),
         data=lambda: data,
-        model=lambda path: model.train(),
+        model=lambda path, data: model.train(),
         run=SimpleNamespace(last=None),
     )
     rows = list(quick.measure(quick.trials()[0], trained))
