@@ -7,12 +7,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnnorm._version import __version__
 from rnnnorm.common.arguments import ArgumentParser
 from rnnnorm.common.interrupts import interrupts_leave
+from rnnnorm.engine.executors.server import begin
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" not in sys.path:
         sys.path.append("")  # the user's own classes (--data mine.MyData) lie where she is, as with `python -m`
     with interrupts_leave():
+        if command in ("compare", "study") and _several_jobs(args):
+            begin(MODULES[command])
         import_module(MODULES[command])
     try:
         return COMMANDS[command](args[1:])
@@ -83,6 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"rnnnorm {command}: error: {cause(error)}", file=sys.stderr)
         return 2
+
+
+def _several_jobs(args: Sequence[str]) -> bool:
+    """Whether `--jobs` asks for several processes."""
+    given = [value for option, value in pairwise([*args, ""]) if option == "--jobs"]
+    given += [arg.partition("=")[2] for arg in args if arg.startswith("--jobs=")]
+    return any(value.isdigit() and int(value) > 1 for value in given)
 
 
 def _parser() -> ArgumentParser:

@@ -7,19 +7,16 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Self
 
 import torch
 
 from rnnnorm.engine.executors.base import Order, Terms
+from rnnnorm.engine.executors.server import SIGNALS, context, deaf
 from rnnnorm.engine.work import Ended, Work
-
-SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Processes:
@@ -33,7 +30,7 @@ class Processes:
 
     def __init__(self, width: int, terms: Terms, modules: Iterable[str] = ()) -> None:
         self.width = self.parallel = width
-        self._context = _context(modules)
+        self._context = context([__name__, *modules])
         self._terms = terms
         self._pools: list[ProcessPoolExecutor | None] = [None] * width
         self._under_way: list[Future[Ended] | None] = [None] * width
@@ -56,7 +53,7 @@ class Processes:
         pool = self._pools[place]
         if pool is None:  # made before signals are blocked: making one lets them through again
             pool = self._pools[place] = ProcessPoolExecutor(1, self._context, _start_worker, (place,))
-        with _deaf():
+        with deaf():
             return pool.submit(order)
 
     def stop(self) -> None:
@@ -77,28 +74,6 @@ class Processes:
         for pool in self._pools:
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
-
-
-def _context(modules: Iterable[str]) -> BaseContext:
-    """Workers are forked from a server that has imported everything once; where there is none, each begins anew."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *modules])
-    return context
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes that begin here hear no signal before they can say that they want none; this one hears it after."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(place: int) -> None:
