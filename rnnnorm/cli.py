@@ -7,12 +7,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnnorm._version import __version__
-from rnnnorm.common.arguments import ArgumentParser
+from rnnnorm.common.arguments import ArgumentParser, values_of
 from rnnnorm.common.interrupts import interrupts_leave
 from rnnnorm.engine.executors.server import begin
 
@@ -91,9 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _several_jobs(args: Sequence[str]) -> bool:
     """Whether `--jobs` asks for several processes."""
-    given = [value for option, value in pairwise([*args, ""]) if option == "--jobs"]
-    given += [arg.partition("=")[2] for arg in args if arg.startswith("--jobs=")]
-    return any(value.isdigit() and int(value) > 1 for value in given)
+    return any(value.isdigit() and int(value) > 1 for value in values_of(args, "--jobs"))
 
 
 def _parser() -> ArgumentParser:

@@ -17,6 +17,10 @@ LENGTHS = torch.tensor([3, 7, 1, 5, 7])
 INPUT, HIDDEN = 4, 6
 
 
+TIMELESS: dict[str, Any] = {"seconds": 0, "timing": {}}
+"""Laid over a `result.json`, it takes away what differs between two runs of the same trial."""
+
+
 def padded(lengths: Tensor = LENGTHS, features: int = INPUT, **keys: Any) -> Tensor:
     """Random (T, B, F) with zeros in the padding."""
     x = torch.randn(int(lengths.max()), len(lengths), features, **keys)

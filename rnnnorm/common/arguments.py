@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 from .suggestions import did_you_mean
@@ -16,6 +18,18 @@ class ArgumentParser(argparse.ArgumentParser):
         """Exit with code 2 and `PROG: error: MESSAGE`."""
         options = [option for action in self._actions for option in action.option_strings]
         self.exit(2, f"{self.prog}: error: {message}{suggestion(message, options)}\n")
+
+
+def values_of(args: Sequence[str], *options: str) -> list[str]:
+    """The values that a command line gives to an option: first those of `--jobs 2`, then those of `--jobs=2`.
+
+    Args:
+        args: the command line.
+        options: names of the option, `-c` and `--config`.
+    """
+    apart = [value for option, value in pairwise([*args, ""]) if option in options]
+    joined = [arg.partition("=")[2] for arg in args if "=" in arg and arg.partition("=")[0] in options]
+    return apart + joined
 
 
 def suggestion(message: str, options: list[str]) -> str:

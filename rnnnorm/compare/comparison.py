@@ -6,7 +6,6 @@ import pickle
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer, s
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from rnnnorm.common.arguments import values_of
 from rnnnorm.compare.configuration import TRAINER_DEFAULTS, TaskCLI
 from rnnnorm.compare.experiments import find_experiment
 from rnnnorm.compare.foreign import evaluate_by_population
@@ -279,9 +279,7 @@ def _again(given: bytes, experiment: str) -> Comparison:
 
 def _experiment(args: list[str]) -> tuple[str, list[str]]:
     """The name of the experiment, and the arguments with the default experiment where none is given."""
-    named = [value for option, value in pairwise([*args, ""]) if option in ("-c", "--config")] + [
-        arg.partition("=")[2] for arg in args if arg.startswith(("--config=", "-c="))
-    ]
+    named = values_of(args, "-c", "--config")
     if not named:
         return "default", ["-c", "default", *args]
     return find_experiment(named[-1]).stem, args

@@ -140,7 +140,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class Trained:
+class Training:
     """A training that has ended or is paused."""
 
     trainer: Trainer
@@ -178,7 +178,7 @@ def _fit(
     until: int | None = None,
     jobs: int | None = None,
     tested: bool = False,
-) -> Trained:
+) -> Training:
     """Train one run, from its last checkpoint if it has one; where it is `tested`, time is kept for that."""
     resume = resume_from(run, display.say)
     again: dict[str, Any] = {}
@@ -222,7 +222,7 @@ def _fit(
         status = "paused"
     facts = _facts(run, task, trainer, model, control.trained, status) | _best(run, best)
     facts["timing"] = timing(trainer, control.cpu, jobs)
-    return Trained(trainer, model, task, logger, scores, facts)
+    return Training(trainer, model, task, logger, scores, facts)
 
 
 def _facts(

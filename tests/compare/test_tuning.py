@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from support import TIMELESS
 
 from rnnnorm.compare import tuning
 from rnnnorm.compare.comparison import Comparison
@@ -36,9 +37,6 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("wit
 
 FEW = ("--tune", "model.learning_rate=lin:0.001..0.1", "--tune-trials", "3")
 """Three trials, and a range that is not widened."""
-
-TIMELESS: dict[str, Any] = {"seconds": 0, "timing": {}}
-"""What differs between two runs with the same bits."""
 
 
 def trials(out: Path) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from compare.conftest import SMALL
 from engine import trials
 from engine.test_runner import wait_for
 from rich.console import Console
+from support import TIMELESS
 
 from rnnnorm.compare.runner import compare
 from rnnnorm.engine.executors.base import Terms
@@ -44,7 +45,7 @@ def compared(out: Path, *args: str) -> dict[str, dict[str, Any]]:
     for norm in NORMS:
         folder = out / norm / "seed=0"
         weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-        result = json.loads((folder / "result.json").read_text()) | {"seconds": 0, "timing": 0}
+        result = json.loads((folder / "result.json").read_text()) | TIMELESS
         found[norm] = {**result, "weights": weights, "sequences": (folder / "test_sequences.npz").read_bytes()}
     return found
 
