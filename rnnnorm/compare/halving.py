@@ -41,6 +41,11 @@ class Record:
             return -math.inf if larger else math.inf
         return max(found) if larger else min(found)
 
+    def mean(self, rung: int) -> float:
+        """Mean validation score of the first `rung` epochs: which of two came sooner to the same best score."""
+        found = [score for epoch, score in self.scores if epoch <= rung]
+        return math.fsum(found) / len(found) if found else math.nan
+
 
 Key = tuple[str, int, str]
 """A trial: norm, round, name of its point."""
@@ -155,7 +160,8 @@ def halve(
 
     Returns:
         the points to be trained now and the rung they are to reach; where there are none, the best point, or None if
-        all diverged. Of equal scores that counts as better which comes first.
+        all diverged. Of equal scores, as small validation splits have many, that counts as better which has the better
+        mean over its epochs, and then which comes first.
     """
     alive, worst = list(records), -math.inf if larger else math.inf
     for rung in at:
@@ -163,7 +169,8 @@ def halve(
         if todo:
             return todo, rung, None
         scores = {point: records[point].score(rung, larger) for point in alive}
-        ranked = sorted((p for p in alive if scores[p] != worst), key=lambda p: scores[p], reverse=larger)
+        order = {p: (scores[p], records[p].mean(rung)) for p in alive if scores[p] != worst}
+        ranked = sorted(order, key=order.__getitem__, reverse=larger)
         if not ranked or rung == at[-1]:
             return [], rung, ranked[0] if ranked else None
         alive = ranked[: math.ceil(len(alive) / eta)]

@@ -55,6 +55,22 @@ def test_the_best_validation_score_is_chosen() -> None:
         assert found.choices["a", 0].edges == {}
 
 
+@pytest.mark.parametrize("larger", [True, False])
+def test_of_equal_best_scores_the_one_with_the_better_mean_is_chosen(larger: bool) -> None:
+    search, sign = Search((RATE,), 8), 1 if larger else -1
+    steady = min(search.points(0), key=lambda p: abs(math.log(p[RATE.key] / 0.01)))
+
+    def score(norm: str, rate: float, epoch: int) -> float:
+        """All reach the best there is, one of them stays there."""
+        return sign * (1.0 if epoch == 4 or (rate == steady[RATE.key] and epoch > 4) else 0.5)
+
+    chosen = run_all(search, ["a"], score, larger=larger).choices["a", 0]
+    assert chosen.point == steady
+    assert chosen.edges == {}, "the best scores are equal: no range is widened"
+    flat = run_all(search, ["a"], lambda *_: 1.0, larger=larger).choices["a", 0]
+    assert flat.point == search.points(0)[0], "with equal means the first one counts"
+
+
 def test_diverged_trials_count_as_worst_and_all_of_them_leave_no_choice() -> None:
     search = Search((RATE,), 8)
     found = run_all(search, ["a"], lambda n, rate, e: None if rate > 0.02 else rate)
