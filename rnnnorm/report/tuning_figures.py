@@ -40,7 +40,7 @@ def sensitivity(tuning: Tuning, key: str, order: Sequence[str], theme: Theme) ->
     _scales(axes, tuning, key)
     for norm in reversed(norms):
         _draw(axes, tuning, key, norm, f"norm:{list(order).index(norm)}", theme)
-    ends = {norm: band for norm in norms if (band := _last_line(tuning, key, norm)) is not None}
+    ends = {norm: band for norm in norms if (band := _last_line(axes, tuning, key, norm)) is not None}
     panels.label_ends(axes, ends, order, theme, gap=15, size=10)
     name_axes(axes, plain(key), f"validation {tuning.metric}", theme)
     return figure, f"Validation {tuning.metric} against {plain(key)}, one line per norm: {', '.join(norms)}"
@@ -79,7 +79,8 @@ def budget(tuning: Tuning, order: Sequence[str], tests: Mapping[str, Sequence[fl
     longest = max((len(panels.shorten(norm)) for norm in lines), default=0)
     right = int(min(26 + 5.6 * longest, 165))
     figure, axes = canvas(430 + right, max(320, 70 + 15 * len(norms)), (46, right, 30, 42), theme)
-    scale(axes, [*(line.mean for line in lines.values()), np.array([*means.values()])])
+    ends = [*(float(line.mean[-1]) for line in lines.values()), *means.values()]
+    scale(axes, [_near(np.concatenate([line.mean for line in lines.values()] or [np.zeros(0)]), ends, tuning.larger)])
     last = max((len(line.step) for line in lines.values()), default=1)
     axes.set_xlim(0.7, last + 0.9)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
@@ -192,15 +193,36 @@ def _scales(axes: Axes, tuning: Tuning, key: str) -> None:
         axes.set_xlim(low - 0.04 * (high - low or 1), high + 0.04 * (high - low or 1))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=tuning.space[key]["kind"] == "int"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    scale(axes, [np.array([trial.score for trial in tuning.trials])])
+    needed = [trial.score for trial in tuning.trials if trial.chosen]
+    scale(axes, [_near(np.array([trial.score for trial in tuning.trials]), needed, tuning.larger)])
 
 
-def _last_line(tuning: Tuning, key: str, norm: str) -> Band | None:
-    """The line at whose end the name of a norm stands: that of the last round, or its chosen points."""
+def _near(scores: Array, needed: Sequence[float], larger: bool) -> Array:
+    """The scores that an axis has to show: those up to four times as far from the best one as the median.
+
+    Rates that are far too small or too large would press all the others into a line. What is needed is shown anyway.
+    """
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return scores
+    best = float(scores.max() if larger else scores.min())
+    far = 4 * abs(float(np.median(scores)) - best)
+    return np.array([*scores[abs(scores - best) <= far], *(score for score in needed if math.isfinite(score))])
+
+
+def _last_line(axes: Axes, tuning: Tuning, key: str, norm: str) -> Band | None:
+    """The line at whose end the name of a norm stands: that of the last round, or its chosen points.
+
+    One that leaves the frame ends at its corner.
+    """
     trials = _finite(tuning.of(norm, tuning.rounds - 1), key)
     if not trials:
         return None
-    return _line(np.array([float(t.values[key]) for t in trials]), np.array([t.score for t in trials]))
+    x, y = np.array([float(t.values[key]) for t in trials]), np.array([t.score for t in trials])
+    low, high = sorted(axes.get_ylim())
+    inside = np.clip(y, low, high)
+    x[-1] = x[-1] if inside[-1] == y[-1] else axes.get_xlim()[1]
+    return _line(x, inside)
 
 
 def _band(values: Sequence[float]) -> Band:
