@@ -13,9 +13,9 @@ from rnnnorm.report.numbers import listed, number
 from rnnnorm.report.panels import shorten
 from rnnnorm.report.summary import Summary
 
-WIDTH, HEIGHT = 350, 211
+WIDTH, HEIGHT = 326, 215
 """Pixels. TensorBoard gives a picture a box of this size and shrinks larger ones by leaving out rows of pixels."""
-SIZE, LINE, LETTERS = 10, 14, (50, 58)
+SIZE, LINE, LETTERS = 10, 14, (46, 55)
 """Size of type, height of a line, and how many letters a line has in bold and otherwise."""
 ROWS = 7
 """How many norms there is room for."""
