@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard.summary import text as text_card
 
 from rnnnorm.board.means import layout, stale, write_means
 from rnnnorm.board.verdict import verdict
@@ -48,7 +51,10 @@ def refresh(out: Path) -> None:
     last = max(int(run.number("steps")) for run in runs if run.facts)
     with events(out / RUN, RUN, purge_step=0) as writer:
         writer.add_custom_scalars(layout(summary.metric))
-        writer.add_text(RUN, text(out, summary), last)
+        card: Any = text_card(RUN, text(out, summary))  # type: ignore[no-untyped-call]
+        card.value[0].tag = RUN  # `add_text` would call it comparison/text_summary
+        file: Any = writer
+        file._get_file_writer().add_summary(card, last)
         with settings():
             writer.add_figure(VERDICT, verdict(summary), last, close=False)
 
@@ -57,5 +63,6 @@ def text(out: Path, summary: Summary) -> str:
     """The findings, the tables of norms and differences, and how to read all that, as Markdown."""
     curves = {row.norm: [read_curves(run.folder) for run in row.uncut or row.runs] for row in summary.rows}
     said = [f"- {sentence}" for sentence in findings(Figures(summary, curves))]
-    tables = [*summary_grid(summary).markdown(), *differences_markdown(summary)]
-    return "\n".join([*said, "", *tables, "", READING, f"The report: `{out / 'report.html'}`"])
+    report = f"The report, with more figures: `{out / 'report.html'}`"
+    parts = (said, summary_grid(summary).markdown(), [READING, report], differences_markdown(summary))
+    return "\n\n".join("\n".join(part) for part in parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +42,23 @@ def hyperparameters(model_options: Mapping[str, Any], data: LightningDataModule,
 
 
 @rank_zero_only
-def log_start(logger: TensorBoardLogger, values: Mapping[str, Any], metric: str) -> None:
+def log_start(logger: TensorBoardLogger, values: Mapping[str, Any], differing: Collection[str], metric: str) -> None:
     """Hyperparameters of a run that begins, and under which tags its final results will stand.
 
     Args:
         logger: of the run.
         values: hyperparameters by name.
+        differing: names of those in which the runs of a comparison differ, which come first in the HParams tab.
         metric: by which the run is measured.
     """
     known = {key: value for key, value in values.items() if isinstance(value, bool | int | float | str)}
     logger.hparams.update(known)
     parts: Any = hparams(known, dict.fromkeys(final_tags(metric), math.nan))  # type: ignore[no-untyped-call]
     experiment, start, _ = parts
+    content = HParamsPluginData.FromString(experiment.value[0].metadata.plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in differing
+    experiment.value[0].metadata.plugin_data.content = content.SerializeToString()
     for summary in (experiment, start):
         logger.experiment._get_file_writer().add_summary(summary, 0)
 

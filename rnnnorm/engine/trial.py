@@ -207,7 +207,9 @@ def _fit(
     callbacks[callbacks.index(control) : callbacks.index(control)] = [scores, best]
     if resume is None:
         write(run.folder / "config.yaml", experiment.run_config())
-        log_start(logger, hyperparameters(experiment.model_options, experiment.datamodule, run), task.metric)
+        values = hyperparameters(experiment.model_options, experiment.datamodule, run)
+        own = {part for key, _ in run.values for part in (key, key.rpartition(".")[2])}
+        log_start(logger, values, {"norm", "seed", *own}, task.metric)
     if deadline is not None and tested:
         control.evaluated_rows = evaluated_rows(model, experiment.datamodule)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew
