@@ -84,8 +84,9 @@ def start(outs: Sequence[Path], port: int | None = None, host: str = "localhost"
             raise ValueError(f"{out} is not a folder; expected the output folder of `rnnnorm compare`")
         if not any(out.rglob("events.out.tfevents.*")):
             raise ValueError(f"{out} holds no curves: no run in it has begun")
-        with suppress(ValueError, OSError), locked(out):  # what cannot be written, or is of no comparison, is not shown
-            refresh(out)
+        if any(out.glob("*/seed=*")):
+            with suppress(ValueError, OSError), locked(out):  # where nothing can be written, there are the curves
+                refresh(out)
     names = _names(outs) if len(outs) > 1 else []
     metric = next(filter(None, map(metric_of, outs)), "")
     done = all(any((out / RUN).glob("events.out.tfevents.*")) for out in outs)

@@ -36,6 +36,8 @@ def query(metric: str, done: bool, names: Sequence[str] = ()) -> str:
     means = [{"plugin": "scalars", "tag": f"{MEAN}/{name}"} for name in list(quantities(metric))[:2]]
     seeds = [{"plugin": "scalars", "tag": tag} for tag in quantities(metric).values()]
     pinned = [*verdicts, *means] if done else [*seeds, *verdicts, *means]
+    if not metric and not done:
+        return "?smoothing=0#timeseries"  # runs that are of no comparison
     keys = {"runColorGroup": f"regex:{GROUPS}", "smoothing": 0, "pinnedCards": json.dumps(pinned)}
     return f"?{urlencode(keys)}#timeseries"
 
