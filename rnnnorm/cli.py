@@ -1,4 +1,4 @@
-"""The command `rnnnorm`: compare, study, fit, validate, test, report, bench, list."""
+"""The command `rnnnorm`: compare, study, tensorboard, fit, validate, test, report, bench, list."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   rnnnorm compare                          eight presets on generated sequences: a table, curves and a report
   rnnnorm compare -c pos-tagging --norms none,ln,bn-vertical --seeds 3 --data-dir data
+  rnnnorm tensorboard runs/default         its curves, coloured by norm, means over seeds and the verdict on top
   rnnnorm study gradient-flow --quick      one question, an experiment, a figure, verdicts on what papers claim
   rnnnorm fit --data TemporalOrder --model.norm ln --trainer.max_epochs 5
   rnnnorm bench --quick                    how fast rnnnorm.LSTM is beside torch.nn.LSTM
@@ -126,6 +127,13 @@ def _study(args: list[str]) -> int:
     return study(args)
 
 
+def _tensorboard(args: list[str]) -> int:
+    """Start TensorBoard on a comparison: coloured by norm, the verdict and main curves on top"""
+    from rnnnorm.board.command import tensorboard
+
+    return tensorboard(args)
+
+
 def _lightning(command: str) -> Callable[[list[str]], int]:
     def run(args: list[str]) -> int:
         from rnnnorm.compare.configuration import TaskCLI
@@ -227,6 +235,7 @@ def _list(args: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": _compare,
     "study": _study,
+    "tensorboard": _tensorboard,
     "fit": _lightning("fit"),
     "validate": _lightning("validate"),
     "test": _lightning("test"),
@@ -238,6 +247,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 MODULES = {
     "compare": "rnnnorm.compare.runner",
     "study": "rnnnorm.studies.framework.command",
+    "tensorboard": "rnnnorm.board.command",
     "fit": "rnnnorm.compare.configuration",
     "validate": "rnnnorm.compare.configuration",
     "test": "rnnnorm.compare.configuration",

@@ -122,7 +122,7 @@ def test_compare_from_a_shell_and_its_checkpoint_tested_by_lightning(tmp_path: P
     done = rnnnorm("compare", *SMALL, "--norms", "bn-vertical", "--seeds", "1", "--out", "o")
     assert done.returncode == 0, done.stderr
     assert "[1/1] bn-vertical/seed=0: 1 step in" in done.stdout
-    assert "tensorboard --logdir o" in done.stdout
+    assert "rnnnorm tensorboard o" in done.stdout
     assert done.stderr == ""
     run = "o/bn-vertical/seed=0"
     tested = rnnnorm("test", "-c", f"{run}/config.yaml", "--ckpt_path", f"{run}/checkpoints/best.ckpt")

@@ -28,6 +28,7 @@ FLOORS = [
     ["probes"],
     ["report"],
     ["engine"],
+    ["board"],
     ["compare"],
     ["studies"],
     ["cli"],

@@ -45,7 +45,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,  # before training, running statistics mean nothing
     "logger": {
-        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "class_path": "rnnnorm.engine.logger.CurveLogger",
         "init_args": {"save_dir": "runs", "name": "fit", "default_hp_metric": False},
     },
 }

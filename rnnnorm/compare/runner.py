@@ -6,6 +6,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from rnnnorm.board.means import write_means
 from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.foreign import look_at
 from rnnnorm.compare.idle import idle_options
@@ -78,13 +80,21 @@ def _compare(comparison: Comparison, args: list[str], console: Console) -> int:
                 return _conclude(comparison, tuned.outcome, tuned.outcome.total, args, console, noun="trial")
             runs = tuned_runs(comparison, runs, search, tuned, console)
             minutes = None if end is None else (end - time.monotonic()) / 60
-        ended = {one: read_result(one.result) for one in runs}
-        todo = [one for one, result in ended.items() if result is None or result["status"] == "cut"]
+        before_now = {one: read_result(one.result) for one in runs}
+        todo = [one for one, result in before_now.items() if result is None or result["status"] == "cut"]
         if len(todo) < len(runs):
             text = f"{len(runs) - len(todo)} of {len(runs)} runs have been finished before: skipped"
             console.print(text, highlight=False)
         works = [Work(one.name, one.folder, partial(train, comparison, one)) for one in todo]
-        outcome = run(works, comparison.out, comparison.options, threads, console, minutes=minutes)
+
+        def ended(work: Work, display: Display) -> None:
+            """Draw the means of a norm whose last seed this was."""
+            its = [one for one in runs if one.folder.parent == work.folder.parent]
+            if leads() and all(read_result(one.result) for one in its):
+                with suppress(OSError):  # tried again at the end, which says so
+                    write_means(work.folder.parent)
+
+        outcome = run(works, comparison.out, comparison.options, threads, console, minutes=minutes, ended=ended)
         return _conclude(comparison, outcome, len(runs), args, console)
 
 
@@ -167,6 +177,7 @@ def _conclude(
     comparison: Comparison, outcome: Outcome, total: int, args: list[str], console: Console, noun: str = "run"
 ) -> int:
     """Tables, report and advice; what exists is shown, however it ended."""
+    from rnnnorm.board.overview import refresh
     from rnnnorm.report import build, overview
 
     out, report_failed = comparison.out, False
@@ -178,7 +189,12 @@ def _conclude(
         except OSError as error:
             report_failed = True
             say(console, f"report:      not written, {error}")
-        say(console, f"curves:      tensorboard --logdir {out}")
+        try:
+            refresh(out)
+        except OSError as error:
+            report_failed = True
+            say(console, f"curves:      means over seeds not written, {error}")
+        say(console, f"curves:      rnnnorm tensorboard {shlex.quote(str(out))}")
     for work in outcome.failed:
         say(console, f"failed:      {work.name}" + (f", see {work.error}" if work.error.is_file() else ""))
     if outcome.waiting or outcome.cut:

@@ -60,14 +60,19 @@ def finite(content: Any) -> Any:
 
 
 @contextmanager
-def events(folder: Path, name: str) -> Iterator[SummaryWriter]:
+def events(folder: Path, name: str, purge_step: int | None = None) -> Iterator[SummaryWriter]:
     """Writer of an event file of its own, which takes the place of what an attempt that was killed has left of it.
 
     TensorBoard purges by step, which does not help where the axis of a curve is something else.
+
+    Args:
+        folder: of the run.
+        name: with which the file's name ends.
+        purge_step: from which on a TensorBoard that has read the former file forgets all that the folder held.
     """
     for left in folder.glob(f"events.out.tfevents.*.{name}"):
         left.unlink()
-    with SummaryWriter(str(folder), filename_suffix=f".{name}") as writer:
+    with SummaryWriter(str(folder), filename_suffix=f".{name}", purge_step=purge_step) as writer:
         yield writer
 
 

@@ -18,8 +18,9 @@ from rnnnorm.common.sequence_scores import SequenceScores
 from rnnnorm.engine.checkpoints import Best, CheckpointFiles, diverged_at, resume_from
 from rnnnorm.engine.control import Control, Interrupt, InterruptedRunError, OutOfTimeError, PausedError
 from rnnnorm.engine.endings import ended_by, timing
-from rnnnorm.engine.entries import hyperparameters, log_final, unknown
+from rnnnorm.engine.entries import hyperparameters, log_final, log_start
 from rnnnorm.engine.evaluation import ROWS, ROWS_OF_CUT, Collector, evaluate, evaluated_rows, stored_statistics
+from rnnnorm.engine.logger import CurveLogger
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
 from rnnnorm.engine.records import leads, write, write_json
 from rnnnorm.engine.run import Run
@@ -185,7 +186,7 @@ def _fit(
     if any(run.folder.glob("*tfevents*")):
         # Steps after the checkpoint are about to be taken again: TensorBoard shall forget the first time.
         again["purge_step"] = 0 if resume is None else resume["global_step"]
-    logger = TensorBoardLogger(
+    logger = CurveLogger(
         run.folder.parent.parent,
         name=run.folder.parent.name,
         version=run.folder.name,
@@ -206,7 +207,9 @@ def _fit(
     callbacks[callbacks.index(control) : callbacks.index(control)] = [scores, best]
     if resume is None:
         write(run.folder / "config.yaml", experiment.run_config())
-        logger.log_hyperparams(hyperparameters(experiment.model_options, run), unknown(task.metric), step=0)
+        values = hyperparameters(experiment.model_options, experiment.datamodule, run)
+        own = {part for key, _ in run.values for part in (key, key.rpartition(".")[2])}
+        log_start(logger, values, {"norm", "seed", *own}, task.metric)
     if deadline is not None and tested:
         control.evaluated_rows = evaluated_rows(model, experiment.datamodule)
     seed_everything(run.seed, workers=True, verbose=False)  # dropout draws the same, whatever building the norm drew

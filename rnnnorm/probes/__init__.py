@@ -30,11 +30,11 @@ ALL: tuple[type[Probe], ...] = (
 """Every probe."""
 
 
-def all_probes(every: int = 100) -> list[Probe]:
+def all_probes(every: int | None = None) -> list[Probe]:
     """One of each, to be given to a Trainer.
 
     Args:
-        every: training batches from one measurement to the next.
+        every: training batches from one measurement to the next; None: what the length of the run asks for.
 
     Raises:
         ValueError: `every` below 1.

@@ -33,16 +33,24 @@ class ActiveRows(Probe):
     step t of a ragged batch, whatever the model does. All layers see the same B_t; of several networks, each has its
     own.
 
-    Scalars: `rows_first` and `rows_last`, B_0 and B_{T-1}; `rows_mean`, over steps; `single`, the share of steps with
-    one row, which have no variance; and `mean_error`, the standard error averaged over steps, each after the name of
-    its network where there are several. Series: `active`, `mean_error`, `deviation_error`, each with `/all`.
+    Scalars: `rows_mean`, B_t averaged over steps, and `single`, the share of steps with one row, which have no
+    variance; each after the name of its network where there are several. Series: `active`, `mean_error`,
+    `deviation_error`, each with `/all`.
 
     Args:
-        every: training batches from one measurement to the next.
+        every: training batches from one measurement to the next; None as in `Probe`.
     """
 
     name: ClassVar[str] = "active_rows"
-    heat_maps: ClassVar[tuple[HeatMap, ...]] = (HeatMap("active", "active rows"),)
+    heat_maps: ClassVar[tuple[HeatMap, ...]] = (
+        HeatMap(
+            "active",
+            "active rows B_t at each timestep",
+            look="Dark: few sequences last so long, and batch moments are those of few rows (1: no variance).",
+            by_layer=False,
+            names={"all": "sequences still running"},
+        ),
+    )
 
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> Measurement:
         """Count rows."""
@@ -57,10 +65,7 @@ class ActiveRows(Probe):
             found.rows[f"mean_error/{where}"] = error_of_mean(active)
             found.rows[f"deviation_error/{where}"] = error_of_deviation(active)
             found.scalars |= {
-                f"{tag}rows_first": float(active[0]),
-                f"{tag}rows_last": float(active[-1]),
                 f"{tag}rows_mean": float(active.double().mean()),
                 f"{tag}single": float((active == 1).double().mean()),
-                f"{tag}mean_error": float(error_of_mean(active).mean()),
             }
         return found

@@ -20,8 +20,10 @@ from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.recording import Observation, networks, record
 from rnnnorm.probes.table import Table
 
-FIRST_DRAWING = 32
-"""Measurements before the first heat map; each further one comes after twice as many."""
+INTERVAL = 100
+"""Training batches from one measurement to the next, in a run that is neither short nor very long."""
+COLUMNS = 12
+"""Measurements that even a short run has."""
 
 
 @dataclass
@@ -47,14 +49,16 @@ class Probe(Checked, L.Callback):
 
     It works in any Trainer with any LightningModule that contains `rnnnorm.LSTM`, `GRU` or `RNN`. Numbers go to every
     logger under `probe/<name>/…` (those that are finite); histograms and heat maps (t × training step) to
-    TensorBoard. A heat map is drawn after 32, 64, 128, … measurements and at the end. The step on the axis is
-    `trainer.global_step` before the training step: 0 is the network as it was initialized.
+    TensorBoard. Histograms and heat maps come after 2, 3, 4, 6, 8, 12, 16, … measurements and at the end: one can watch
+    them, and a long run has a few dozen. The step on the axis is `trainer.global_step` before the training step: 0 is
+    the network as it was initialized. Timesteps are counted from 0.
 
     Everything is part of the checkpoint: a resumed run goes on with its tables. In distributed training every process
     takes part, and rank zero measures its own batches and writes.
 
     Args:
-        every: training batches from one measurement to the next.
+        every: training batches from one measurement to the next. None: 100, or fewer in a run so short that it would
+            have less than twelve measurements, or more in one that would have over 256.
 
     Raises:
         ValueError: `every` below 1; at the start of training, a model without a recurrent network.
@@ -64,8 +68,9 @@ class Probe(Checked, L.Callback):
     ranges: ClassVar[Mapping[str, Range]] = {"every": at_least(1)}
     heat_maps: ClassVar[tuple[HeatMap, ...]] = ()
 
-    def __init__(self, every: int = 100) -> None:
+    def __init__(self, every: int | None = None) -> None:
         self.every = every
+        self._expected = math.inf
         self.tables: dict[str, Table] = {}
         """By series, such as "gradient/l0/h"."""
         self._batches = self._due = self._measured = self._drawn = self._step = 0
@@ -80,6 +85,20 @@ class Probe(Checked, L.Callback):
     def watch(self, pl_module: L.LightningModule) -> AbstractContextManager[Any]:
         """A block around the training step to be measured; by default a `record` of rows and active rows only."""
         return record(pl_module, states=False)
+
+    def shows(self, heat_map: HeatMap, panels: Mapping[str, Table]) -> str:
+        """A sentence on what the panels of a picture show, for below it."""
+        return ""
+
+    @property
+    def interval(self) -> int:
+        """Training batches from this measurement to the next."""
+        if self.every is not None:
+            return self.every
+        if not math.isfinite(self._expected):  # then one twelfth of what there was, as long as that is less
+            return max(1, min(INTERVAL, self._batches // COLUMNS))
+        enough = max(INTERVAL, math.ceil(self._expected / Table().limit))
+        return max(1, min(enough, int(self._expected) // COLUMNS))
 
     @property
     def table(self) -> NDArray[Any]:
@@ -101,6 +120,7 @@ class Probe(Checked, L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse models in which there is nothing to measure; begin anew where training does."""
         networks(pl_module)
+        self._expected = expected_batches(trainer)
         if trainer.global_step == 0:
             self.tables = {}
             self._batches = self._due = self._measured = self._drawn = self._step = 0
@@ -113,7 +133,7 @@ class Probe(Checked, L.Callback):
         due = self._batches >= self._due
         # A network that starts from data is about to be initialized by a copy of itself: the next batch, then.
         if due and not any(network.needs_data for network in networks(pl_module).values()):
-            self._due = self._batches + self.every
+            self._due = self._batches + self.interval
             self._step = trainer.global_step
             self._watched = self._block.enter_context(self.watch(pl_module))
             self._watching = True
@@ -139,8 +159,8 @@ class Probe(Checked, L.Callback):
             self.tables.setdefault(name, Table()).add(self._step, row)
         self._measured += 1
         self._write(trainer, found)
-        if self._measured >= FIRST_DRAWING and self._measured & (self._measured - 1) == 0:
-            self._draw(trainer)
+        if is_drawn(self._measured):
+            self._draw(trainer, found)
 
     def _write(self, trainer: L.Trainer, found: Measurement) -> None:
         # TensorBoard draws nothing for nan, other loggers refuse it.
@@ -148,25 +168,29 @@ class Probe(Checked, L.Callback):
         for logger in trainer.loggers:
             if scalars:
                 logger.log_metrics(scalars, step=self._step)
-        for writer in _tensorboards(trainer):
+
+    def _draw(self, trainer: L.Trainer, found: Measurement) -> None:
+        self._drawn = self._measured
+        writers = _tensorboards(trainer)
+        for heat_map in self.heat_maps if writers else ():
+            layers = heat_map.layers(self.tables)
+            pictures = heat_map.draw(self.tables, {name: self.shows(heat_map, layers[name]) for name in layers})
+            for layer, picture in pictures.items():
+                tag = f"probe/{self.name}/{heat_map.series}" + (f"/{layer}" if layer else "")
+                for writer in writers:
+                    writer.add_image(tag, picture, self._step, dataformats="HWC")
+        for writer in writers:
             for tag, values in found.histograms.items():
                 finite = values[torch.isfinite(values)]
                 if len(finite):
                     writer.add_histogram(f"probe/{self.name}/{tag}", finite.float().cpu(), self._step)
-
-    def _draw(self, trainer: L.Trainer) -> None:
-        self._drawn = self._measured
-        for writer in _tensorboards(trainer):
-            for heat_map in self.heat_maps:
-                figure = heat_map.draw(self.tables)
-                if figure is not None:
-                    writer.add_figure(f"probe/{self.name}/{heat_map.series}", figure, self._step)
+            writer.flush()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the last heat maps."""
         self._stop_watching()
         if trainer.is_global_zero and self._measured > self._drawn:
-            self._draw(trainer)
+            self._draw(trainer, Measurement())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop watching a step that did not end, such as one that a hook skipped."""
@@ -192,6 +216,23 @@ class Probe(Checked, L.Callback):
         for name, state in state_dict["tables"].items():
             self.tables[name] = Table()
             self.tables[name].load_state_dict(state)
+
+
+def expected_batches(trainer: L.Trainer) -> float:
+    """Training batches of the whole run, as far as the trainer's settings say; inf if they do not."""
+    if isinstance(trainer.num_training_batches, float) or trainer.max_epochs == -1:  # both are infinite
+        most = math.inf
+    else:
+        most = float(trainer.num_training_batches) * (trainer.max_epochs or 1000)
+    if trainer.max_steps and trainer.max_steps > 0:
+        most = min(most, float(trainer.max_steps * trainer.accumulate_grad_batches))
+    return most
+
+
+def is_drawn(measurements: int) -> bool:
+    """Whether pictures come after so many measurements: 2, 3, 4, 6, 8, 12, 16, …."""
+    odd = measurements // (measurements & -measurements)
+    return measurements > 1 and odd in (1, 3)
 
 
 def _tensorboards(trainer: L.Trainer) -> list[Any]:

@@ -88,12 +88,13 @@ class EvaluationGap(Probe):
     that `validation_step` returns, averaged over batches, where `self.log` is silent; a model whose `validation_step`
     returns no loss is not measured and a warning says so once. A model without statistics has one loss and no gap.
 
-    Scalars: `loss/running`, `loss/population`, `loss/batch`, `gap/running`, `gap/population`; with `scores` also
-    `gap_by_length/running/1` (the shortest quarter of all predictions) … `/4`, and the same of population. Series, with
-    `scores`: `gap/running` and `gap/population` at each timestep.
+    Scalars: `gap/running` and `gap/population`. Series, with `scores`: `gap/running` and `gap/population` at each
+    timestep; `gap_by_length/running` and `gap_by_length/population` from the shortest to the longest quarter of all
+    predictions.
 
     Args:
-        every: training batches from one measurement to the next; there is none without a validation.
+        every: training batches from one measurement to the next, None as in `Probe`; there is none without a
+            validation.
         batches: how many validation batches, and training batches to recalibrate on.
 
     Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, report population statistics only.
@@ -101,9 +102,18 @@ class EvaluationGap(Probe):
 
     name: ClassVar[str] = "evaluation_gap"
     ranges: ClassVar[Mapping[str, Range]] = {"batches": at_least(1)}
-    heat_maps: ClassVar[tuple[HeatMap, ...]] = (HeatMap("gap", "loss above that by batch statistics", "signed"),)
+    heat_maps: ClassVar[tuple[HeatMap, ...]] = (
+        HeatMap(
+            "gap",
+            "loss in evaluation minus that by batch statistics (nats)",
+            "signed",
+            "Red: what is stored loses against the batch's own moments; white: no gap; blue: it gains.",
+            by_layer=False,
+            names={"running": "running averages", "population": "population statistics"},
+        ),
+    )
 
-    def __init__(self, every: int = 100, batches: int = 2) -> None:
+    def __init__(self, every: int | None = None, batches: int = 2) -> None:
         super().__init__(every)
         self.batches = batches
         self._train: deque[Any] = deque(maxlen=batches)
@@ -134,7 +144,7 @@ class EvaluationGap(Probe):
         self._validation = []
         if trainer.sanity_checking or not all(batches) or self._batches < self._due:
             return
-        self._due = self._batches + self.every
+        self._due = self._batches + self.interval
         self._step = trainer.global_step
         if trainer.is_global_zero:
             self._take(trainer, pl_module, batches)
@@ -171,13 +181,11 @@ class EvaluationGap(Probe):
 
 
 def _compare(found: dict[str, Losses]) -> Measurement:
-    measurement = Measurement({f"loss/{source}": float(losses.loss.mean()) for source, losses in found.items()})
-    batch = found["batch"]
+    measurement, batch = Measurement(), found["batch"]
     for source in ("running", "population"):
         gap = found[source].loss - batch.loss
         measurement.scalars[f"gap/{source}"] = float(gap.mean())
         if batch.length is not None and batch.step is not None:
-            for k, mean in enumerate(by_length(gap, batch.length), 1):
-                measurement.scalars[f"gap_by_length/{source}/{k}"] = mean
+            measurement.rows[f"gap_by_length/{source}"] = torch.tensor(by_length(gap, batch.length))
             measurement.rows[f"gap/{source}"] = by_step(gap, batch.step)
     return measurement

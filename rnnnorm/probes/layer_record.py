@@ -20,6 +20,8 @@ class LayerRecord:
             the graph, and with a `.grad` after the backward pass where one was recorded. Zoneout is applied.
         gates: the pre-activations a_t of each step, (B_t, G·H) in torch's order of gates, detached: what σ and tanh
             (or φ) see, normalizers, bias and peepholes included. Empty unless asked for.
+        entering: Frobenius norm of all gradients that reached the layer's results from outside its recurrence, where
+            the layer was repeated for their sake; 0 without any.
     """
 
     active: list[int]
@@ -27,6 +29,7 @@ class LayerRecord:
     initial: dict[str, Tensor]
     states: dict[str, list[Tensor]] = field(default_factory=dict)
     gates: list[Tensor] = field(default_factory=list)
+    entering: float = 0.0
 
     def add_states(self, states: tuple[Tensor, ...]) -> None:
         """Take in the states after the next step."""

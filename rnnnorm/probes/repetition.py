@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -98,6 +99,8 @@ class Repetition:
                 )
             self._back((output, *last))
         found: LayerRecord = recording.layers[self._suffix.removeprefix("_")]
+        norms = [float(torch.linalg.vector_norm(g.double())) for g in self._gradients.values()]
+        found.entering = math.hypot(*norms)
         return found
 
     def _back(self, results: tuple[Tensor, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -14,6 +16,7 @@ from rnnnorm.probes.base import Measurement, Probe, finite_mean
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.layer_record import LayerRecord
 from rnnnorm.probes.recording import directions, normalizers, observe
+from rnnnorm.probes.table import Table
 
 THRESHOLD = 0.05
 """A unit counts as saturated where the derivative of its nonlinearity is below this."""
@@ -65,11 +68,12 @@ class Saturation(Probe):
     is |a| > 2.18. A saturated forget gate may be memory, a saturated update is a gradient that is gone: read them
     apart. In an RNN, "h" is its one nonlinearity (a ReLU is saturated where it is off, the identity nowhere).
 
-    Scalars per layer: `saturated/l0/i`, … and `rms/l0/h`, `rms/l0/c`, averaged over steps; `gain/l0/hidden`, the mean
-    gain of each normalizer. Histograms: `gain/…`. Series: `saturated/l0/i`, …, `rms/l0/h`, ….
+    Scalars: `saturated`, the share of all gates of all layers, averaged over steps; `saturated_update`, of the updates
+    alone, in the layer with most of them; `state_rms`, the largest root mean square of any layer's h_t or c_t.
+    Histograms: `gain/l0/hidden`, … of each normalizer. Series: `saturated/l0/i`, …, `rms/l0/h`, ….
 
     Args:
-        every: training batches from one measurement to the next.
+        every: training batches from one measurement to the next; None as in `Probe`.
 
     Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, explain by the saturation of tanh why gains
     should start at 0.1.
@@ -77,8 +81,13 @@ class Saturation(Probe):
 
     name: ClassVar[str] = "saturation"
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (
-        HeatMap("saturated", "share of saturated units", "share"),
-        HeatMap("rms", "root mean square", "log"),
+        HeatMap(
+            "saturated",
+            "share of saturated units at each timestep",
+            "share",
+            "Bright: no gradient comes through. A bright update (g, n, h) dies out; a bright f may be memory.",
+            names={"i": "i, input", "f": "f, forget", "g": "g, update", "o": "o, output", "n": "n, update"},
+        ),
     )
 
     def watch(self, pl_module: L.LightningModule) -> AbstractContextManager[Any]:
@@ -99,6 +108,18 @@ class Saturation(Probe):
             gain: Tensor | None = normalizer.gain  # some learn none
             if gain is not None:
                 found.histograms[f"gain/{name}"] = gain.detach()
-        found.scalars = {name: finite_mean(row) for name, row in found.rows.items()}
-        found.scalars |= {name: finite_mean(gain) for name, gain in found.histograms.items()}
+        shares = {name: finite_mean(row) for name, row in found.rows.items() if name.startswith("saturated/")}
+        updates = [share for name, share in shares.items() if name[-1] in (*UPDATES, "h")]
+        sizes = [float(row.max()) for name, row in found.rows.items() if name.startswith("rms/")]
+        found.scalars = {
+            "saturated": sum(shares.values()) / max(len(shares), 1),
+            "saturated_update": max(updates, default=math.nan),
+            "state_rms": max(sizes, default=math.nan),
+        }
         return found
+
+    def shows(self, heat_map: HeatMap, panels: Mapping[str, Table]) -> str:
+        """The gate with most of them."""
+        last = {gate: finite_mean(torch.from_numpy(table.array()[-1])) for gate, table in panels.items()}
+        gate, step = max(last, key=lambda name: last[name]), next(iter(panels.values())).steps[-1]
+        return f"Step {step:,}: most in {gate}, {100 * last[gate]:.0f} %."

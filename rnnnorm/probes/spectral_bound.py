@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -108,17 +109,26 @@ class SpectralBound(Probe):
     its shape. Gates multiply by at most ¼ (σ') or 1 (tanh') more. Normalizers of other kinds at `hidden` or `joint`,
     and combinations of both, have no series.
 
-    Scalars: `bound/l0`, … averaged over steps, and `weight/l0`, ‖W_hh‖₂ alone. Series: `bound/l0`, ….
+    Scalars: `largest`, the bound averaged over steps, and `weight`, ‖W_hh‖₂ alone; both of the layer where it is
+    largest. Series: `bound/l0`, ….
 
     Args:
-        every: training batches from one measurement to the next.
+        every: training batches from one measurement to the next; None as in `Probe`.
 
     Source: Hou et al., "Normalization Helps Training of Quantized LSTM", NeurIPS 2019, the propositions on the norm of
     the gradient, where g‖W‖/σ takes the place of ‖W‖ per gate.
     """
 
     name: ClassVar[str] = "spectral_bound"
-    heat_maps: ClassVar[tuple[HeatMap, ...]] = (HeatMap("bound", "bound on the norm of ∂a/∂h", "log"),)
+    heat_maps: ClassVar[tuple[HeatMap, ...]] = (
+        HeatMap(
+            "bound",
+            "bound on the norm of ∂a_t/∂h_{t-1}",
+            "log",
+            "Far above 4, where σ' ≤ ¼ cannot make up for it, one step may multiply gradients: they can explode.",
+            by_layer=False,
+        ),
+    )
 
     def watch(self, pl_module: L.LightningModule) -> AbstractContextManager[Any]:
         """Observe the states where deviations of rows must be known."""
@@ -131,13 +141,14 @@ class SpectralBound(Probe):
 
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> Measurement:
         """Compute norms of the weights as they are after the training step."""
-        found = Measurement()
+        found, weights = Measurement(), []
         for layer, network, suffix in directions(pl_module):
             if layer not in watched.layers:
                 continue
-            found.scalars[f"weight/{layer}"] = float(spectral_norms(network.layer_weights(suffix).W_hh))
+            weights.append(float(spectral_norms(network.layer_weights(suffix).W_hh)))
             values = bound(network, suffix, watched.layers[layer])
             if values is not None:
                 found.rows[f"bound/{layer}"] = values
-                found.scalars[f"bound/{layer}"] = finite_mean(values)
+        bounds = [finite_mean(row) for row in found.rows.values()]
+        found.scalars = {"weight": max(weights, default=math.nan), "largest": max(bounds, default=math.nan)}
         return found

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
 from rnnnorm.norms import Normalizer, StoredStatistics
 from rnnnorm.norms.accumulator import Accumulator
-from rnnnorm.probes.base import Measurement, Probe, finite_mean
+from rnnnorm.probes.base import Measurement, Probe
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.recording import Recording, normalizers, record
+from rnnnorm.probes.table import Table
+
+Moment = tuple[Tensor, Tensor, Tensor]
+"""Rows (k,), mean and variance (k, F) of each step."""
 
 
 class Moments(Accumulator):
@@ -57,6 +63,23 @@ def _calls(normalizer: Normalizer, stats: StoredStatistics, steps: int) -> int:
     return sum(stats.slot(t) is not None for t in range(steps))
 
 
+def distance(mean: Tensor, var: Tensor, other_mean: Tensor, other_var: Tensor, eps: float) -> Tensor:
+    """Distance of each step's Gaussian from another one, averaged over features, (k,) float64, in nats per feature.
+
+        J_t = ¼ mean_j [ (s + Δ²)/s' + (s' + Δ²)/s - 2 ],    s = σ² + ε,    s' = σ'² + ε,    Δ = μ - μ'
+
+    Args:
+        mean: (k, F).
+        var: (k, F).
+        other_mean: (k, F).
+        other_var: (k, F).
+        eps: ε of the normalizer.
+    """
+    difference = (mean.double() - other_mean.double()).square()
+    s, other = var.double() + eps, other_var.double() + eps
+    return ((s + difference) / other + (other + difference) / s - 2).mean(1) / 4
+
+
 def distance_from_pool(n: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """Distance of each step's Gaussian from that of all steps pooled, averaged over features, (k,) float64.
 
@@ -75,9 +98,8 @@ def distance_from_pool(n: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tens
     share = (n.double() / n.sum()).unsqueeze(1)
     mean, var = mean.double(), var.double()
     pool = (share * mean).sum(0)
-    difference = (mean - pool).square()
-    s, s_pool = var + eps, (share * (var + difference)).sum(0) + eps
-    return ((s + difference) / s_pool + (s_pool + difference) / s - 2).mean(1) / 4
+    pooled = (share * (var + (mean - pool).square())).sum(0)
+    return distance(mean, var, pool, pooled, eps)
 
 
 def _stored(stats: StoredStatistics, mean: Tensor, var: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,20 +130,33 @@ class StepStatistics(Probe):
     Running averages start from mean 0 and variance 1 and move by their momentum whenever a batch reaches their step.
     In a ragged data set late steps are still near that start when early ones have forgotten it; the distance shows it.
 
-    Scalars: means over t of each series; of distances medians, since the first step may have no variance. Histograms:
-    `running_variance/…`. Series: `distance/batch/l0/hidden`, `variance/running/l0/hidden`, ….
+    `stored/…` says where stored statistics differ from the batch's: the same distance, between running averages and
+    batch moments at step t. Its noise floor is about 1/(2B_t).
+
+    Scalars, of the normalizer where it is largest: `stored` and `distance`, the medians over t of `stored/…` and
+    `distance/batch/…`, since the first step may have no variance. Series: `stored/l0/hidden`,
+    `distance/batch/l0/hidden`, `variance/running/l0/hidden`, ….
 
     Args:
-        every: training batches from one measurement to the next.
+        every: training batches from one measurement to the next; None as in `Probe`.
 
     Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, figure of the population statistics.
     """
 
     name: ClassVar[str] = "step_statistics"
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (
-        HeatMap("distance/running", "nats per feature, running", "log"),
-        HeatMap("distance/batch", "nats per feature, this batch", "log"),
-        HeatMap("variance/batch", "variance of this batch", "log"),
+        HeatMap(
+            "stored",
+            "running averages against the batch (nats per feature)",
+            "log",
+            "Bright: what is stored differs from the batch's moments at t, and evaluation from training.",
+        ),
+        HeatMap(
+            "distance/batch",
+            "each timestep against all timesteps (nats per feature)",
+            "log",
+            "Bright: a step unlike the others; bright everywhere: statistics shared over time lose much.",
+        ),
     )
 
     @contextmanager
@@ -150,6 +185,7 @@ class StepStatistics(Probe):
         found = Measurement()
         recording, normalizers = watched
         for name, (normalizer, stats, moments) in normalizers.items():
+            eps = getattr(normalizer, "eps", 0.0)
             sources = {"running": _stored(stats, stats.running_mean, stats.running_var, stats.num_rows)}
             if stats.population_mean is not None:
                 population = stats.population_mean, stats.population_var, stats.population_rows
@@ -162,10 +198,31 @@ class StepStatistics(Probe):
                 found.rows[f"variance/{source}/{name}"] = var.mean(1)
                 seen = n > 1  # one row has no variance
                 if source != "population" and int(seen.sum()) > 1:
-                    distance = torch.full((len(n),), torch.nan, dtype=torch.float64)
-                    distance[seen] = distance_from_pool(n[seen], mean[seen], var[seen], getattr(normalizer, "eps", 0.0))
-                    found.rows[f"distance/{source}/{name}"] = distance
-            found.histograms[f"running_variance/{name}"] = stats.running_var
-        for name, row in found.rows.items():
-            found.scalars[name] = float(row.nanmedian()) if name.startswith("distance/") else finite_mean(row)
+                    row = torch.full((len(n),), torch.nan, dtype=torch.float64)
+                    row[seen] = distance_from_pool(n[seen], mean[seen], var[seen], eps)
+                    found.rows[f"distance/{source}/{name}"] = row
+            if "batch" in sources:
+                found.rows[f"stored/{name}"] = _against(sources["batch"], sources["running"], eps)
+        for series, tag in (("stored/", "stored"), ("distance/batch/", "distance")):
+            medians = [float(row.nanmedian()) for name, row in found.rows.items() if name.startswith(series)]
+            found.scalars[tag] = max((m for m in medians if math.isfinite(m)), default=math.nan)
         return found
+
+    def shows(self, heat_map: HeatMap, panels: Mapping[str, Table]) -> str:
+        """Where the newest column has its largest distance."""
+        last = {name: np.nan_to_num(table.array()[-1], nan=0.0) for name, table in panels.items()}
+        place, step = max(last, key=lambda name: float(last[name].max())), next(iter(panels.values())).steps[-1]
+        return f"Step {step:,}: most in {place} at t = {int(last[place].argmax())}."
+
+
+def _against(batch: Moment, running: Moment, eps: float) -> Tensor:
+    """Distance of a batch's moments from running averages, (T,); nan at a step without variance or without a slot."""
+    n, mean, var = batch
+    _, other_mean, other_var = running
+    if len(other_mean) == 1:  # shared by all steps
+        other_mean, other_var = other_mean.expand_as(mean), other_var.expand_as(var)
+    k = min(len(mean), len(other_mean))
+    row = torch.full((len(n),), torch.nan, dtype=torch.float64)
+    row[:k] = distance(mean[:k], var[:k], other_mean[:k], other_var[:k], eps)
+    row[n < 2] = torch.nan
+    return row

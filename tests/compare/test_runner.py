@@ -33,7 +33,7 @@ def test_a_comparison_leaves_results_report_and_run_folders(small: Small) -> Non
     assert found["statistics"] > 0
     assert set(found["test"]) == {"running", "population", "batch"}
     assert found["test"]["running"] != found["test"]["batch"]
-    assert f"tensorboard --logdir {small.out}" in small.printed
+    assert f"rnnnorm tensorboard {small.out}" in small.printed
     assert json.loads((small.out / "data.json").read_text())["train_lengths"]["max"] <= 30
 
 

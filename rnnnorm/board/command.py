@@ -1,0 +1,134 @@
+"""`rnnnorm tensorboard`: TensorBoard on folders of comparisons, with an address that opens their view."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import threading
+import warnings
+import webbrowser
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rnnnorm.board.assets import archive
+from rnnnorm.board.overview import RUN, refresh
+from rnnnorm.board.view import metric_of, norm_of, query, started
+from rnnnorm.common.arguments import ArgumentParser
+from rnnnorm.engine.folder import locked
+from rnnnorm.norms.presets import presets
+from rnnnorm.report.colours import colour
+
+EXAMPLES = """\
+examples:
+  rnnnorm tensorboard runs/default                      prints the address of the view
+  rnnnorm tensorboard runs/default --open               opens it in the browser, too
+  rnnnorm tensorboard runs/names runs/jsb --port 6010   two comparisons side by side
+"""
+
+
+OTHER = "#9aa0a6"
+"""Colour of a run that is of no single norm."""
+
+
+def tensorboard(args: Sequence[str]) -> int:
+    """What `rnnnorm tensorboard ARGS` does, until Ctrl-C.
+
+    Args:
+        args: the command line after `tensorboard`.
+
+    Returns:
+        the exit code, 0.
+
+    Raises:
+        ValueError: a folder does not exist or holds no curves, or the port is taken.
+    """
+    parser = ArgumentParser(
+        prog="rnnnorm tensorboard",
+        description="Start TensorBoard on a comparison: coloured by norm, the verdict and main curves on top.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="+", type=Path, help="the output folder of `rnnnorm compare`, or several")
+    parser.add_argument("--port", type=int, help="6006, or the next one that is free, if not given")
+    parser.add_argument("--host", default="localhost", help="where it listens; 0.0.0.0: on all interfaces")
+    parser.add_argument("--open", action="store_true", help="open the browser, too")
+    given = parser.parse_args(args)
+    address = start(given.folder, given.port, given.host)
+    print(f"tensorboard: {address}  (Ctrl-C ends it)", flush=True)
+    if given.open:
+        webbrowser.open(address)
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    return 0
+
+
+def start(outs: Sequence[Path], port: int | None = None, host: str = "localhost") -> str:
+    """Start TensorBoard in a thread of its own that ends with this process.
+
+    Overviews and means that are missing or out of date are written first, unless a command runs in the folder.
+
+    Args:
+        outs: the folders of comparisons.
+        port: where it listens; None: 6006 or the next one that is free.
+        host: where it listens.
+
+    Returns:
+        the address of the view.
+
+    Raises:
+        ValueError: a folder does not exist or holds no curves, or the port is taken.
+    """
+    for out in outs:
+        if not out.is_dir():
+            raise ValueError(f"{out} is not a folder; expected the output folder of `rnnnorm compare`")
+        if not any(out.rglob("events.out.tfevents.*")):
+            raise ValueError(f"{out} holds no curves: no run in it has begun")
+        if any(out.glob("*/seed=*")):
+            with suppress(ValueError, OSError), locked(out):  # where nothing can be written, there are the curves
+                refresh(out)
+    names = _names(outs) if len(outs) > 1 else []
+    metric = next(filter(None, map(metric_of, outs)), "")
+    done = all(any((out / RUN).glob("events.out.tfevents.*")) for out in outs)
+    view = query(metric, done, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what TensorBoard imports
+        from tensorboard import assets, program
+
+    runs = [norm_of(run) for run in started(outs, names)]
+    known = list(dict.fromkeys(norm for norm in runs if norm is not None))
+    installed = assets.get_default_assets_zip_provider()
+    if installed is not None:
+        with installed() as file:
+            palette = [colour(norm) for norm in (*known, *(norm for norm in presets() if norm not in known))]
+            colours = [OTHER if norm is None else colour(norm) for norm in runs]
+            content, recoloured = archive(file.read(), palette, colours, view)
+        if not recoloured:
+            print("note: this version of TensorBoard takes no other colours; its own repeat after seven norms")
+    board = program.TensorBoard(assets_zip_provider=(lambda: io.BytesIO(content)) if installed else None)
+    where = {"logdir_spec": ",".join(f"{n}:{out}" for n, out in zip(names, outs, strict=True))} if names else {}
+    board.configure(**(where or {"logdir": str(outs[0])}), port=port, host=host, reload_interval=5.0, load_fast="false")
+    try:
+        url = board.launch()
+    except program.TensorBoardPortInUseError:
+        raise ValueError(f"--port {port} is taken; choose another one, or leave it away") from None
+    except program.TensorBoardServerException as error:
+        raise ValueError(str(error.msg)) from None
+    return f"{url.rstrip('/')}/{'view.html' if installed else view}"
+
+
+def _names(outs: Sequence[Path]) -> list[str]:
+    """What TensorBoard calls several folders: by their names, which have to differ.
+
+    Raises:
+        ValueError: two have the same name, or one has a character that TensorBoard's list of folders cannot have.
+    """
+    names = [out.resolve().name for out in outs]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"folders of different names are needed to show them together, got {', '.join(map(str, outs))}"
+        )
+    for out in outs:
+        if set(str(out)) & set(",:"):
+            raise ValueError(f"{out}: of several folders, none may have a comma or a colon in its path")
+    return names
