@@ -49,8 +49,9 @@ class GradientFlow(Probe):
             "gradient",
             "norm of the gradient at each timestep",
             "log",
-            "Read downwards: brighter towards t = 0 explodes (red: from there on), darker vanishes.",
-            names={"h": "‖∂L/∂h_t‖", "c": "‖∂L/∂c_t‖"},
+            "Read downwards: brighter towards t = 0 explodes (red: at least 100 times what enters), darker vanishes. "
+            "Gray: no sequence so long.",
+            names={"h": "‖∂L/∂h‖", "c": "‖∂L/∂c‖"},
             threshold=("amplification", EXPLODED),
         ),
     )

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-WIDTH, HEIGHT = 440, 212
+WIDTH, HEIGHT = 440, 214
 """Pixels: a card of the Time Series tab leaves 454 × 215, in a window of 1600 pixels."""
 TYPE = 11
 """Pixels of the smallest type."""
 LINE = 13
 INK, SOFT, MARK = (32, 32, 32), (96, 96, 96), (230, 0, 60)
-LEFT, RIGHT, TOP, BOTTOM, GAP = 46, 58, 33, 71, 8
+LEFT, RIGHT, TOP, BOTTOM, GAP = 46, 58, 33, 73, 8
 
 
 class Panel(NamedTuple):
@@ -75,7 +75,7 @@ def paint(title: str, panels: Mapping[str, Panel], scale: ColourScale, text: str
     _timesteps(image, draw, height, T)
     _bar(image, draw, height, scale)
     for k, line in enumerate(wrapped(text, WIDTH - 8)[:3]):
-        draw.text((4, HEIGHT - 3 * LINE - 1 + k * LINE), line, INK, font())
+        draw.text((4, HEIGHT - 3 * LINE - 3 + k * LINE), line, INK, font())
     return np.asarray(image)
 
 
