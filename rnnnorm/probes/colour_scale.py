@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 KINDS = ("linear", "share", "log", "signed")
 GRAY = 216
-"""Brightness of what has no colour: nan, and 0 on a logarithmic scale."""
+"""Brightness of what has no colour: nan."""
 _MANTISSAS = (1.0, 2.0, 5.0)
 
 
@@ -58,7 +58,7 @@ class ColourScale:
         with np.errstate(all="ignore"):
             if self.kind == "log":
                 low, high = math.log(self.low), math.log(self.high)
-                positive = np.where(values > 0, values, np.nan).astype(np.float64)
+                positive = np.where(values >= 0, values, np.nan).astype(np.float64)  # log 0 has the first colour
                 places = (np.log(positive) - low) / (high - low)
             else:
                 places = (values.astype(np.float64) - self.low) / (self.high - self.low)

@@ -107,9 +107,9 @@ class EvaluationGap(Probe):
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (
         HeatMap(
             "gap",
-            "loss in evaluation minus that by batch statistics (nats)",
+            "loss minus that by batch statistics (nats)",
             "signed",
-            "Red: what is stored loses against the batch's own moments; white: no gap; blue: it gains.",
+            "Red: what is stored loses against the batch's moments; blue: gains.",
             by_layer=False,
             names={"running": "running averages", "population": "population statistics"},
         ),
@@ -179,7 +179,7 @@ class EvaluationGap(Probe):
         if not any(gaps.values()):
             return "Here no statistics are stored, or they agree with the batch's: no gap."
         words = ", ".join(f"{name} {number(gap)}" for name, gap in gaps.items())
-        return f"Step {next(iter(panels.values())).steps[-1]:,}, mean over timesteps: {words}."
+        return f"Step {next(iter(panels.values())).steps[-1]:,}, mean: {words}."
 
     def _warn(self, pl_module: L.LightningModule) -> None:
         if not self._warned:

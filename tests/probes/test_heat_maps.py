@@ -16,8 +16,8 @@ from rnnnorm.probes.table import Table
 
 CARD = 454, 215
 """Pixels of a picture in TensorBoard's Time Series tab at a window of 1600 pixels."""
-NARROW = 378
-"""The same with the pane of settings open."""
+NARROW = 350
+"""Width of a picture in its Images tab."""
 
 
 def filled(rows: list[list[float]], start: int = 0) -> Table:
@@ -95,7 +95,8 @@ def test_signed_colours_are_symmetric_around_zero() -> None:
 def test_what_has_no_colour_is_gray_and_what_is_infinite_has_the_last_one() -> None:
     scale = ColourScale("log", 1.0, 100.0)
     colours = scale.colours(np.array([0.0, np.nan, np.inf, 100.0, 1e9])).tolist()
-    assert colours[0] == colours[1] == [GRAY] * 3
+    assert colours[1] == [GRAY] * 3
+    assert colours[0] == scale.colours(np.array([1.0]))[0].tolist()
     assert colours[2] == colours[3] == colours[4] != [GRAY] * 3
 
 

@@ -278,5 +278,5 @@ def test_an_explosion_is_marked_where_it_begins(factor: float, exploded: int | N
     assert seen.get("exploded_at") == exploded
     (heat_map,) = probe.heat_maps
     panels = heat_map.layers(probe.tables)["l0"]
-    word = {0.5: "falls by a factor of 10 every 3.3", 1.0: "stays as large", 2.0: "grows by a factor of 10 every 3.3"}
+    word = {0.5: "falls 10-fold every 3.3", 1.0: "stays as large", 2.0: "grows 10-fold every 3.3"}
     assert word[factor] in probe.shows(heat_map, panels)
