@@ -45,7 +45,7 @@ class ActiveRows(Probe):
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (
         HeatMap(
             "active",
-            "active rows B_t at each timestep",
+            "active rows at each timestep",
             look="Dark: few sequences last so long, and batch moments are those of few rows (1: no variance).",
             by_layer=False,
             names={"all": "sequences still running"},

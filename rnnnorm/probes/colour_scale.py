@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 KINDS = ("linear", "share", "log", "signed")
 GRAY = 216
-"""Brightness of what has no colour: nan, and 0 on a logarithmic scale."""
+"""Brightness of what has no colour: nan."""
 _MANTISSAS = (1.0, 2.0, 5.0)
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class ColourScale:
         with np.errstate(all="ignore"):
             if self.kind == "log":
                 low, high = math.log(self.low), math.log(self.high)
-                positive = np.where(values > 0, values, np.nan).astype(np.float64)
+                positive = np.where(values >= 0, values, np.nan).astype(np.float64)  # log 0 has the first colour
                 places = (np.log(positive) - low) / (high - low)
             else:
                 places = (values.astype(np.float64) - self.low) / (self.high - self.low)
@@ -76,7 +75,7 @@ class ColourScale:
     def ticks(self, most: int = 5) -> list[tuple[float, str]]:
         """Two to `most` places on the bar and what is written there."""
         if self.kind == "share":
-            return [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")]
+            return [(0.0, "0%"), (0.5, "50%"), (1.0, "100%")]
         if self.kind != "log":
             values: NDArray[Any] = np.linspace(self.low, self.high, 5 if self.kind == "signed" else 3)
         else:
@@ -90,12 +89,11 @@ class ColourScale:
 
 
 def number(value: float) -> str:
-    """A number as short as it can be read: 0.02, 150, 10⁻⁵, 2·10⁷."""
+    """A number as short as it can be read without superscripts: 0.02, 150, 1e−5, 2e7."""
     if value == 0 or 1e-2 <= abs(value) < 1e4 or not math.isfinite(value):
         return f"{value:.3g}".replace("-", "−") if abs(value) < 1e3 else f"{value:.0f}".replace("-", "−")
     mantissa, exponent = f"{value:.0e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-    return power if mantissa == "1" else f"{mantissa}·{power}".replace("-", "−")
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
 def _above(value: float) -> float:

@@ -14,8 +14,10 @@ from torch import Tensor
 from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.synchronized import unsynchronized
-from rnnnorm.probes.base import Measurement, Probe
+from rnnnorm.probes.base import Measurement, Probe, finite_mean
+from rnnnorm.probes.colour_scale import number
 from rnnnorm.probes.heat_maps import HeatMap
+from rnnnorm.probes.table import Table
 from rnnnorm.probes.undisturbed import fresh_stream, undisturbed
 
 BUCKETS = 4
@@ -105,9 +107,9 @@ class EvaluationGap(Probe):
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (
         HeatMap(
             "gap",
-            "loss in evaluation minus that by batch statistics (nats)",
+            "loss minus that by batch statistics (nats)",
             "signed",
-            "Red: what is stored loses against the batch's own moments; white: no gap; blue: it gains.",
+            "Red: what is stored loses against the batch's moments; blue: gains.",
             by_layer=False,
             names={"running": "running averages", "population": "population statistics"},
         ),
@@ -170,6 +172,14 @@ class EvaluationGap(Probe):
                         again = score(pl_module, validation)
                     found[source] = again if again is not None else running
         return _compare(found)
+
+    def shows(self, heat_map: HeatMap, panels: Mapping[str, Table]) -> str:
+        """The mean gaps of the newest column."""
+        gaps = {name: finite_mean(torch.from_numpy(table.array()[-1])) for name, table in panels.items()}
+        if not any(gaps.values()):
+            return "Here no statistics are stored, or they agree with the batch's: no gap."
+        words = ", ".join(f"{name} {number(gap)}" for name, gap in gaps.items())
+        return f"Step {next(iter(panels.values())).steps[-1]:,}, mean: {words}."
 
     def _warn(self, pl_module: L.LightningModule) -> None:
         if not self._warned:

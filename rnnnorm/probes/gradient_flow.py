@@ -49,8 +49,9 @@ class GradientFlow(Probe):
             "gradient",
             "norm of the gradient at each timestep",
             "log",
-            "Read downwards: brighter towards t = 0 explodes (red: from there on), darker vanishes.",
-            names={"h": "‖∂L/∂h_t‖", "c": "‖∂L/∂c_t‖"},
+            "Brighter towards t = 0: explodes (red: 100 times what enters). Darker: vanishes. "
+            "Gray: no sequence so long.",
+            names={"h": "gradient of h", "c": "gradient of c"},
             threshold=("amplification", EXPLODED),
         ),
     )
@@ -95,5 +96,5 @@ class GradientFlow(Probe):
         steps = math.log(10) / abs(math.log(factor)) if factor != 1 else math.inf
         word = "grows" if factor > 1 else "falls"
         if steps > 10 * len(norms):
-            return f"Step {table.steps[-1]:,}: h's stays as large all the way back."
-        return f"Step {table.steps[-1]:,}: h's {word} by a factor of 10 every {steps:.2g} steps back."
+            return f"Step {table.steps[-1]:,}: that of h stays as large all the way back."
+        return f"Step {table.steps[-1]:,}: that of h {word} 10-fold every {steps:.2g} steps back."

@@ -1,7 +1,8 @@
 """Picture of panels in the size of one of TensorBoard's cards, painted pixel by pixel.
 
-A card of the Time Series tab is about 400 to 460 pixels wide and shows a picture without smoothing: what is drawn in
-another size is hard to read there. A layout engine would take a hundred times as long, in the middle of training.
+A card of the Time Series tab shows a picture about 450 pixels wide, one of the Images tab 350, both without smoothing:
+what is drawn in another size is hard to read there. A layout engine would take many times as long, in the middle of
+training.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-WIDTH, HEIGHT = 440, 212
+WIDTH, HEIGHT = 440, 214
 """Pixels: a card of the Time Series tab leaves 454 × 215, in a window of 1600 pixels."""
-TYPE = 11
+TYPE = 12
 """Pixels of the smallest type."""
-LINE = 13
+LINE = 14
 INK, SOFT, MARK = (32, 32, 32), (96, 96, 96), (230, 0, 60)
-LEFT, RIGHT, TOP, BOTTOM, GAP = 46, 58, 33, 71, 8
+LEFT, RIGHT, TOP, BOTTOM, GAP = 46, 62, 34, 77, 8
 
 
 class Panel(NamedTuple):
@@ -71,11 +72,11 @@ def paint(title: str, panels: Mapping[str, Panel], scale: ColourScale, text: str
         image.paste(Image.fromarray(_pixels(panel, scale, (width, height), end, T)), (left, TOP))
         draw.rectangle((left - 1, TOP - 1, left + width, TOP + height), outline=SOFT)
         _training_steps(draw, left, width, end)
-    draw.text((LEFT + room / 2, TOP + height + 17), "training step", INK, font(), anchor="ma")
+    draw.text((LEFT + room / 2, TOP + height + 18), "training step", INK, font(), anchor="ma")
     _timesteps(image, draw, height, T)
     _bar(image, draw, height, scale)
     for k, line in enumerate(wrapped(text, WIDTH - 8)[:3]):
-        draw.text((4, HEIGHT - 3 * LINE - 1 + k * LINE), line, INK, font())
+        draw.text((4, HEIGHT - 3 * LINE - 3 + k * LINE), line, INK, font())
     return np.asarray(image)
 
 

@@ -85,7 +85,7 @@ class Saturation(Probe):
             "saturated",
             "share of saturated units at each timestep",
             "share",
-            "Bright: no gradient comes through. A bright update (g, n, h) dies out; a bright f may be memory.",
+            "Bright: no gradient passes. A bright update (g, n, h) dies out; a bright f may be memory.",
             names={"i": "i, input", "f": "f, forget", "g": "g, update", "o": "o, output", "n": "n, update"},
         ),
     )

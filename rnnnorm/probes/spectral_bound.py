@@ -123,9 +123,10 @@ class SpectralBound(Probe):
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (
         HeatMap(
             "bound",
-            "bound on the norm of ∂a_t/∂h_{t-1}",
+            "bound on the norm of ∂a(t)/∂h(t−1)",
             "log",
-            "Far above 4, where σ' ≤ ¼ cannot make up for it, one step may multiply gradients: they can explode.",
+            "Far above 4, where a gate's slope of ¼ cannot make up for it, a step may multiply gradients, "
+            "which then explode.",
             by_layer=False,
         ),
     )

@@ -147,13 +147,13 @@ class StepStatistics(Probe):
     heat_maps: ClassVar[tuple[HeatMap, ...]] = (
         HeatMap(
             "stored",
-            "running averages against the batch (nats per feature)",
+            "running averages against batch (nats per feature)",
             "log",
-            "Bright: what is stored differs from the batch's moments at t, and evaluation from training.",
+            "Bright: what is stored differs from the batch's moments, and so evaluation from training.",
         ),
         HeatMap(
             "distance/batch",
-            "each timestep against all timesteps (nats per feature)",
+            "each timestep against all (nats per feature)",
             "log",
             "Bright: a step unlike the others; bright everywhere: statistics shared over time lose much.",
         ),

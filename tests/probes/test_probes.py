@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 import rnnnorm
-from rnnnorm.probes import ALL, EvaluationGap, GradientFlow, Probe, Saturation, all_probes
+from rnnnorm.probes import ALL, ActiveRows, EvaluationGap, GradientFlow, Probe, Saturation, all_probes
+from rnnnorm.probes.base import is_drawn
 from rnnnorm.tasks.divergence import StopOnDivergence
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -94,10 +95,14 @@ def test_every_probe_measures_and_tells_every_logger(tmp_path: Path) -> None:
         for tag, points in own.items():
             assert points == pytest.approx({p.step: p.value for p in events.Scalars(tag)})
         for heat_map in probe.heat_maps:
-            shown = f"probe/{probe.name}/{heat_map.series}" in tags["images"]
-            assert shown == bool(heat_map.panels(probe.tables)), heat_map.series
+            start = f"probe/{probe.name}/{heat_map.series}"
+            shown = [tag for tag in tags["images"] if tag.startswith(start)]
+            assert shown == [f"{start}/{layer}".rstrip("/") for layer in heat_map.layers(probe.tables)], heat_map.series
     assert "probe/saturation/gain/l0/hidden" in tags["histograms"]
-    assert len(events.Images("probe/gradient_flow/gradient")) == 1
+    drawn = [picture.step for picture in events.Images("probe/gradient_flow/gradient/l0")]
+    assert drawn == [1, 2, 3, 5]  # after 2, 3, 4 and 6 measurements
+    shown = sum(tag.startswith("probe/") for kind in ("scalars", "images", "histograms") for tag in tags[kind])
+    assert shown < 40  # of two layers with three normalizers each
 
 
 def test_tables_are_measurements_by_timesteps() -> None:
@@ -105,7 +110,9 @@ def test_tables_are_measurements_by_timesteps() -> None:
     fit([probe])
     assert probe.steps == [0, 2, 4]
     assert probe.table.shape == (3, 9)
-    assert set(probe.tables) == {f"gradient/l{layer}/{state}" for layer in (0, 1) for state in "hc"}
+    assert set(probe.tables) == {
+        f"{series}/l{layer}/{state}" for series in ("gradient", "amplification") for layer in (0, 1) for state in "hc"
+    }
     lengths = [9, 3, 7]  # of the batches 0, 2 and 1
     assert [int(np.isfinite(row).sum()) for row in probe.table] == lengths
     assert bool((probe.table[np.isfinite(probe.table)] > 0).all())
@@ -206,5 +213,70 @@ def test_models_without_networks_and_intervals_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="Plain contains no recurrent network"):
         trainer_of(callbacks=[Saturation()]).fit(Plain(), foreign_batches())
     for probe in ALL:
-        with pytest.raises(ValueError, match="every must be an integer of at least 1, got 0"):
+        with pytest.raises(ValueError, match="every must be an integer of at least 1 or None, got 0"):
             probe(every=0)
+
+
+@pytest.mark.parametrize(("batches", "epochs", "expected"), [(3, 2, 6), (40, 1, 14), (200, 1, 13)], ids=str)
+def test_the_interval_follows_the_length_of_the_run(batches: int, epochs: int, expected: int) -> None:
+    probe = ActiveRows()
+    given = Batches(batches_of("tagging")[k % 3] for k in range(batches))
+    trainer_of(max_epochs=epochs, callbacks=[probe]).fit(model_of("tagging", hidden_size=2), given)
+    assert len(probe.steps) == expected
+    assert probe.steps[0] == 0
+
+
+def test_a_run_of_unknown_length_has_columns_from_its_beginning() -> None:
+    probe = ActiveRows()
+    given = Batches(batches_of("tagging")[k % 3] for k in range(10))
+    trainer = trainer_of(max_epochs=-1, max_time={"seconds": 1}, callbacks=[probe])
+    trainer.fit(model_of("tagging", hidden_size=2), given)
+    assert probe._expected == float("inf")
+    assert len(probe.steps) >= min(12, trainer.global_step)
+
+
+@pytest.mark.parametrize(
+    ("expected", "interval"), [(5, 1), (504, 42), (1200, 100), (25_600, 100), (100_000, 391)], ids=str
+)
+def test_intervals_of_known_lengths(expected: int, interval: int) -> None:
+    probe = GradientFlow()
+    probe._expected = expected
+    assert probe.interval == interval
+
+
+def test_pictures_become_rarer() -> None:
+    assert [n for n in range(1, 50) if is_drawn(n)] == [2, 3, 4, 6, 8, 12, 16, 24, 32, 48]
+    assert sum(is_drawn(n) for n in range(1, 10**6)) < 40
+
+
+class Linear(L.LightningModule):
+    """An RNN without nonlinearity, whose loss sees its last step only, so that gradients are powers of a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.network = rnnnorm.RNN(1, 2, nonlinearity="identity")
+        torch.nn.init.eye_(self.network.weight_hh_l0)
+        self.network.weight_hh_l0.data *= factor
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return self.network(batch)[0][-1].sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize(("factor", "exploded"), [(0.5, None), (1.0, None), (2.0, 22)])
+def test_an_explosion_is_marked_where_it_begins(factor: float, exploded: int | None) -> None:
+    memory, probe = Memory(), GradientFlow(every=1)
+    batches = Batches([torch.randn(30, 4, 1)] * 2)  # type: ignore[list-item]
+    trainer_of(callbacks=[probe], logger=memory).fit(Linear(factor), batches)
+    amplification = probe.tables["amplification/l0/h"].array()
+    np.testing.assert_allclose(amplification[0], factor ** np.arange(29.0, -1, -1), rtol=1e-5)
+    seen = {name.removeprefix("probe/gradient_flow/"): points[1] for name, points in memory.seen.items()}
+    assert seen["amplification"] == pytest.approx(max(factor**29, 1.0))
+    assert seen["growth/l0/h"] == pytest.approx(factor)
+    assert seen.get("exploded_at") == exploded
+    (heat_map,) = probe.heat_maps
+    panels = heat_map.layers(probe.tables)["l0"]
+    word = {0.5: "falls 10-fold every 3.3", 1.0: "stays as large", 2.0: "grows 10-fold every 3.3"}
+    assert word[factor] in probe.shows(heat_map, panels)

@@ -1,4 +1,4 @@
-"""Tables and their pictures."""
+"""Tables of a quantity against t."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import LogNorm
 
-from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.table import Table
 
 
@@ -48,48 +46,6 @@ def test_a_table_goes_on_after_it_was_stored() -> None:
     np.testing.assert_array_equal(resumed.array(), whole.array())
 
 
-def test_limits_and_scales_are_checked() -> None:
+def test_limits_are_checked() -> None:
     with pytest.raises(ValueError, match="at least 2 rows, got limit=1"):
         Table(1)
-    with pytest.raises(ValueError, match="scale must be one of linear, share, log, signed, got 'cubic'"):
-        HeatMap("a", "b", "cubic")
-
-
-def test_a_heat_map_has_a_panel_per_series_with_axes_and_a_colour_bar() -> None:
-    tables = {f"gradient/l{k}/h": filled([[1.0, 10.0], [0.0, 100.0, math.inf]]) for k in range(2)}
-    figure = HeatMap("gradient", "norm", "log").draw({**tables, "other/l0": filled([[7.0]])})
-    assert figure is not None
-    *panels, bar = figure.axes
-    assert [axes.get_title() for axes in panels] == ["l0/h", "l1/h"]
-    assert (panels[0].get_xlabel(), panels[0].get_ylabel(), bar.get_ylabel()) == ("training step", "timestep t", "norm")
-    (mesh,) = panels[0].collections
-    assert isinstance(mesh.norm, LogNorm)
-    assert 1 <= mesh.norm.vmin < 2
-    assert 90 < mesh.norm.vmax <= 100
-    assert mesh.get_array().shape == (3, 2)  # t × measurement
-
-
-def test_single_outliers_do_not_take_all_the_colours() -> None:
-    figure = HeatMap("rms", "rms").draw({"rms/l0": filled([[1e9, *range(500)]])})
-    assert figure is not None
-    (mesh,) = figure.axes[0].collections
-    assert mesh.norm.vmax < 500
-
-
-def test_signed_colours_are_symmetric_around_zero() -> None:
-    figure = HeatMap("gap", "gap", "signed").draw({"gap/running": filled([[-1.0, 3.0]])})
-    assert figure is not None
-    (mesh,) = figure.axes[0].collections
-    assert mesh.norm.vmin == -mesh.norm.vmax
-    assert mesh.norm.vmax == pytest.approx(3, abs=0.1)
-
-
-@pytest.mark.parametrize("row", [[0.0, -1.0], [math.nan]], ids=["no-logarithm", "nan"])
-def test_nothing_is_drawn_where_nothing_has_a_colour(row: list[float]) -> None:
-    assert HeatMap("a", "a", "log").draw({"a/b": filled([row])}) is None
-    assert HeatMap("a", "a", "log").draw({}) is None
-
-
-@pytest.mark.parametrize("scale", ["linear", "share", "log", "signed"])
-def test_one_value_everywhere_can_be_drawn(scale: str) -> None:
-    assert HeatMap("a", "a", scale).draw({"a/b": filled([[2.0, 2.0]])}) is not None
