@@ -18,6 +18,7 @@ from rnnnorm.common.arguments import ArgumentParser
 from rnnnorm.engine.folder import locked
 from rnnnorm.norms.presets import presets
 from rnnnorm.report.colours import colour
+from rnnnorm.report.runs import read_data
 
 EXAMPLES = """\
 examples:
@@ -96,11 +97,13 @@ def start(outs: Sequence[Path], port: int | None = None, host: str = "localhost"
         from tensorboard import assets, program
 
     runs = [norm_of(run) for run in started(outs, names)]
-    known = list(dict.fromkeys(norm for norm in runs if norm is not None))
+    planned = [str(norm) for out in outs for norm in read_data(out).get("norms", ())]
     installed = assets.get_default_assets_zip_provider()
     if installed is not None:
         with installed() as file:
-            palette = [colour(norm) for norm in (*known, *(norm for norm in presets() if norm not in known))]
+            # Those that have begun, in this order; those that will; what may come after them.
+            order = dict.fromkeys(norm for norm in (*runs, *planned, *presets()) if norm is not None)
+            palette = [colour(norm) for norm in order]
             colours = [OTHER if norm is None else colour(norm) for norm in runs]
             content, recoloured = archive(file.read(), palette, colours, view)
         if not recoloured:

@@ -160,7 +160,7 @@ def _prepare(comparison: Comparison, described: dict[str, Any], console: Console
     task = getattr(getattr(data, "spec", None), "task", "")
     notes = idle_options(comparison.norms, data, comparison.model_options.get("max_steps"))
     content = {"train_lengths": facts["train"], "test_lengths": facts["test"], "task": task, "data": cls}
-    content |= {"baseline": comparison.baseline, **({"notes": notes} if notes else {})}
+    content |= {"baseline": comparison.baseline, "norms": list(comparison.norms), **({"notes": notes} if notes else {})}
     write(configuration, yaml.safe_dump(described, sort_keys=False))
     write_json(out / "data.json", content)
     return notes

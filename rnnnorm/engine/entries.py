@@ -43,7 +43,7 @@ def hyperparameters(model_options: Mapping[str, Any], data: LightningDataModule,
 
 @rank_zero_only
 def log_start(logger: TensorBoardLogger, values: Mapping[str, Any], differing: Collection[str], metric: str) -> None:
-    """Hyperparameters of a run that begins, and under which tags its final results will stand.
+    """Hyperparameters of a run that begins, and the tags of its final results, that by which norms are ranked first.
 
     Args:
         logger: of the run.
@@ -53,20 +53,17 @@ def log_start(logger: TensorBoardLogger, values: Mapping[str, Any], differing: C
     """
     known = {key: value for key, value in values.items() if isinstance(value, bool | int | float | str)}
     logger.hparams.update(known)
-    parts: Any = hparams(known, dict.fromkeys(final_tags(metric), math.nan))  # type: ignore[no-untyped-call]
+    shown = {f"test/{metric}": f"test {metric}", **{f"test/{metric}_{mode}": mode for mode in MODES}}
+    parts: Any = hparams(known, dict.fromkeys(shown, math.nan))  # type: ignore[no-untyped-call]
     experiment, start, _ = parts
     content = HParamsPluginData.FromString(experiment.value[0].metadata.plugin_data.content)
     for info in content.experiment.hparam_infos:
         info.differs = info.name in differing
+    for column in content.experiment.metric_infos:
+        column.display_name = shown[column.name.tag]
     experiment.value[0].metadata.plugin_data.content = content.SerializeToString()
     for summary in (experiment, start):
         logger.experiment._get_file_writer().add_summary(summary, 0)
-
-
-def final_tags(metric: str) -> list[str]:
-    """Tags of the final test results, that by which norms are ranked first."""
-    names = dict.fromkeys((metric, "loss"))
-    return [f"test/{metric}", *(f"test/{name}_{mode}" for name in names for mode in MODES)]
 
 
 def log_final(folder: Path, result: Mapping[str, Any]) -> None:

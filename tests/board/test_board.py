@@ -195,6 +195,7 @@ def test_a_page_without_that_palette_stays_as_it_is() -> None:
 
 def test_the_server_shows_the_comparison_in_the_colours_of_the_report(tmp_path: Path) -> None:
     write_comparison(tmp_path, ["ln", "none"], seeds=2)
+    (tmp_path / "data.json").write_text('{"norms": ["none", "wn", "ln"]}')
     address = start([tmp_path], port=0, host="127.0.0.1")
     base = address.removesuffix("view.html")
 
@@ -213,7 +214,7 @@ def test_the_server_shows_the_comparison_in_the_colours_of_the_report(tmp_path: 
     script = ask("index.js")
     found = PALETTE.search(script)
     assert found is not None
-    assert re.findall(r"#\w{6}", found[0])[:6:3] == ["#48bc90", "#878787"], "ln, whose runs began first, and none"
+    assert re.findall(r"#\w{6}", found[0])[:9:3] == ["#48bc90", "#878787", "#b04db1"], "begun: ln, none; planned: wn"
 
 
 def test_what_cannot_be_shown_is_said_in_a_line(tmp_path: Path) -> None:

@@ -55,3 +55,4 @@ def small(tmp_path: Path) -> Small:
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take longer than all the rest."""
     monkeypatch.setattr("rnnnorm.report.build", lambda out: out / "report.html")
+    monkeypatch.setattr("rnnnorm.board.overview.refresh", lambda out: None)

@@ -10,10 +10,16 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rnnnorm.engine import trial as trial_module
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from at_step import AtStep
+
     from tests.compare.conftest import Small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -98,20 +104,66 @@ def test_another_seed_is_another_order_of_the_same_data(small: Small, monkeypatc
     assert torch.equal(*(order.sort().values for order in orders))
 
 
-def test_tensorboard_tags_are_the_same_in_every_run_and_hparams_are_filled(small: Small) -> None:
+def test_tensorboard_tags_are_the_same_in_every_run(small: Small) -> None:
     assert small("--norms", "none,bn-timestep") == 0
     tags = []
     for norm in ("none", "bn-timestep"):
         events = EventAccumulator(str(small.out / norm / "seed=0")).Reload()
         tags.append(set(events.Tags()["scalars"]))
-        assert "_hparams_/session_start_info" in events.summary_metadata
-        last = events.Scalars("test/accuracy_population")[-1]
-        assert last.value == pytest.approx(small.result(norm)["test"]["population"]["accuracy"])
+        result = small.result(norm)
+        for tag in ("test/accuracy", "test/accuracy_population"):
+            (only,) = events.Scalars(tag)
+            assert only.step == result["steps"], "nothing at step 0, where nothing was tested"
+            assert only.value == pytest.approx(result["test"]["population"]["accuracy"])
         lengths = [point.step for point in events.Scalars("test_by_length/accuracy_batch")]
         assert lengths == [bucket["high"] for bucket in small.result(norm)["buckets"]["length"]]
+    assert "epoch" not in tags[0]
     assert tags[1] - tags[0] == {"val_running/loss", "val_running/accuracy"}, "where there are running averages"
     assert not tags[0] - tags[1]
     assert {"train/loss", "val/loss", "val/loss_batch", "val/accuracy"} <= tags[0]
+
+
+def told(folder: Path) -> tuple[dict[str, Any], int | None, list[str], list[str]]:
+    """What the HParams tab is told of a run: values, status, names of what differs, tags of metrics."""
+    content = {
+        tag: HParamsPluginData.FromString(metadata.plugin_data.content)
+        for tag, metadata in EventAccumulator(str(folder)).Reload().summary_metadata.items()
+        if tag.startswith("_hparams_/")
+    }
+    values = content["_hparams_/session_start_info"].session_start_info.hparams
+    end = content.get("_hparams_/session_end_info")
+    experiment = content["_hparams_/experiment"].experiment
+    return (
+        {key: value.string_value or value.number_value for key, value in values.items()},
+        None if end is None else end.session_end_info.status,
+        [info.name for info in experiment.hparam_infos if info.differs],
+        [info.name.tag for info in experiment.metric_infos],
+    )
+
+
+def test_hyperparameters_and_the_end_of_a_run_are_told_to_tensorboard(small: Small, at_step: AtStep) -> None:
+    assert small("--trainer.max_epochs", "1000", "--max-minutes", "0.02", out=small.out.with_name("cut")) == 0
+    assert told(small.out.with_name("cut") / "none" / "seed=0")[1] is None
+    at_step(8, lambda trainer: trainer.lightning_module.head.bias.data.fill_(torch.nan))
+    assert small("--norms", "ln") == 0
+    folder = small.out / "ln" / "seed=0"
+    values, status, differing, metrics = told(folder)
+    assert values.pop("learning_rate") == pytest.approx(1e-3)
+    assert values == {"norm": "ln", "seed": 0, "batch_size": 10, "hidden_size": 4, "num_layers": 1}
+    assert (status, differing, metrics[0]) == (api_pb2.STATUS_FAILURE, ["norm", "seed"], "test/accuracy")
+
+
+def test_means_and_overview_are_written_and_the_end_says_how_to_see_them(small: Small) -> None:
+    assert small("--norms", "none,ln", "--seeds", "2") == 0
+    means = {norm: sorted((small.out / norm / "mean").iterdir()) for norm in ("none", "ln")}
+    assert [len(files) for files in means.values()] == [1, 1]
+    assert len(list((small.out / "comparison").iterdir())) == 1
+    assert small("--norms", "none,ln,wn", "--seeds", "2") == 0
+    assert {norm: sorted((small.out / norm / "mean").iterdir()) for norm in means} == means, "nothing is new there"
+    assert small("--norms", "none", "--seeds", "3") == 0
+    (again,) = (small.out / "none" / "mean").iterdir()
+    assert again not in means["none"]
+    assert len(list((small.out / "comparison").iterdir())) == 1
 
 
 def test_finished_runs_are_skipped_and_norms_and_seeds_can_be_added(small: Small) -> None:
