@@ -60,10 +60,11 @@ def render(out: Path, figures: Figures) -> str:
         summary_svg=Markup(figures.summary_svg()),
         scores_svg=Markup(figures.scores_svg()),
         curve_svgs=[Markup(svg) for svg in figures.curve_svgs()],
+        train_svgs=[(row.norm, colour(row.norm), Markup(svg)) for row, svg in figures.train_svgs()],
         modes_svgs=[
             (row.norm, colour(row.norm), row.batch_statistics, Markup(svg)) for row, svg in figures.modes_svgs()
         ],
-        bucket_svgs=[Markup(svg) for axis in ("length", "step") if (svg := figures.buckets_svg(axis))],
+        bucket_svgs=[Markup(svg) for svg in figures.bucket_svgs()],
         bucket_score=figures.bucket_score(),
         command=_command(out, summary, config.exists()),
         config=config.read_text(encoding="utf-8") if config.exists() else "",

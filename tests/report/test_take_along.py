@@ -65,7 +65,8 @@ def test_tables_and_panels_of_one_comparison(tmp_path: Path) -> None:
     assert found["none"]["finished"] == "3"
     assert float(found["none"]["population_mean"]) > 0.5
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
-    panels = ["overview", "scores", "differences", "curve-train-loss", "curve-val-loss", "curve-val-accuracy",
+    panels = ["overview", "scores", "differences", "train-none", "train-ln,gain=0.5", "train-bn-timestep",
+              "curve-val-loss", "curve-val-accuracy",
               "buckets-length", "buckets-step", "modes-none", "modes-ln,gain=0.5", "modes-bn-timestep"]  # fmt: skip
     assert figures == {f"{panel}.{kind}" for panel in panels for kind in ("svg", "pdf")}
     before = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
