@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -151,6 +152,20 @@ class TaskCLI(LightningCLI):
 
     def before_model(self) -> None:
         """A hook: the data exist, the model is about to be made."""
+
+    def after_fit(self) -> None:
+        """Print where the checkpoint lies, and the command that tests it."""
+        files, folder = getattr(self.trainer, "checkpoint_callback", None), self.trainer.log_dir
+        checkpoint = getattr(files, "best_model_path", "")
+        if not self.trainer.is_global_zero or not checkpoint:
+            return
+        print(f"checkpoint:  {checkpoint}")
+        config = Path(folder or "") / "config.yaml"
+        if folder and config.is_file():
+            print(
+                f"to test it:  {shlex.join(['rnnnorm', 'test', '-c', str(config), '--ckpt_path', checkpoint])}",
+                flush=True,
+            )
 
     def _parse_ckpt_path(self) -> None:
         """Take the model's keys from the checkpoint, which may name no class that nobody has named before.

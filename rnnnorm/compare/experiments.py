@@ -32,10 +32,14 @@ def find_experiment(name: str) -> Path:
     A file that exists where the user says wins; then the packaged one of that name.
 
     Raises:
-        ValueError: neither exists; the message lists the packaged experiments.
+        ValueError: neither exists; the message lists the packaged experiments. Or the file is binary.
     """
     given = Path(name)
     if given.is_file():
+        try:
+            given.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"-c {name} is no text: expected a YAML file in UTF-8 ({error.reason})") from None
         return given
     known = experiments()
     by_name = given.parent in (Path(), Path("experiments")) and given.suffix in ("", ".yaml", ".yml")

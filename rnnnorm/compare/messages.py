@@ -25,6 +25,13 @@ CLASSES: dict[str, tuple[str, type, str]] = {
 }
 """Keys that take a class: what it is called, its base, and where one finds out more."""
 
+RESTRICTED = {
+    "PositiveInt": "a whole number of at least 1",
+    "NonNegativeInt": "a whole number of at least 0",
+    "PositiveFloat": "a number above 0",
+}
+"""Types of jsonargparse with a range, in words."""
+
 CLASS_NAMES = {base.__name__ for _, base, _ in CLASSES.values()}
 
 
@@ -35,12 +42,22 @@ def in_one_line(message: str, parser: LightningArgumentParser) -> str:
         message: what jsonargparse says: a line, or a page about the types of a union.
         parser: which says it; it knows the keys that exist.
     """
+    message = _in_words(message)
     text = _unknown_key(message) or _unknown_option(message, parser) or _unknown_class(message) or _wrong_value(message)
     if text is None:
         options = [option for action in parser._actions for option in action.option_strings]
         text = " ".join(line.strip() for line in message.splitlines() if line.strip())
         text += suggestion(text, options) + _experiment(text)
     return text
+
+
+def _in_words(message: str) -> str:
+    """A message with what jsonargparse's restricted types expect in words: `PositiveInt` is a whole number above 0."""
+    problem = re.search(r"Parser key \"([\w.]+)\": Not of type (\w+): .*?(\S+)\s*$", message, re.DOTALL)
+    if problem is None or problem[2] not in RESTRICTED:
+        return message
+    option = f"--{problem[1].replace('_', '-')}"
+    return f"{option}: expected {RESTRICTED[problem[2]]}, got {problem[3].strip(chr(39))!r}"
 
 
 def _unknown_key(message: str) -> str | None:

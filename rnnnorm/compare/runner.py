@@ -155,11 +155,11 @@ def _prepare(comparison: Comparison, described: dict[str, Any], console: Console
     data = comparison.build_data()
     for line in look_at(data):
         say(console, line)
-    facts = {split: length_summary(data, split) for split in ("train", "test")}
+    facts = {split: length_summary(data, split) for split in ("train", "val", "test")}
     cls = comparison.config.data.class_path
     task = getattr(getattr(data, "spec", None), "task", "")
     notes = idle_options(comparison.norms, data, comparison.model_options.get("max_steps"))
-    content = {"train_lengths": facts["train"], "test_lengths": facts["test"], "task": task, "data": cls}
+    content = {**{f"{split}_lengths": its for split, its in facts.items()}, "task": task, "data": cls}
     content |= {"baseline": comparison.baseline, "norms": list(comparison.norms), **({"notes": notes} if notes else {})}
     write(configuration, yaml.safe_dump(described, sort_keys=False))
     write_json(out / "data.json", content)

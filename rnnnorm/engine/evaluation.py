@@ -262,8 +262,8 @@ def stored_statistics(model: LightningModule) -> int:
 
 
 def length_summary(data: LightningDataModule, split: str) -> dict[str, int]:
-    """Minimum, median, 95th percentile and maximum of the sequence lengths of a split."""
-    loader = data.train_dataloader() if split == "train" else data.test_dataloader()
+    """Minimum, median, 95th percentile, maximum and number of the sequence lengths of a split."""
+    loader = getattr(data, f"{split}_dataloader")()
     plan = getattr(loader, "plan", None)
     if isinstance(plan, LengthBucketBatchSampler):  # knows them; making all batches of 784 steps takes a minute
         return summary_of(plan.lengths)
@@ -276,6 +276,6 @@ def batch_lengths(batch_sizes: torch.Tensor) -> torch.Tensor:
 
 
 def summary_of(lengths: Sequence[int]) -> dict[str, int]:
-    """Minimum, median, 95th percentile and maximum."""
+    """Minimum, median, 95th percentile, maximum, and how many."""
     low, median, p95, high = np.percentile(lengths, [0, 50, 95, 100], method="nearest").tolist()
-    return {"min": low, "median": median, "p95": p95, "max": high}
+    return {"min": low, "median": median, "p95": p95, "max": high, "count": len(lengths)}

@@ -28,13 +28,16 @@ def locked(out: Path) -> Iterator[None]:
     Of several processes that train together only the first one takes the lock.
 
     Raises:
-        ValueError: another command runs in the folder; the message names its process and host.
+        ValueError: another command runs in the folder; the message names its process and host. Or it is a file.
     """
     if not leads():
         yield
         return
     own = out / OWN
-    own.mkdir(parents=True, exist_ok=True)
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+    except (NotADirectoryError, FileExistsError):
+        raise ValueError(f"--out {out} is a file or lies in one; expected a folder, new or existing") from None
     holder = own / "driver.json"
     lock = FileLock(own / "lock")
     try:

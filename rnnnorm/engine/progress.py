@@ -34,6 +34,10 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
+QUIET = 30.0
+"""Seconds after which a training that nobody sees as a bar prints a line."""
+
+
 class LeftColumn(TimeRemainingColumn):
     """The time left: the display's own estimate where it has one, else that of the bar."""
 
@@ -66,6 +70,7 @@ class Display:
         )
         self._all = self._bars.add_task(noun, total=self.total, note="", left="")
         self._steps: TaskID | None = None
+        self._name, self._told = "", time.monotonic()
 
     def __enter__(self) -> Display:
         self._bars.start()
@@ -83,12 +88,17 @@ class Display:
         if self._steps is not None:
             self._bars.remove_task(self._steps)
         self._steps = self._bars.add_task(name, total=None, note="")
+        self._name, self._told = name, time.monotonic()
 
     def step(self, done: int, total: float, note: str) -> None:
-        """A trial has gone on by a step."""
+        """A trial has gone on by a step; without a terminal that is a line every `QUIET` seconds."""
         if self._steps is not None:
             known = int(total) if math.isfinite(total) else None
             self._bars.update(self._steps, completed=done, total=known, note=note)
+            if not self.console.is_terminal and time.monotonic() - self._told >= QUIET:
+                self._told = time.monotonic()
+                of = f" of {known}" if known else ""
+                self.say(f"{self._name}: step {done}{of}{f', {note}' if note else ''}")
 
     def left(self) -> float:
         """Seconds that the rest will take, if it goes on as before."""

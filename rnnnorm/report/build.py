@@ -94,8 +94,8 @@ def _panels(out: Path, figures: Figures, surface: Files) -> None:
     figures.scores_svg()
     figures.curve_svgs()
     figures.modes_svgs()
-    for axis in ("length", "step"):
-        figures.buckets_svg(axis)
+    figures.train_svgs()
+    figures.bucket_svgs()
     forest_svg(summary, surface=surface)
     tuning = read_tuning(out)
     order = [row.norm for row in summary.rows]

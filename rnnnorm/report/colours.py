@@ -20,6 +20,9 @@ _COLOURS = {
 }
 
 
+_DASHES = {"bn-vertical-framewise": "--", "bn-shared": "--", "ln-carried": "--", "wn": "-."}
+
+
 def colour(norm: str) -> str:
     """The colour of a norm as `#rrggbb`: the same in every figure, whatever else is compared.
 
@@ -44,9 +47,14 @@ def colour(norm: str) -> str:
 
 
 def dashes(norm: str) -> str:
-    """The line style of a norm: presets solid, presets with overrides dashed in some way, so that colour is not all."""
-    _, _, overrides = norm.partition(":")
-    return ("-.", "--", ":")[zlib.crc32(overrides.encode()) % 3] if overrides else "-"
+    """The line style of a norm, so that colour is not all: presets are dashed where others are like them.
+
+    Presets with overrides are dashed in some way that depends on the overrides alone.
+    """
+    base, _, overrides = norm.partition(":")
+    if not overrides:
+        return _DASHES.get(base, "-")
+    return ("-.", "--", ":")[zlib.crc32(overrides.encode()) % 3]
 
 
 def _hex(hue: float, lightness: float, saturation: float) -> str:

@@ -131,9 +131,8 @@ class Figures:
             return self.surface.put(figure, "scores", self._summary_label())
 
     def curve_svgs(self) -> list[str]:
-        """Losses in training and validation and the validation metric by training step, as far as they were logged."""
+        """Loss and metric in validation by training step, as far as they were logged."""
         tags = {
-            "train/loss": "training loss",
             "val/loss": "validation loss",
             f"val/{self.metric}": f"validation {self.metric}",
         }
@@ -143,6 +142,20 @@ class Figures:
         """One tag of all norms against the training step; None if no run logged it."""
         curves = self.bands(tag)
         return self._lines(curves, f"curve-{tag.replace('/', '-')}", "training step", name) if curves else None
+
+    def train_svgs(self) -> list[tuple[Row, str]]:
+        """One small panel per norm: its training loss, those of the others behind it."""
+        losses = self.bands("train/loss")
+        drawn = []
+        for k, row in enumerate(self.summary.rows):
+            if row.norm not in losses:
+                continue
+            with settings():
+                figure, axes = canvas(230, 150, (38, 8, 10, 26), self.surface.theme)
+                panels.one_of_many(axes, row.norm, f"norm:{k}", losses, self.surface.theme)
+                name, label = f"train-{norm_folder(row.norm)}", f"Training loss of {row.norm} by training step"
+                drawn.append((row, self.surface.put(figure, f"train-{k}", label, name)))
+        return drawn
 
     def modes_svgs(self) -> list[tuple[Row, str]]:
         """One small panel per norm: validation loss as it is selected by, by running averages, by the batch's own."""
@@ -158,6 +171,18 @@ class Figures:
                 name, label = f"modes-{norm_folder(row.norm)}", f"Validation loss of {row.norm} by training step"
                 drawn.append((row, self.surface.put(figure, f"modes-{k}", label, name)))
         return drawn
+
+    def bucket_svgs(self) -> list[str]:
+        """Test score by length, and by timestep where that says something else.
+
+        It does not where only the last step is scored: the same elements are in the same ranges, one step lower.
+        """
+        lengths, steps = (
+            [[(one.count, dict(one.scores)) for one in run.buckets.get(axis, ())] for run in self.summary.runs]
+            for axis in ("length", "step")
+        )
+        axes = ("length",) if lengths == steps else ("length", "step")
+        return [svg for axis in axes if (svg := self.buckets_svg(axis))]
 
     def buckets_svg(self, axis: str) -> str | None:
         """Test score by range of length or timestep; None if no run has one."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 
 
 def number(value: float) -> str:
@@ -20,6 +21,22 @@ def places(value: float) -> int:
         return 3
     exponent = math.floor(math.log10(abs(value)))
     return min(max(3 - exponent, 1), 6) if -4 <= exponent <= 4 else 0
+
+
+def common_places(values: Iterable[float]) -> int:
+    """Decimals of a column of numbers, those that its median magnitude has in `number`; 0: each by itself."""
+    sizes = [abs(value) for value in values if math.isfinite(value)]
+    return places(statistics.median_low(sizes)) if sizes else 0
+
+
+def fixed(value: float, digits: int) -> str:
+    """A measured number with the decimals of its column.
+
+    Args:
+        value: the number; `–` if it is not finite.
+        digits: of `common_places`; 0, and numbers of more than six digits before the point: as `number` writes them.
+    """
+    return f"{value:.{digits}f}" if digits and abs(value) < 1e6 else number(value)
 
 
 def signed(value: float, like: float | None = None) -> str:

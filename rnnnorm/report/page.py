@@ -15,9 +15,9 @@ from rnnnorm.report.colours import colour
 from rnnnorm.report.difference_tables import COLUMNS, difference_notes, lines, used
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.forest import forest_svg
+from rnnnorm.report.hyperparameters import hyperparameters
 from rnnnorm.report.markup import environment, two_lines
-from rnnnorm.report.numbers import number
-from rnnnorm.report.runs import MODES, read_data
+from rnnnorm.report.runs import read_data
 from rnnnorm.report.sentences import findings
 from rnnnorm.report.summary import Row, Summary
 from rnnnorm.report.tables import diverged_at, notes
@@ -38,15 +38,14 @@ def render(out: Path, figures: Figures) -> str:
     config = out / "compare.yaml"
     task = summary.task or data.get("task", "")
     templates = environment()
-    templates.filters |= {"number": number, "two_lines": two_lines}
+    templates.filters["two_lines"] = two_lines
     return templates.get_template("page.html.j2").render(
         title=f"Normalizing an LSTM{': ' + task.replace('-', ' ') if task else ''}",
         subtitle=_subtitle(summary, data),
-        facts=_facts(summary, data),
+        facts=[*_facts(summary, data), *hyperparameters(out)],
         findings=findings(figures),
         summary=summary,
         metric=figures.metric,
-        modes=MODES,
         rows=[_row(summary, row) for row in summary.rows],
         notes=notes(summary),
         times=summary.times,
@@ -61,10 +60,11 @@ def render(out: Path, figures: Figures) -> str:
         summary_svg=Markup(figures.summary_svg()),
         scores_svg=Markup(figures.scores_svg()),
         curve_svgs=[Markup(svg) for svg in figures.curve_svgs()],
+        train_svgs=[(row.norm, colour(row.norm), Markup(svg)) for row, svg in figures.train_svgs()],
         modes_svgs=[
             (row.norm, colour(row.norm), row.batch_statistics, Markup(svg)) for row, svg in figures.modes_svgs()
         ],
-        bucket_svgs=[Markup(svg) for axis in ("length", "step") if (svg := figures.buckets_svg(axis))],
+        bucket_svgs=[Markup(svg) for svg in figures.bucket_svgs()],
         bucket_score=figures.bucket_score(),
         command=_command(out, summary, config.exists()),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
@@ -87,8 +87,8 @@ def _row(summary: Summary, row: Row) -> dict[str, Any]:
         "about": about,
         "source": preset.source if preset else "",
         "row": row,
-        "scores": [row.scores[mode] for mode in MODES],
-        "headline": row.headline,
+        "scores": summary.scores(row),
+        "seconds": summary.seconds(row),
         "n": len(row.headline.values),
         "diverged": row.counts["diverged"],
         "diverged_at": diverged_at(row.runs),
@@ -125,6 +125,10 @@ def _facts(summary: Summary, data: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("task", summary.task.replace("-", " ")))
     if data.get("data"):
         facts.append(("data", str(data["data"]).rpartition(".")[2]))
+    sizes = {split: its.get("count") for split in ("train", "val", "test")
+             if isinstance(its := data.get(f"{split}_lengths"), dict)}  # fmt: skip
+    if all(isinstance(size, int) for size in sizes.values()) and sizes:
+        facts.append(("examples", ", ".join(f"{size:,} {split}" for split, size in sizes.items())))
     for split in ("train", "test"):
         lengths = data.get(f"{split}_lengths")
         if isinstance(lengths, dict) and {"min", "median", "p95", "max"} <= lengths.keys():

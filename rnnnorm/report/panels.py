@@ -40,7 +40,7 @@ def learning_curves(
         ends: norm → the steps at which runs of it diverged.
         ticks: about how many ticks on the x axis.
     """
-    scale(axes, [band.mean for band in bands.values()])
+    scale(axes, [edge for band in bands.values() for edge in (band.low, band.high)])
     for k, norm in reversed(list(enumerate(order))):
         if norm not in bands:
             continue
@@ -125,7 +125,10 @@ def leader(
 
 def final_scores(axes: Axes, rows: Sequence[Row], positions: Sequence[float], theme: Theme, size: float = 10) -> None:
     """Test metric of every norm, one row each: seeds, mean ± standard deviation, and the other evaluation modes."""
-    scale(axes, [np.array(score.values) for row in rows for score in row.scores.values()], axis="x")
+    spans = [row.headline for row in rows if row.headline.values and not math.isnan(row.headline.std)]
+    bars = np.array([end for one in spans for end in (one.mean - one.std, one.mean + one.std)])
+    seen = [np.array(score.values) for row in rows for score in row.scores.values()]
+    scale(axes, [*seen, bars], axis="x")
     low = axes.get_xlim()[0]
     for k, (row, y) in enumerate(zip(rows, positions, strict=True)):
         gid, paint, score = f"norm:{k}", colour(row.norm), row.headline
@@ -187,6 +190,24 @@ def statistics_gap(axes: Axes, gaps: Mapping[str, Sequence[float]], rows: Sequen
         axes.plot([1.0, mean], [y, y], color=paint, linewidth=3, alpha=0.55, gid=gid)
         axes.plot(its, [y] * len(its), "o", color=paint, markersize=4, alpha=0.45, mew=0, gid=gid)
         axes.plot([mean], [y], "o", color=paint, markersize=8, mec=theme.paper, mew=1.2, gid=gid)
+
+
+def one_of_many(axes: Axes, norm: str, gid: str, bands: Mapping[str, Band], theme: Theme) -> None:
+    """One norm's curve in its band over those of all others in grey.
+
+    Args:
+        axes: where to draw.
+        norm: whose curve is in front.
+        gid: its class in the page.
+        bands: norm → its curve.
+        theme: colours.
+    """
+    scale(axes, [edge for band in bands.values() for edge in (band.low, band.high)])
+    for other, band in bands.items():
+        if other != norm:
+            axes.plot(band.step, band.mean, color=theme.grid, linewidth=1)
+    draw_band(axes, bands[norm], colour(norm), dashes(norm), gid=gid)
+    steps_axis(axes, max(float(band.step[-1]) for band in bands.values()), 3)
 
 
 def three_modes(axes: Axes, norm: str, gid: str, own: Mapping[str, Band], running: Mapping[str, Band],

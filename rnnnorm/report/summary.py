@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rnnnorm.norms.presets import presets
 from rnnnorm.report.differences import Differences, differences
-from rnnnorm.report.numbers import number, places
+from rnnnorm.report.numbers import common_places, fixed, places
 from rnnnorm.report.runs import HEADLINE, MODES, RunResult
 from rnnnorm.report.times import Times
 
@@ -24,12 +24,16 @@ class Score:
     values: tuple[float, ...]
 
     def __str__(self) -> str:
+        return self.text(places(self.mean) if self.values else 0)
+
+    def text(self, digits: int) -> str:
+        """The score with the decimals of its column, of `common_places`; 0: in scientific notation."""
         if not self.values:
             return "–"
+        mean = fixed(self.mean, digits)
         if math.isnan(self.std):
-            return number(self.mean)
-        digits = places(self.mean)
-        return f"{self.mean:.{digits}f} ± {self.std:.{digits}f}" if digits else f"{self.mean:.3g} ± {self.std:.2g}"
+            return mean
+        return f"{mean} ± {fixed(self.std, digits)}" if digits else f"{self.mean:.3g} ± {self.std:.2g}"
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,24 @@ class Summary:
     def runs(self) -> list[RunResult]:
         """All runs, in the order of the rows."""
         return [run for row in self.rows for run in row.runs]
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The evaluation modes that tables show beside the score: none where no norm stores statistics."""
+        return MODES if any(row.batch_statistics for row in self.rows) else ()
+
+    def scores(self, row: Row) -> list[str]:
+        """The score that a norm is ranked by, and those of `modes`, with the same decimals in all rows.
+
+        The fields of the modes are empty for a norm that stores no statistics: it has one score.
+        """
+        digits = common_places(one.headline.mean for one in self.ranked)
+        modes = [row.scores[mode].text(digits) if row.batch_statistics else "" for mode in self.modes]
+        return [row.headline.text(digits), *modes]
+
+    def seconds(self, row: Row) -> str:
+        """The wall time of training, with the same decimals in all rows."""
+        return fixed(self.times.seconds[row.norm], common_places(self.times.seconds.values()))
 
     @property
     def ranked(self) -> list[Row]:

@@ -91,6 +91,11 @@ def notes(summary: Summary) -> list[str]:
             f"Test {summary.metric} ({better} is better) of the best checkpoint, mean ± standard deviation over n "
             "seeds, best first by population statistics."
         )
+        if summary.modes:
+            said.append(
+                "Running, population and batch: the same checkpoint by each of these statistics; a norm that stores "
+                "none has one score."
+            )
         own = [row.norm for row in summary.ranked if row.batch_statistics and row.headline_mode == "running"]
         if own:
             said.append(f"Ranked by running averages, which their training reads, too: {', '.join(own)}.")
@@ -131,7 +136,7 @@ def diverged_at(runs: tuple[RunResult, ...]) -> str:
 
 def _header(summary: Summary) -> list[str]:
     metric = summary.metric or "score"
-    titles = ["norm", *(f"{metric} ({mode})" for mode in MODES), "n", "diverged", "seconds"]
+    titles = ["norm", metric, *summary.modes, "n", "diverged", "seconds"]
     if summary.times.ratios:
         titles.append(f"step vs {summary.times.baseline}")
     return [*titles, "parameters"]
@@ -144,10 +149,10 @@ def _cells(row: Row, summary: Summary) -> list[str]:
     parameters = row.mean("parameters")
     return [
         row.norm,
-        *(str(row.scores[mode]) for mode in MODES),
+        *summary.scores(row),
         f"{len(row.headline.values)}" + (f" + {row.counts['cut']} cut" if row.counts["cut"] else ""),
         diverged,
-        number(summary.times.seconds[row.norm]),
+        summary.seconds(row),
         *([str(summary.times.ratios.get(row.norm, "–"))] if summary.times.ratios else []),
         f"{parameters:,.0f}" if math.isfinite(parameters) else "–",
     ]

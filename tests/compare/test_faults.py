@@ -282,7 +282,7 @@ def test_a_full_disk_is_named_and_what_exists_is_shown(
         full(name)
         assert small("--norms", "none,ln,wn") == 1
     assert not list(small.out.rglob("*.part"))
-    assert "accuracy (running)" in small.printed
+    assert "parameters" in small.printed
     if name == "error.txt":
         assert "failed, ZeroDivisionError" in small.printed
         assert "failed:      ln/seed=0\n" in small.printed
@@ -313,7 +313,7 @@ def test_a_report_that_cannot_be_written_is_named(
     full("report.html")
     assert small() == 1
     assert f"not written, [Errno 28] No space left on device: '{small.out / 'report.html'}'" in small.printed
-    assert "accuracy (running)" in small.printed
+    assert "parameters" in small.printed
     assert not list(small.out.rglob("*.part"))
 
 
@@ -342,6 +342,6 @@ def test_a_disk_that_is_really_full(small: Small, tiny_disk: Path, room: int) ->
     printed = console.export_text()
     assert "[Errno 28] No space left on device: '" in printed
     assert str(out / "ln" / "seed=0") in printed
-    assert "accuracy (running)" in printed
+    assert "parameters" in printed
     assert not list(out.rglob("*.part"))
     assert small.result(out=out)["status"] == "finished"

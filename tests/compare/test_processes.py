@@ -37,7 +37,7 @@ def test_everything_is_printed_once(compared: tuple[Path, subprocess.CompletedPr
     assert done.returncode == 0, done.stderr
     for text in ("[1/2] none/seed=0: 6 steps", "[2/2] bn-timestep/seed=0: 6 steps", "report: ", "curves: "):
         assert done.stdout.count(text) == 1, done.stdout
-    assert done.stdout.count("accuracy (running)") == 1
+    assert done.stdout.count("parameters") == 1
 
 
 def test_the_results_are_of_both_processes(compared: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -268,6 +268,65 @@ def test_a_norm_is_ranked_by_the_statistics_that_belong_to_it(tmp_path: Path) ->
     )
 
 
+def test_a_norm_without_stored_statistics_has_one_score(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "bn-shared"], seeds=2)
+    build(tmp_path)
+    lines = (tmp_path / "summary.md").read_text().partition("## ")[0].splitlines()
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:6]] for line in lines if "|" in line
+    }
+    assert cells["norm"] == ["accuracy", "running", "population", "batch"]
+    assert cells["none"][1:] == ["", "", ""]
+    assert cells["bn-shared"][0] == cells["bn-shared"][2]
+    assert all(re.fullmatch(r"0\.\d{4} ± 0\.\d{4}", text) for text in (cells["none"][0], *cells["bn-shared"]))
+    (row,) = [line for line in results(tmp_path) if (line["norm"], line["seed"]) == ("none", "0")]
+    assert row["test_running_accuracy"] == row["test_batch_accuracy"] != ""
+
+
+def test_all_scores_have_the_same_decimals(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "ln"], seeds=2, metric="perplexity", metric_mode="min")
+    for seed in (0, 1):
+        path = tmp_path / "ln" / f"seed={seed}" / "result.json"
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"test": {"population": {"perplexity": 1234.5678 + seed}}}))
+    summary = summarize(find_runs(tmp_path))
+    assert summary.modes == ()
+    decimals = {len(text.partition(".")[2]) for row in summary.rows for text in summary.scores(row)[0].split(" ± ")}
+    assert decimals == {3}
+
+
+def test_the_page_tells_sizes_and_hyperparameters(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none"], seeds=1)
+    init = {"hidden_size": 64, "cell": "gru", "num_layers": 2, "optimizer": "adam", "learning_rate": 0.002}
+    config = {
+        "model": {"class_path": "x.Y", "init_args": init},
+        "data": {"batch_size": 16},
+        "trainer": {"max_epochs": 7},
+    }
+    (tmp_path / "compare.yaml").write_text(json.dumps(config))
+    counts = {f"{split}_lengths": {"count": count} for split, count in (("train", 1200), ("val", 30), ("test", 40))}
+    (tmp_path / "data.json").write_text(json.dumps(counts))
+    text = build(tmp_path).read_text()
+    for fact in (
+        "1,200 train, 30 val, 40 test",
+        "GRU, 2 layers of 64",
+        "adam, batches of 16, 7 epochs",
+        "<dd>0.002</dd>",
+    ):
+        assert fact in text
+
+
+def test_scores_by_timestep_are_shown_where_they_differ_from_those_by_length(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none"], seeds=1)
+    assert "late within a sequence" in build(tmp_path).read_text()
+    path = tmp_path / "none" / "seed=0" / "result.json"
+    result = json.loads(path.read_text())
+    lengths = result["buckets"]["length"]
+    steps = [{**one, "low": one["low"] - 1, "high": one["high"] - 1} for one in lengths]
+    path.write_text(json.dumps(result | {"buckets": {"length": lengths, "step": steps}}))
+    assert "late within a sequence" not in build(tmp_path).read_text()
+
+
 def test_runs_that_were_cut_stand_apart(tmp_path: Path) -> None:
     write_comparison(tmp_path, ["none", "ln"], seeds=2)
     times = summarize(find_runs(tmp_path)).times
