@@ -68,7 +68,7 @@ def render(out: Path, figures: Figures) -> str:
         bucket_score=figures.bucket_score(),
         command=_command(out, summary, config.exists()),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
-        tensorboard=f"tensorboard --logdir {shlex.quote(str(out))}",
+        tensorboard=f"rnnnorm tensorboard {shlex.quote(str(out))}",
         version=__version__,
         **tuning_section(out, summary),
     )

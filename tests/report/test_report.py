@@ -148,7 +148,7 @@ class TestPage:
         assert "1 of 13 runs has not ended yet" in text
         assert "Cooijmans et al. 2017" in text
         assert "hidden_size: 64" in text
-        assert "tensorboard --logdir" in text
+        assert "rnnnorm tensorboard" in text
 
     def test_every_figure_has_a_text(self, comparison: Path) -> None:
         text = (comparison / "report.html").read_text()
