@@ -53,11 +53,12 @@ def in_one_line(message: str, parser: LightningArgumentParser) -> str:
 
 def _in_words(message: str) -> str:
     """A message with what jsonargparse's restricted types expect in words: `PositiveInt` is a whole number above 0."""
-    problem = re.search(r"Parser key \"([\w.]+)\": Not of type (\w+): .*?(\S+)\s*$", message, re.DOTALL)
+    problem = re.search(r'Parser key "([\w.]+)":\s+Not of type (\w+): (.*)', message)
     if problem is None or problem[2] not in RESTRICTED:
         return message
+    given = re.sub(r"^invalid literal.*: '(.*)'$|^(\S+) does not conform.*$", r"\1\2", problem[3])
     option = f"--{problem[1].replace('_', '-')}"
-    return f"{option}: expected {RESTRICTED[problem[2]]}, got {problem[3].strip(chr(39))!r}"
+    return f"{option}: expected {RESTRICTED[problem[2]]}, got {given!r}"
 
 
 def _unknown_key(message: str) -> str | None:

@@ -47,9 +47,8 @@ def differences_csv(summary: Summary) -> str:
 
 def lines(summary: Summary) -> list[list[str]]:
     """The fields of each norm, in the order of `COLUMNS`; all differences have the same decimals."""
-    found = summary.differences.others
-    largest = max((abs(one.seedwise.mean) for one in found), default=0.0)
-    return [_cells(one, 10 * largest) for one in found]  # three digits of the largest
+    found = summary.differences
+    return [_cells(one, found.like) for one in found.others]
 
 
 def _cells(one: Difference, like: float) -> list[str]:

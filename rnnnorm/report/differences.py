@@ -90,6 +90,12 @@ class Differences:
     best: Difference | None = None
 
     @property
+    def like(self) -> float:
+        """The number whose decimals all differences have: four digits of it are three of the largest difference."""
+        every = self.others or ((self.best,) if self.best is not None else ())
+        return 10 * max((abs(one.seedwise.mean) for one in every if math.isfinite(one.seedwise.mean)), default=0.0)
+
+    @property
     def seeds(self) -> int:
         """The largest number of seeds of any difference."""
         return max((len(one.seeds) for one in self.others), default=0)

@@ -35,12 +35,15 @@ def claims(found: Differences, metric: str, scale: float = math.inf) -> list[str
     for word, sign in (("Better", 1), ("Worse", -1)):
         its = [one for one in shown if sign * one.seedwise.mean > 0]
         if its:
-            items = [f"`{one.norm}` by {number(abs(one.seedwise.mean))} ({_bounds(one, sign)})" for one in its]
+            items = [
+                f"`{one.norm}` by {number(abs(one.seedwise.mean), found.like)} ({_bounds(one, sign, found.like)})"
+                for one in its
+            ]
             said.append(f"{word} than {base} in test {metric}: {listed(items)}{_over(its)}.")
     if open_:
         of = f"any of the {len(open_)} other norms" if len(open_) > 3 and not shown else _names(open_)
         limit = max(max(-one.simultaneous.low, one.simultaneous.high) for one in open_)
-        rest = f"differences of more than {number(limit)} are excluded"
+        rest = f"differences of more than {number(limit, found.like)} are excluded"
         if limit > scale:
             rest = "so few seeds exclude hardly any"
         said.append(f"No difference from {base} in test {metric} can be shown for {of}{_seeds(open_)}; {rest}.")
@@ -72,15 +75,15 @@ def best(found: Differences, score: str, seeds: int) -> str:
         return f"`{one.norm}` did best, with {over}; it has no seed in common with the runner-up, `{one.other}`."
     if len(one.seeds) == 1:
         return (
-            f"`{one.norm}` did best, with {over}; one seed cannot tell whether its lead of {number(lead)} over "
-            f"`{one.other}` is luck."
+            f"`{one.norm}` did best, with {over}; one seed cannot tell whether its lead of "
+            f"{number(lead, found.like)} over `{one.other}` is luck."
         )
     if one.equal:
         return (
             f"`{one.norm}` did best, with {over}, but cannot be told apart from the runner-up, `{one.other}`: its lead "
-            f"is {number(lead)} on each seed, which leaves no spread to judge it by."
+            f"is {number(lead, found.like)} on each seed, which leaves no spread to judge it by."
         )
-    bounds = f"{number(lead)} ahead, {_interval(one.simultaneous)}"
+    bounds = f"{number(lead, found.like)} ahead, {_interval(one.simultaneous, found.like)}"
     if one.differs and lead > 0:
         return (
             f"`{one.norm}` did best, with {over}, and can be told apart from the runner-up, `{one.other}` ({bounds})."
@@ -103,7 +106,7 @@ def beyond(found: Differences, units: str) -> str:
         width = max(max(one.seedwise.mean - one.sequences.low, one.sequences.high - one.seedwise.mean) for one in known)
         return (
             f"The test set is a sample, too: other draws of its {units} would move these differences by up to "
-            f"{number(width)}."
+            f"{number(width, found.like)}."
         )
     fails = [one for one in shown if not one.p_both < ALPHA]
     holds = [one for one in shown if one.p_both < ALPHA]
@@ -114,13 +117,13 @@ def beyond(found: Differences, units: str) -> str:
     return f"{said} {_names(holds)} is still shown{rest}."
 
 
-def _bounds(one: Difference, sign: int) -> str:
+def _bounds(one: Difference, sign: int, like: float) -> str:
     low, high = sorted((sign * one.simultaneous.low, sign * one.simultaneous.high))
-    return f"{number(low)} to {number(high)}"
+    return f"{number(low, like)} to {number(high, like)}"
 
 
-def _interval(found: Estimate) -> str:
-    return f"{number(found.low)} to {number(found.high)}"
+def _interval(found: Estimate, like: float) -> str:
+    return f"{number(found.low, like)} to {number(found.high, like)}"
 
 
 def _over(its: Sequence[Difference]) -> str:

@@ -7,11 +7,16 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 
-def number(value: float) -> str:
-    """A measured number with four significant digits, `–` if it is not finite."""
+def number(value: float, like: float | None = None) -> str:
+    """A measured number with four significant digits, `–` if it is not finite.
+
+    Args:
+        value: the number.
+        like: the number that says how many decimals there are; the value itself if not given.
+    """
     if not math.isfinite(value):
         return "–"
-    digits = places(value)
+    digits = places(value if like is None else like)
     return f"{value:.{digits}f}" if digits else f"{value:.3g}"
 
 

@@ -69,6 +69,7 @@ def render(out: Path, figures: Figures) -> str:
         command=_command(out, summary, config.exists()),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         tensorboard=f"rnnnorm tensorboard {shlex.quote(str(out))}",
+        panels=f"rnnnorm report {shlex.quote(str(out))} --figures svg,pdf",
         version=__version__,
         **tuning_section(out, summary),
     )

@@ -97,6 +97,18 @@ def test_a_file_of_a_study(content: str, meant: str, capsys: pytest.CaptureFixtu
     assert f"did you mean '{meant}'?" in refused(["study", "raggedness", "-c", "mine.yaml"], capsys)
 
 
+def test_a_file_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\x00\xfe")
+    assert f"-c {path} is no text: expected a YAML file in UTF-8" in refused(["compare", "-c", str(path)], capsys)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plain").touch()
+    command = ["compare", "--norms", "none", "--seeds", "1", "--out", str(tmp_path / "plain")]
+    assert "plain is a file or lies in one; expected a folder" in refused(command, capsys)
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -106,6 +118,8 @@ def test_a_file_of_a_study(content: str, meant: str, capsys: pytest.CaptureFixtu
         ("compare --model.cell_options 3", "model.cell_options: expected dict or null, got '3'"),
         ("compare --max-minutes -1", "max_minutes: expected a number >0 or null, got '-1'"),
         ("compare --threads 0", "threads: expected a number >0 or null, got '0'"),
+        ("compare --tune-trials 1.5", "--tune-trials: expected a whole number of at least 1, got '1.5'"),
+        ("compare --tune-trials 0", "--tune-trials: expected a whole number of at least 1, got '0'"),
         ("compare --seeds", "expected one argument"),
         ("compare --model.network nowhere.Net", "nowhere cannot be imported: ModuleNotFoundError"),
         ("compare --model.network torch.nn.LSMT", "torch.nn has no torch module 'LSMT' (did you mean 'LSTM'?)"),

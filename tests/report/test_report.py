@@ -292,7 +292,7 @@ def test_all_scores_have_the_same_decimals(tmp_path: Path) -> None:
     summary = summarize(find_runs(tmp_path))
     assert summary.modes == ()
     decimals = {len(text.partition(".")[2]) for row in summary.rows for text in summary.scores(row)[0].split(" ± ")}
-    assert decimals == {3}
+    assert decimals == {2}
 
 
 def test_the_page_tells_sizes_and_hyperparameters(tmp_path: Path) -> None:
