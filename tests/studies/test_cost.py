@@ -17,8 +17,8 @@ from rnnnorm import LSTM
 from rnnnorm.bench.peak import Peak
 from rnnnorm.bench.shapes import Shape
 from rnnnorm.studies.cost import CHEAP, COSTLY, PUBLISHED, Cost
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 

@@ -74,7 +74,7 @@ def test_findings_are_the_numbers() -> None:
     assert numbers == sorted(numbers)
     assert "bn-timestep:tail=pool with 0.7 T_max slots 1.15" in said[0]
     assert "bn-timestep, tail pooled (+0.151), bn-timestep, last slot repeated (+0.401)" in said[-1]
-    assert said[-1].endswith("Choose bn-timestep by population statistics (+0.011).")
+    assert said[-1].endswith("Least of all rises bn-timestep by population statistics (+0.011).")
 
 
 def test_advice_is_for_the_worst_of_all_tasks() -> None:
@@ -83,7 +83,7 @@ def test_advice_is_for_the_worst_of_all_tasks() -> None:
     made_up.loc[one.index, "value"] = 0.9
     advice = study().findings(made_up)[-1]
     assert "bn-timestep by running averages (+0.9)" in advice
-    assert advice.endswith("Choose bn-timestep, tail pooled (+0.151).")
+    assert advice.endswith("Least of all rises bn-timestep, tail pooled (+0.151).")
 
 
 def lines(made_up: pd.DataFrame) -> list[dict[str, list[float]]]:

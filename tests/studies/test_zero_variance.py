@@ -15,8 +15,8 @@ from studies.tables import drawn, keep, made, reread, run_tiny, verdicts
 from torch import Tensor
 
 from rnnnorm.studies.data.constant_start import AFTER, symbols
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import collect, where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures.gradients import projected_gradients
