@@ -160,7 +160,7 @@ def test_the_figure_shows_the_numbers(quick: ZeroVariance) -> None:
     assert y[0] == pytest.approx(measured.iloc[0])
     by_noise = {line.get_label(): line for line in against_noise.lines}
     assert by_noise["gain 1"].get_xdata().tolist() == [0.01, 0.1, 1.0]
-    names = {text.get_text() for text in trained.texts}
+    names = {text.get_text() for text in trained.get_yticklabels()[::-1]}
     assert {"ln", "bn-timestep, noise 0.1", "bn-timestep, no clipping", "bn-timestep:eps=0.01"} <= names
 
 

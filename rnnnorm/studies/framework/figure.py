@@ -167,7 +167,7 @@ class Lines(Plot):
             )  # fmt: skip
             places = occurring(rows, self.x)
             if self.curve is not None:
-                axes.plot(places, [*map(self.curve, places)], "--", color=theme.muted, label=self.formula)
+                axes.plot(places, [*map(self.curve, places)], "-.", color=theme.muted, label=self.formula)
             if self.limits is not None:
                 axes.set_ylim(*self.limits)
             self._scale(axes, places)
