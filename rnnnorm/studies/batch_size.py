@@ -81,11 +81,9 @@ class BatchSize(Study):
                        below=True, label="B = {size}")),
     )  # fmt: skip
     plots = (
-        by_size("test_loss", "test loss, nats per prediction", about="Test loss at equally many sequences.", log="xy",
-                styles={"cmbn": "--"}),
+        by_size("test_loss", "test loss, nats per prediction", about="Test loss at equally many sequences.", log="xy"),
         by_size("excess", "test loss minus that of ln, nats", about="Where norms cross layer normalization.", rule=0.0,
-                text="as good as ln", linear_up_to=0.02, y_ticks=[-1, -0.1, -0.02, 0, 0.02, 0.1, 1],
-                styles={"cmbn": "--"}),
+                text="as good as ln", linear_up_to=0.02, y_ticks=[-1, -0.1, -0.02, 0, 0.02, 0.1, 1]),
         by_size("noise", "relative standard deviation of a batch's σ̂", about="The noise, and the formula.", x="size",
                 log="xy", y_ticks=[0.05, 0.1, 0.2, 0.5, 1.0], line="measured", colours=["#2d6779"],
                 curve=gaussian_noise, formula="1/√(2(B-1))"),
@@ -95,6 +93,8 @@ class BatchSize(Study):
                 styles={"running statistics": "--", "batch statistics": ":"}),
     )  # fmt: skip
     noises = "{noise:.0%} at B = {size} (formula: {formula:.0%})"
+    best = Sentence("Best at B = {batch}: {first} nats; worst: {last}.", by=("batch",), rising=True, least=2,
+                    items="`{norm}` with {test_loss:.3g}")  # fmt: skip
     sentences = (Sentence("The relative standard deviation of σ̂ is {items}.", items=noises, over=("size",)),)
 
     def trials(self) -> list[Trial]:
@@ -136,6 +136,7 @@ class BatchSize(Study):
         yield mapped(m, "noise", "deviation", lambda rows: (rows["value"] / rows["size"].map(gaussian_noise) - 1).abs())
 
     def findings(self, m: pd.DataFrame) -> list[str]:
-        """The crossover of each norm with ln, and the noise."""
-        excess = where(self.derived(m), quantity="excess")
-        return [*crossovers(excess, of_batch, NEEDED), *super().findings(m)]
+        """The best norm at each batch size, the crossover of each norm with ln, and the noise."""
+        derived = self.derived(m)
+        excess = where(derived, quantity="excess")
+        return [*self.best.said(derived, self.words), *crossovers(excess, of_batch, NEEDED), *super().findings(m)]

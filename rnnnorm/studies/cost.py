@@ -77,7 +77,7 @@ class Cost(Study):
         Points("memory", "each preset, compiled", "peak memory / none's", "The cheapest preset on top.", at=1.0,
                also=from_nothing),
         Lines("time", "time / none's, compiled", "timesteps T", "Ratios against T.", x="T", log="x",
-              only={"part": "length"}, rule=1.0, text="none"),
+              only={"part": "length"}, rule=1.0, text="as fast as none"),
         Lines(["stored", "time"], "bn-timestep, multiples", "max_steps", "Against slots.", x="max_steps", log="xy",
               only={"part": "slots"}, line="{quantity}",
               colours={"stored statistics / weights": "#4e6dea", "time / none's time": "#d77810"}),

@@ -94,14 +94,14 @@ class InferenceGap(TrainedStudy):
         by_task("cost", "bits lost by the test batch's own moments", "sequences in the test batch",
                 "Loss under the moments of the test batch minus that under population statistics, bn-timestep; at 1 "
                 "the variance is 0.", x="rows", log="x", base=2, text="population statistics, any batch size",
-                linear_up_to=0.02, y_ticks=(0, 0.01, 0.1, 1)),
+                linear_up_to=0.02, limits=(-0.005, None), y_ticks=(0, 0.01, 0.1, 1)),
         Lines("gap_at", "{task}: running averages minus training, bits", "timestep t",
               "The gap between evaluation and training on the same sequences along time.", x="t", only=shown, rule=0.0),
     )  # fmt: skip
     sentences = (
         Sentence("{task}: running averages against training on the same test sequences, in bits: {items}.",
                  by=("task",), only={"norm": lambda norms: [norm for norm in norms if ":mom" not in norm]},
-                 items="{norm} {gap:+.3f}"),
+                 items="{norm} {gap:+.3f}", rising=True),
         Sentence("{task}: generalization, test minus training sequences with both evaluated as in training, is "
                  "{generalization:+.3f} bits for {norm}.", by=("task", "norm"), only={"norm": SWEPT}),
         Sentence(f"{{task}}: of {{count}} momenta, {{first}} evaluates {SWEPT} best by running averages and {{last}} "

@@ -25,7 +25,6 @@ PAYS = 0.02  # nats
 SLOPE_WITHIN = 0.25
 PATIENCE = 10.0
 horizontal = beginning("bn-", but=("bn-vertical",))  # batch normalization of W_hh h, too
-STYLES = {"wn": "--"}  # it often lies upon none
 
 
 def horizontal_first(norms: Sequence[str]) -> list[str]:
@@ -48,7 +47,7 @@ limit = partial(Contrast, "stable_octaves", "octaves", against="none", by=("batc
                 needed=OCTAVE, label="{norm}, B = {batch}")  # fmt: skip
 slope = partial(Contrast, "slope", "exponent of the best learning rate in B", horizontal_first, by=("start", "batch"),
                 only={"batch": moderate})  # fmt: skip
-by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2, styles=STYLES, also=in_powers)
+by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2, also=in_powers)
 
 
 class LearningRate(Study):
@@ -92,15 +91,16 @@ class LearningRate(Study):
     plots = (
         Lines("mean_loss", "final training loss, nats; B = {batch}", "learning rate",
               "Final training loss; a line ends where training diverges.", x="learning_rate", each=("batch",),
-              only={"batch": ends}, log="xy", base=2, band=False, styles=STYLES,
-              y_ticks=[1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 5, 10]),
+              only={"batch": ends}, log="xy", base=2, band=False),
         by_size("best_octaves", "best learning rate", about="The learning rate with the lowest final loss."),
         by_size("stable_octaves", "largest stable learning rate", about="The largest rate that ends below the start."),
     )  # fmt: skip
     sentences = (
-        Sentence("Best and largest stable learning rate at B = {batch} (geometric means): {items}.", by=("batch",),
+        Sentence("Lowest loss first, at B = {batch}, with the best and the largest stable learning rate: {items}.",
+                 by=("batch",),
                  only={"batch": ends},
-                 items="{norm} {typical_best:.2g} of at most {typical_stable:.2g} (loss {best_loss:.3f})"),
+                 rising=True,
+                 items="{norm} loss {best_loss:.3f} at {typical_best:.2g} of at most {typical_stable:.2g}"),
         Sentence("Stable up to the end of the grid, so that the true limit is higher: {items}.",
                  items="{norm} ({at_end:g})"),
     )  # fmt: skip

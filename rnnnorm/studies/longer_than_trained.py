@@ -29,8 +29,8 @@ WAYS: Mapping[str, tuple[Mapping[str, Any], str, str]] = {
     "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "#8a4a00", "-"),
     "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "#d77810", "--"),
     "bn-timestep by running averages": ({**FULL, "mode": "running"}, "#f0a03c", ":"),
-    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#b04db1", "--"),
-    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#4e6dea", "-."),
+    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#222f3a", "--"),
+    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#222f3a", "-."),
     "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f", "-"),
     "none": ({"norm": "none"}, "#878787", "-"), "ln": ({"norm": "ln"}, "#48bc90", "-"),
 }  # fmt: skip
@@ -90,7 +90,7 @@ class LongerThanTrained(TrainedStudy):
         Sentence("On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
                  by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
                  items="{norm}{slots} {loss:.3g}", over=("norm", "slots"), rising=True),
-        Sentence("Worst rise of bn-timestep over all tasks and lengths, in bits: {items}. Choose {first}.",
+        Sentence("Worst rise over all tasks and lengths, in bits: {items}. Least of all rises {first}.",
                  items="{way} ({worst:+.3g})", over=("way",), rising=True, least=2),
     )  # fmt: skip
 
@@ -138,12 +138,12 @@ class LongerThanTrained(TrainedStudy):
         yield from beyond_training(model, data, options, calibration, [*map(int, times)], *sizes)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """By `way`: the loss `along` time, and of bn-timestep the `worst` rise over all tasks and lengths."""
+        """By `way`: the loss `along` time, and the `worst` rise over all tasks and lengths."""
         yield m
         for way, (chosen, *_) in WAYS.items():
             rows = narrowed(m, chosen).assign(way=way)
             along = where(rows, quantity="loss_at")
             yield along.assign(quantity="along", value=along["value"].clip(lower=FLOOR))
-            if way.startswith("bn-timestep") and len(rises := where(rows, quantity="rise")):
+            if len(rises := where(rows, quantity="rise")):
                 worst = rises.groupby(["task", "lengths"])["value"].mean().max()
                 yield pd.DataFrame([{"way": way, "seed": 0, "quantity": "worst", "value": worst}])

@@ -19,7 +19,6 @@ from rnnnorm.studies.measures.ragged_measures import measure
 from rnnnorm.studies.measures.ragged_tables import MODES, PLAIN, best_cure, tables
 from rnnnorm.tasks import SequenceTask
 
-STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 scored = partial(Sentence,
                  f"{BASE} on {{data}}{{batches}}, {{region}}: {{running:.3f}} by running averages, {{population:.3f}} "
                  "by population statistics, {batch:.3f} by each batch's own; lag behind the weights costs {lag:.3f}, "
@@ -105,13 +104,13 @@ class Raggedness(TrainedStudy):
     plots = (
         Lines("score_by_step", "score, {data}", "timestep t",
               "Scores by timestep: normalization per step loses at late steps.", only={"data": [RAGGED, OWN]}, x="t",
-              log="x", ticks=STEPS, line="{norm}, {mode}", also=effects.mark_late,
+              line="{norm}, {mode}", also=effects.mark_late,
               styles=lambda line: "--" if "population" in line else ":" if "own" in line else None),
-        Lines("moments_off_by", "stored moments are off by (standard deviations of a normalized value)",
-              "timestep, counted from 1", "Error of stored statistics by timestep.", x="t", log="xy", ticks=STEPS,
+        Lines("moments_off_by", "stored moments are off by, in normalized units", "timestep t",
+              "Error of stored statistics by timestep.", x="t", log="y",
               line="{what}", marker=None, colours=["#d77810", "#4e6dea", "#2d6779", "#b04db1", "#48bc90"],
               styles=lambda line: "--" if "population" in line else None),
-        Points("gap_by_lengths", "lengths", "gap: score by the batch's own statistics minus by running averages",
+        Points("gap_by_lengths", "gap by lengths", "score by the batch's own minus by running averages",
                "The gap by distribution of lengths.",
                only={"data": [*LENGTHS, FRAMED, OWN], "region": "all", "batches": "similar"}, line="{norm}, {data}"),
         Points("tried", "cures and padding, {region}", "score by running averages",

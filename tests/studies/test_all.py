@@ -20,8 +20,8 @@ import rnnnorm.studies
 from rnnnorm.compare.experiments import title
 from rnnnorm.norms.presets import parse_norm
 from rnnnorm.studies import ORDER, STUDIES
+from rnnnorm.studies.framework.compose import inline_panels
 from rnnnorm.studies.framework.measurements import collect
-from rnnnorm.studies.framework.plots import inline_panels
 from rnnnorm.studies.framework.settings import Settings, from_description, load, study_file
 from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trial import Trial

@@ -17,8 +17,8 @@ from rnnnorm import LSTM
 from rnnnorm.bench.peak import Peak
 from rnnnorm.bench.shapes import Shape
 from rnnnorm.studies.cost import CHEAP, COSTLY, PUBLISHED, Cost
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 
@@ -125,9 +125,9 @@ def test_the_figure_shows_the_numbers(quick: Cost, tmp_path: Path) -> None:
         for norm in quick.settings.norms:
             mean = where(m, quantity="time", part="preset", norm=norm, backend=backend)["value"].mean()
             assert any(abs(x - mean) < 1e-12 for x in marks), (norm, backend)
-        assert axes.texts[0].get_text() == "none"  # the cheapest on top
-        assert len(axes.texts) == len(quick.settings.norms)
-    assert len(memory.texts) == len(quick.settings.norms)
+        assert axes.get_yticklabels()[::-1][0].get_text() == "none"  # the cheapest on top
+        assert len(axes.get_yticklabels()[::-1]) == len(quick.settings.norms)
+    assert len(memory.get_yticklabels()[::-1]) == len(quick.settings.norms)
     lines = {line.get_label(): line for line in length.lines}
     assert lines["ln"].get_xdata().tolist() == [25, 100, 400]
     assert lines["ln"].get_ydata().tolist() == pytest.approx([1.025, 1.1, 1.4], abs=0.003)

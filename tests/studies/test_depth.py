@@ -13,8 +13,8 @@ from studies.tables import made, reread
 
 from rnnnorm.studies.data.residual_stacks import METHODS, arguments, build_stack, growth, moments
 from rnnnorm.studies.depth import Depth, deepest
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 

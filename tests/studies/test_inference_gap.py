@@ -19,8 +19,8 @@ from studies.tables import made, reread, run_tiny, verdicts
 from rnnnorm.norms import recalibrate
 from rnnnorm.report.curves import Curve
 from rnnnorm.studies.data.languages import Lexicon
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.inference_gap import InferenceGap

@@ -14,8 +14,8 @@ from studies.tables import made, reread
 import rnnnorm
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.surgery import blank_loss, bounded_training, scale_weights, start_from_data
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.initialization import Initialization

@@ -15,8 +15,8 @@ from studies.tables import drawn, made, reread, run_tiny, verdicts
 
 from rnnnorm.norms import recalibrate, statistics
 from rnnnorm.studies.data.plain_training import build_data, build_task
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.regularization import Regularization

@@ -14,8 +14,8 @@ from studies.tables import made, reread, verdicts
 
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.studies.data.segments import Segments
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import collect
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.framework.work import work

@@ -27,7 +27,7 @@ from studies import (
 from studies.tables import reread, verdicts
 
 from rnnnorm.studies import STUDIES
-from rnnnorm.studies.framework.plots import save_figure
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.study import Study
 

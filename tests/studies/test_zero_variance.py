@@ -15,8 +15,8 @@ from studies.tables import drawn, keep, made, reread, run_tiny, verdicts
 from torch import Tensor
 
 from rnnnorm.studies.data.constant_start import AFTER, symbols
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import collect, where
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures.gradients import projected_gradients
@@ -160,7 +160,7 @@ def test_the_figure_shows_the_numbers(quick: ZeroVariance) -> None:
     assert y[0] == pytest.approx(measured.iloc[0])
     by_noise = {line.get_label(): line for line in against_noise.lines}
     assert by_noise["gain 1"].get_xdata().tolist() == [0.01, 0.1, 1.0]
-    names = {text.get_text() for text in trained.texts}
+    names = {text.get_text() for text in trained.get_yticklabels()[::-1]}
     assert {"ln", "bn-timestep, noise 0.1", "bn-timestep, no clipping", "bn-timestep:eps=0.01"} <= names
 
 

@@ -17,8 +17,8 @@ from rnnnorm.bench.machine import describe as machine
 from rnnnorm.bench.machine import one_line
 from rnnnorm.compare.comparison import differences
 from rnnnorm.engine.records import write, write_json
+from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.measurements import FILE, collect, save
-from rnnnorm.studies.framework.plots import save_figure
 from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.framework.verdict import Verdict

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.report.colours import colour
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import Panel, linear_axis, lines, log_axis, points, rule
+from rnnnorm.studies.framework.plots import HEIGHT, ROW, Panel, broken, linear_axis, lines, log_axis, points, rule
 from rnnnorm.studies.framework.selection import Only, Words, fields, narrowed, occurring, spoken
 from rnnnorm.studies.framework.selection import points as points_of
 
@@ -167,7 +167,7 @@ class Lines(Plot):
             )  # fmt: skip
             places = occurring(rows, self.x)
             if self.curve is not None:
-                axes.plot(places, [*map(self.curve, places)], "--", color=theme.muted, label=self.formula)
+                axes.plot(places, [*map(self.curve, places)], "-.", color=theme.muted, label=self.formula)
             if self.limits is not None:
                 axes.set_ylim(*self.limits)
             self._scale(axes, places)
@@ -227,6 +227,10 @@ class Points(Plot):
                 points(axes, whole, theme, colours=one, shift=shift, label=name, names=number == 0)
             if self.log:
                 log_axis(axes, "x")
+            else:
+                linear_axis(axes, "x", ticks=4)
             self._finish(axes, theme, m)
 
-        return Panel(self._titled(self.title, m, words), self.axis, draw, self.about)
+        pitch = ROW + 15 * max(broken(row).count("\n") for row in rows)
+        height = max(HEIGHT, 80 + pitch * len(rows))
+        return Panel(self._titled(self.title, m, words), self.axis, draw, self.about, height)

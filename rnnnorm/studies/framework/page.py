@@ -17,9 +17,9 @@ from markupsafe import Markup
 from rnnnorm._version import __version__
 from rnnnorm.engine.records import write, write_json
 from rnnnorm.report.markup import environment
+from rnnnorm.studies.framework.compose import Drawn, Entry, inline_panels, save_figure
 from rnnnorm.studies.framework.conclude import VERDICT, describe, read_verdict
 from rnnnorm.studies.framework.measurements import FILE, read
-from rnnnorm.studies.framework.plots import Drawn, Entry, inline_panels, save_figure
 from rnnnorm.studies.framework.settings import from_description, load
 from rnnnorm.studies.framework.study import STUDIES, Study
 

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from rnnnorm.report.canvas import LIGHT, THEMED, VARIABLES, Theme, canvas, compact, dress, inline, name_axes, settings
+from rnnnorm.report.canvas import Theme, compact, name_axes
 from rnnnorm.report.colours import colour, dashes
 
-MANY = 16
-"""With more rows of points their names stand beside them."""
-_SIZE = (470, 330)
-_MARGINS = (62, 18, 34, 46)
-_LINE = 19  # pixels of a line of a legend
+SIZE = 12
+"""Pixels of all type in a plot that is 470 pixels wide: a page shows it at 384 pixels or more, and type at 9.8."""
+HEIGHT = 330
+"""Pixels of a plot with its labels."""
+ROW = 19
+"""Pixels of a row of points, so that the names of neighbours do not touch."""
+EDGE = 14
+"""Pixels between the left edge of a plot and what stands there: names of rows, the title."""
 
 
 @dataclass(frozen=True)
@@ -35,154 +38,36 @@ class Panel:
         x: what the x axis shows, with its unit.
         draw: draws onto axes in the colours of a theme; labelled artists make the legend.
         about: what there is to see, in a sentence, for readers who cannot see it.
+        height: pixels of the plot with its labels.
     """
 
     title: str
     x: str
     draw: Callable[[Axes, Theme], None]
     about: str
+    height: int = HEIGHT
 
-    def onto(self, axes: Axes, theme: Theme, size: float = 11) -> None:
-        """Draw the plot with its labels."""
+    def onto(self, axes: Axes, theme: Theme, size: float = SIZE) -> None:
+        """Draw the plot with its labels; it gives way to the numbers or names on its left."""
+        axes.tick_params(labelsize=size)
         self.draw(axes, theme)
         name_axes(axes, self.x, self.title, theme, size)
+        _make_room(axes, self.title)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A line of a legend."""
-
-    label: str
-    colour: str
-    style: str
-    marker: str
-
-    @property
-    def paint(self) -> str:
-        """The colour in a page, where those of the theme are variables."""
-        return VARIABLES.get(self.colour, self.colour)
-
-    @property
-    def glyph(self) -> str:
-        """What stands for it in a page where it is marks without a line, else nothing."""
-        glyphs = {"D": "◆", "d": "◆", "s": "■", "^": "▲", "v": "▼", "x": "×", "*": "★"}
-        return "" if self.style not in ("None", "none", "", " ") else glyphs.get(self.marker, "●")
-
-    @property
-    def dash(self) -> str:
-        """The line style in a page, as `stroke-dasharray`."""
-        return {"--": "7 4", "-.": "8 3 2 3", ":": "2 3"}.get(self.style, "")
-
-
-def entries(axes: Iterable[Axes]) -> list[Entry]:
-    """The legend of some plots: each label once, in the order of drawing."""
-    found: dict[str, Entry] = {}
-    for one in axes:
-        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
-            line = handle[0] if isinstance(handle, tuple | list) and handle else handle
-            if isinstance(line, Line2D):
-                entry = Entry(label, str(line.get_color()), str(line.get_linestyle()), str(line.get_marker()))
-            else:
-                face: Any = line  # a patch or a collection
-                paint = matplotlib.colors.to_hex(np.atleast_2d(face.get_facecolor())[0])
-                entry = Entry(label, paint, "-", "s")
-            found.setdefault(label, entry)
-    return list(found.values())
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A panel as an element of a page.
-
-    Args:
-        svg: themed SVG.
-        legend: what its lines mean; empty where all panels of the figure share one.
-    """
-
-    svg: str
-    legend: list[Entry]
-
-
-def shared(legends: Sequence[list[Entry]]) -> list[Entry]:
-    """The one legend that serves all panels, if none of them contradicts it; else nothing."""
-    whole: dict[str, Entry] = {}
-    for legend in legends:
-        for entry in legend:
-            if whole.setdefault(entry.label, entry) != entry:
-                return []
-    looks = [(entry.colour, entry.style) for entry in whole.values()]
-    return list(whole.values()) if len(set(looks)) == len(looks) and len(whole) <= 10 else []
-
-
-def inline_panels(panels: Sequence[Panel], key: str) -> tuple[list[Drawn], list[Entry]]:
-    """The panels for a page, and the legend they share, if they do."""
-    with settings():
-        drawn, legends = [], []
-        for number, panel in enumerate(panels):
-            figure, one = canvas(*_SIZE, _MARGINS, THEMED)
-            panel.onto(one, THEMED)
-            legends.append(entries([one]))
-            drawn.append(inline(figure, f"{key}{number}", f"{panel.title} against {panel.x}. {panel.about}"))
-    common = shared(legends)
-    return [Drawn(svg, [] if common else legend) for svg, legend in zip(drawn, legends, strict=True)], common
-
-
-def save_figure(panels: Sequence[Panel], folder: Path, title: str) -> list[Path]:
-    """Write `figure.png` and `figure.svg`: all panels side by side, at most three in a row.
-
-    The legend stands below all of them where they share one, else below each. Without panels nothing is written.
-    """
-    if not panels:
-        return []
-    columns = min(len(panels), 3) if len(panels) != 4 else 2
-    rows = math.ceil(len(panels) / columns)
-    with settings():
-        legends = []
-        for panel in panels:
-            _, one = canvas(*_SIZE, _MARGINS, LIGHT)
-            panel.onto(one, LIGHT)
-            legends.append(entries([one]))
-        common = shared(legends)
-        below = 0 if common else 8 + _LINE * max((math.ceil(len(legend) / 2) for legend in legends), default=0)
-        width, row = columns * _SIZE[0], _SIZE[1] + below
-        per_line = max(1, width // 190)
-        foot = 16 + _LINE * math.ceil(len(common) / per_line) if common else 0
-        height = 40 + rows * row + foot
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor=LIGHT.paper)
-        left, right, top, bottom = _MARGINS
-        for number, panel in enumerate(panels):
-            x0, y1 = (number % columns) * _SIZE[0], height - 40 - (number // columns) * row
-            y0 = y1 - _SIZE[1]
-            place = ((x0 + left) / width, (y0 + bottom) / height)
-            size = ((_SIZE[0] - left - right) / width, (_SIZE[1] - top - bottom) / height)
-            one = figure.add_axes((*place, *size))
-            dress(one, LIGHT)
-            panel.onto(one, LIGHT)
-            if not common:
-                _legend(figure, legends[number], x0 + left - 8, y0, 2, width, height)
-        figure.text(14 / width, 1 - 20 / height, title, color=LIGHT.ink, fontsize=15, fontweight="bold", va="center")
-        if common:
-            _legend(figure, common, 10, foot - 6, per_line, width, height)
-        png, svg = folder / "figure.png", folder / "figure.svg"
-        figure.savefig(png, dpi=144, facecolor=LIGHT.paper, metadata={"Software": None})
-        with matplotlib.rc_context({"svg.fonttype": "path"}):
-            figure.savefig(svg, facecolor=LIGHT.paper, metadata={"Date": None})
-    return [png, svg]
-
-
-def _legend(figure: Figure, legend: list[Entry], x: float, y: float, columns: int, width: float, height: float) -> None:
-    """A legend whose upper left corner is at (x, y), in pixels of the figure."""
-    if not legend:
+def _make_room(axes: Axes, title: str) -> None:
+    """Move the left end of a plot to the right of its longest label, and the title to the left edge."""
+    figure = axes.figure
+    if not isinstance(figure, Figure):
         return
-    looks: list[Any] = [{"color": e.colour, "linestyle": e.style, "marker": e.marker, "label": e.label} for e in legend]
-    handles = [Line2D([], [], markersize=5, **look) for look in looks]
-    # matplotlib fills column by column; readers read row by row.
-    rows = math.ceil(len(handles) / columns)
-    ordered = [handles[r * columns + c] for c in range(columns) for r in range(rows) if r * columns + c < len(handles)]
-    figure.legend(
-        handles=ordered, loc="upper left", bbox_to_anchor=(x / width, y / height), ncols=columns, frameon=False,
-        fontsize=10.5, labelcolor=LIGHT.ink, borderpad=0, columnspacing=1.4, handlelength=1.8,
-    )  # fmt: skip
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    place, width = axes.get_position(), figure.bbox.width
+    labels = [label.get_window_extent(renderer).width for label in axes.get_yticklabels() if label.get_text()]
+    usual = 62 - EDGE  # the left margin of a canvas
+    more = max(0.0, max(labels, default=0.0) + 8 - usual) / width
+    axes.set_position((place.x0 + more, place.y0, place.width - more, place.height))
+    left = (usual / width + more) / (place.width - more)
+    axes.set_title(title, loc="left", x=-left)
 
 
 def lines(
@@ -228,10 +113,7 @@ def points(
     label: str = "",
     names: bool = True,
 ) -> None:
-    """One row per group: seeds as small dots, their mean as a large one; first group on top.
-
-    Names stand above their rows; where there are more than `MANY` rows there is no room for that, and they stand
-    smaller in the left margin, which takes 62 pixels.
+    """One row per group: seeds as small dots, their mean as a large one; first group on top, names on the left.
 
     Args:
         axes: where to draw.
@@ -242,39 +124,41 @@ def points(
         label: of the means, in the legend.
         names: write them.
     """
-    many = len(groups) > MANY
-    size = 9 - 3.0 * many
     for number, (name, values) in enumerate(groups):
         row = len(groups) - 1 - number
         paint = (colours or {}).get(name) or colour(name)
         finite = [value for value in values if math.isfinite(value)]
         axes.plot(finite, [row + shift] * len(finite), "o", color=paint, markersize=4, alpha=0.55, linestyle="none")
         if finite:
-            style: Any = {"color": paint, "markersize": size, "linestyle": "none", "label": label}
+            style: Any = {"color": paint, "markersize": 9, "linestyle": "none", "label": label}
             axes.plot([float(np.mean(finite))], [row + shift], "o", **style)
-        if names:
-            look: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 7} if many else {"fontsize": 10}
-            axes.annotate(
-                name, (0, row), xycoords=("axes fraction", "data"), xytext=(-4, 0) if many else (2, 7),
-                textcoords="offset points", color=theme.ink, annotation_clip=False, **look,
-            )  # fmt: skip
-    axes.set_yticks([])
-    axes.set_ylim(-0.6, len(groups) - 0.2)
+    if names:
+        axes.set_yticks(range(len(groups)), [broken(name) for name, _ in reversed(groups)], color=theme.ink)
+    axes.set_ylim(-0.6, len(groups) - 0.4)
     axes.grid(axis="x", color=theme.grid, linewidth=1)
+    axes.grid(visible=False, axis="y")
+
+
+def broken(name: str, most: int = 30) -> str:
+    """A name in lines of at most so many letters, as far as commas and colons are there to break it at."""
+    lines = [""]
+    for part in re.findall(r"[^,:]+[,:]? *|[,:] *", name):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def rule(axes: Axes, theme: Theme, y: float | None = None, x: float | None = None, text: str = "") -> None:
-    """A thin line across the plot that says where something is: no change, a published number, T_max."""
-    look: dict[str, Any] = {"color": theme.muted, "linewidth": 1, "linestyle": (0, (3, 3)), "zorder": 1}
-    words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9.5, "color": theme.muted}
+    """A thin line across the plot that says where something is: no change, a published number, T_max.
+
+    Lying lines are dashed and upright ones dotted; the text stands in the legend, where it covers nothing.
+    """
+    look: dict[str, Any] = {"color": theme.muted, "linewidth": 1, "zorder": 1, "label": text or None}
     if y is not None:
-        axes.axhline(y, **look)
-        words |= {"xycoords": ("axes fraction", "data"), "xytext": (0, -4), "ha": "right", "va": "top"}
+        axes.axhline(y, linestyle="--", **look)
     if x is not None:
-        axes.axvline(x, **look)
-        words |= {"xycoords": ("data", "axes fraction"), "xytext": (3, -10)}
-    if text:
-        axes.annotate(text, (1 if x is None else x, 1 if y is None else y), **words)
+        axes.axvline(x, linestyle=":", **look)
 
 
 def shades(names: Sequence[str], kind: Callable[[str], str] = lambda name: "") -> dict[str, str]:
@@ -304,20 +188,34 @@ def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[f
     (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=base)
     target = axes.yaxis if which == "y" else axes.xaxis
     low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
+    given = [number for number in numbers or () if low <= number <= high]
+    ticks = given if len(given) > 1 else _log_ticks(low, high, base)
     far = low > 0 and high / low > 1e4
-    near = base == 10 and low > 0 and high / low < 30  # in which powers of ten alone may be one tick, or none
-    target.set_major_locator(LogLocator(base=base, subs=(1.0, 2.0, 5.0) if near else (1.0,), numticks=8))
-    if numbers is not None:
-        target.set_major_locator(matplotlib.ticker.FixedLocator(list(numbers)))
+    powers = all(math.isclose(math.log(tick, base), round(math.log(tick, base)), abs_tol=1e-9) for tick in ticks)
     exponent = FuncFormatter(lambda v, _: f"1e{math.log10(v):.0f}" if v > 0 else "0")
     halves = FuncFormatter(lambda v, _: f"1/{compact(1 / v)}" if 0 < v < 1 else compact(v))
-    target.set_major_formatter(halves if base == 2 else exponent if far else FuncFormatter(lambda v, _: compact(v)))
+    short = FuncFormatter(lambda v, _: compact(v))
+    target.set_major_locator(FixedLocator(ticks))
+    target.set_major_formatter(halves if base == 2 and powers else exponent if far and powers else short)
     target.set_minor_locator(NullLocator())
     target.set_minor_formatter(NullFormatter())
 
 
-def linear_axis(axes: Axes, which: str = "y", integer: bool = False) -> None:
+def _log_ticks(low: float, high: float, base: float) -> list[float]:
+    """Ticks of a logarithmic axis, at least two on any range: powers, else 1, 2, 5 times them, else round numbers."""
+    if not 0 < low < high < math.inf:
+        return [1.0]
+    powers = range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)
+    for factors in ((1.0,), (1.0, 2.0, 5.0)) if base == 10 else ((1.0,),):
+        found = [factor * base**power for power in powers for factor in factors]
+        inside = [tick for tick in found if low <= tick <= high]
+        if len(inside) > (2 if factors == (1.0,) and base == 10 else 1):
+            return inside[:: math.ceil(len(inside) / 7)]
+    return [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+
+
+def linear_axis(axes: Axes, which: str = "y", integer: bool = False, ticks: int = 5) -> None:
     """An axis with few, short numbers."""
     target = axes.yaxis if which == "y" else axes.xaxis
-    target.set_major_locator(MaxNLocator(5, integer=integer, steps=[1, 2, 2.5, 5, 10]))
+    target.set_major_locator(MaxNLocator(ticks, integer=integer, steps=[1, 2, 2.5, 5, 10]))
     target.set_major_formatter(FuncFormatter(lambda v, _: compact(v)))

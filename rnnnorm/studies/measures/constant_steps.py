@@ -50,7 +50,7 @@ def draw_inverse(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
     for number, (_, group) in enumerate(rows.groupby("gain")):
         mean = group.groupby("eps")["value"].mean().sort_index()
         line = mean.iloc[0] * mean.index[0] / mean.index.to_numpy(dtype=float)
-        axes.plot(mean.index, line, "--", color=theme.muted, linewidth=1, label="∝ 1/ε" if number == 0 else None)
+        axes.plot(mean.index, line, "-.", color=theme.muted, linewidth=1, label="∝ 1/ε" if number == 0 else None)
 
 
 def clipped(norm: float) -> str:

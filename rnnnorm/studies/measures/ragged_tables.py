@@ -91,11 +91,11 @@ def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     off = off[(off["mode"] == "running") | ((off["batches"] == "similar") & off["data"].isin([RAGGED, OWN]))]
     what = off["data"].replace({FRAMED: "constant start", OWN: "your data"})
     what += off["batches"].map({"mixed": ", mixed"}).fillna("") + ", " + off["mode"]
-    yield off.assign(quantity="moments_off_by", t=off["t"] + 1, what=what)
+    yield off.assign(quantity="moments_off_by", what=what)
 
 
 def best_cure(tried: pd.DataFrame) -> Iterator[str]:
-    """In two sentences, which cure has the best score against the base's running averages, and what else helps.
+    """In two sentences: what is best of all, which cure gains most over the base's running averages, what else helps.
 
     Counted padding is no cure: what it does is said by itself, and real data do not confirm that it helps.
 
@@ -111,7 +111,10 @@ def best_cure(tried: pd.DataFrame) -> Iterator[str]:
         return
     name = max(effects, key=lambda key: effects[key].mean)
     best, others = effects[name], [key for key, effect in effects.items() if effect.low > 0 and key != name]
-    verb = "Advice: use" if best.low > 0 else "No cure is beyond doubt; the best on average is"
+    ways = {way: estimate(per_seed(tried, way=way)).mean for way in occurring(tried, "way")}
+    top = max(ways, key=lambda way: ways[way])
+    verb = f"for {BASE} use" if best.low > 0 else f"no cure of {BASE} is beyond doubt; the best on average is"
     helpful = f"Also helpful: {'; '.join(others)}." if others else "Nothing else helps beyond the seeds' spread."
     spread = f"{best.mean:+.3f} [{best.low:+.3f}, {best.high:+.3f}]"
-    yield f"{verb} {name}: {spread} over the default's running averages. {helpful}"
+    best_of_all = f"Advice: best of all is {top} ({ways[top]:.3f})"
+    yield f"{best_of_all}; {verb} {name}: {spread} over the default's running averages. {helpful}"
