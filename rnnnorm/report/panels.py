@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def learning_curves(
         ends: norm → the steps at which runs of it diverged.
         ticks: about how many ticks on the x axis.
     """
-    scale(axes, [edge for band in bands.values() for edge in (band.low, band.high)])
+    scale(axes, heights(bands.values()))
     for k, norm in reversed(list(enumerate(order))):
         if norm not in bands:
             continue
@@ -50,6 +50,18 @@ def learning_curves(
             value = float(np.interp(step, band.step, band.mean))
             axes.plot([step], [value], "x", color=colour(norm), markersize=7, markeredgewidth=2, gid=f"norm:{k}")
     steps_axis(axes, max((float(band.step[-1]) for band in bands.values()), default=1.0), ticks)
+
+
+def heights(bands: Iterable[Band]) -> list[Array]:
+    """What a vertical axis has to show: all means, and bands after the first tenth of the steps.
+
+    One seed that starts badly would flatten all that comes later.
+    """
+    found = []
+    for band in bands:
+        late = band.step >= band.step[0] + (band.step[-1] - band.step[0]) / 10
+        found += [band.mean, band.low[late], band.high[late]]
+    return found
 
 
 def label_ends(
@@ -202,7 +214,7 @@ def one_of_many(axes: Axes, norm: str, gid: str, bands: Mapping[str, Band], them
         bands: norm → its curve.
         theme: colours.
     """
-    scale(axes, [edge for band in bands.values() for edge in (band.low, band.high)])
+    scale(axes, heights(bands.values()))
     for other, band in bands.items():
         if other != norm:
             axes.plot(band.step, band.mean, color=theme.grid, linewidth=1)

@@ -123,7 +123,7 @@ class TestEdges:
         assert not one.differs
         said = sentences(result)
         assert said[0].startswith("One seed cannot tell a difference from `n0` from luck")
-        assert "one seed cannot tell whether its lead of 0.4000 over `n0` is luck" in said[1]
+        assert "one seed cannot tell whether its lead of 0.400 over `n0` is luck" in said[1]
 
     def test_two_seeds_have_a_wide_one(self) -> None:
         (one,) = found(np.array([[0.5, 0.6], [0.6, 0.72]])).others
@@ -249,7 +249,7 @@ class TestSentences:
         result = found(normal(np.random.default_rng(0), 3, 5))
         limit = max(max(-one.simultaneous.low, one.simultaneous.high) for one in result.others)
         (said,) = claims(result, "accuracy")
-        assert f"differences of more than {limit:.5f} are excluded" in said
+        assert f"differences of more than {limit:.4f} are excluded" in said
         assert claims(result, "accuracy", scale=limit / 2)[0].endswith("so few seeds exclude hardly any.")
 
     def test_claims_that_other_test_sequences_would_not_bear(self) -> None:
