@@ -67,10 +67,10 @@ def build(out: Path | str, baseline: str | None = None, formats: Sequence[str] =
         # Outlines instead of text: an image has no fonts of the page around it.
         with matplotlib.rc_context({"svg.fonttype": "path"}), replacing(out / "figure.svg") as svg:
             picture.savefig(svg, format="svg", facecolor=LIGHT.paper, metadata={"Date": None})
-    page = out / "report.html"
-    write_text(page, render(out, figures))
     if surface is not None:
         _panels(out, replace(figures, surface=surface), surface)
+    page = out / "report.html"
+    write_text(page, render(out, figures, surface.written if surface is not None else ()))
     return page
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -26,12 +28,13 @@ from rnnnorm.report.tuning_section import tuning_section
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def render(out: Path, figures: Figures) -> str:
+def render(out: Path, figures: Figures, panels: Sequence[Path] = ()) -> str:
     """The page for the runs in `out`, as HTML.
 
     Args:
         out: the folder of the comparison; `compare.yaml` and `data.json` in it are shown if they exist.
         figures: its table and curves.
+        panels: files below `out` with a panel each, which the page links to.
     """
     summary = figures.summary
     data = read_data(out)
@@ -66,6 +69,7 @@ def render(out: Path, figures: Figures) -> str:
         ],
         bucket_svgs=[Markup(svg) for svg in figures.bucket_svgs()],
         bucket_score=figures.bucket_score(),
+        files=[(quote(path.relative_to(out).as_posix()), path.name) for path in panels],
         command=_command(out, summary, config.exists()),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         tensorboard=f"rnnnorm tensorboard {shlex.quote(str(out))}",

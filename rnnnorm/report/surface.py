@@ -55,6 +55,9 @@ class Files(Surface):
         folder: where they go.
         formats: of `FORMATS`.
 
+    Attributes:
+        written: the files, in the order in which they were written.
+
     Raises:
         ValueError: unknown format.
     """
@@ -63,6 +66,7 @@ class Files(Surface):
 
     def __init__(self, folder: Path, formats: Iterable[str] = FORMATS) -> None:
         self.folder, self.formats = folder, tuple(dict.fromkeys(formats))
+        self.written: list[Path] = []
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
             raise ValueError(f"figures as {', '.join(unknown) or 'nothing'}: expected {' or '.join(FORMATS)}")
@@ -70,6 +74,7 @@ class Files(Surface):
     def put(self, figure: Figure, key: str, label: str, name: str = "") -> str:
         """Write a finished figure to `<name>.<format>`; see `Surface.put`."""
         for kind in self.formats:
-            with matplotlib.rc_context(_SETTINGS), replacing(self.folder / f"{name or key}.{kind}") as path:
+            self.written.append(self.folder / f"{name or key}.{kind}")
+            with matplotlib.rc_context(_SETTINGS), replacing(self.written[-1]) as path:
                 figure.savefig(path, format=kind, facecolor=self.theme.paper, metadata=_METADATA[kind])
         return ""

@@ -133,6 +133,13 @@ class TestPage:
         assert "prefers-color-scheme" in text
         assert 'name="viewport"' in text
 
+    def test_commands_can_be_copied_and_losses_have_a_panel_per_norm(self, comparison: Path) -> None:
+        text = (comparison / "report.html").read_text()
+        assert 'execCommand("copy")' in text  # works from file://, too
+        assert "white-space: pre-wrap" in text
+        panels = re.findall(r'aria-label="Training loss of (.*?) by training step"', text)
+        assert panels == [row.norm for row in summarize(find_runs(comparison)).rows]
+
     def test_references_inside_figures_exist(self, comparison: Path) -> None:
         text = (comparison / "report.html").read_text()
         used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from report.fake_runs import write_comparison
@@ -69,6 +70,8 @@ def test_tables_and_panels_of_one_comparison(tmp_path: Path) -> None:
               "curve-val-loss", "curve-val-accuracy",
               "buckets-length", "buckets-step", "modes-none", "modes-ln,gain=0.5", "modes-bn-timestep"]  # fmt: skip
     assert figures == {f"{panel}.{kind}" for panel in panels for kind in ("svg", "pdf")}
+    links = set(re.findall(r'<a href="(.*?)"', (tmp_path / "report.html").read_text(encoding="utf-8")))
+    assert {unquote(link) for link in links} == {f"figures/{name}" for name in figures}
     before = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     assert all(content.startswith(b"%PDF") == (path.suffix == ".pdf") for path, content in before.items())
     assert not any(b"#0101" in content or b"#0303" in content for content in before.values())
