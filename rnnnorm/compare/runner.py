@@ -159,10 +159,11 @@ def _prepare(comparison: Comparison, described: dict[str, Any], console: Console
     cls = comparison.config.data.class_path
     task = getattr(getattr(data, "spec", None), "task", "")
     notes = idle_options(comparison.norms, data, comparison.model_options.get("max_steps"))
-    content = {**{f"{split}_lengths": its for split, its in facts.items()}, "task": task, "data": cls}
+    content = {**{f"{split}_lengths": its for split, its in facts.items() if its}, "task": task, "data": cls}
     content |= {"baseline": comparison.baseline, "norms": list(comparison.norms), **({"notes": notes} if notes else {})}
     write(configuration, yaml.safe_dump(described, sort_keys=False))
-    write_json(out / "data.json", content)
+    with suppress(OSError):  # only the report reads it, and the first run to need a full disk says so
+        write_json(out / "data.json", content)
     return notes
 
 

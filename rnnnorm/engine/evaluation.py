@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
 
 from rnnnorm.common.sequence_scores import SequenceScores
@@ -262,7 +263,9 @@ def stored_statistics(model: LightningModule) -> int:
 
 
 def length_summary(data: LightningDataModule, split: str) -> dict[str, int]:
-    """Minimum, median, 95th percentile, maximum and number of the sequence lengths of a split."""
+    """Minimum, median, 95th percentile, maximum and number of the sequence lengths of a split; {} if it has none."""
+    if not is_overridden(f"{split}_dataloader", data, LightningDataModule):
+        return {}
     loader = getattr(data, f"{split}_dataloader")()
     plan = getattr(loader, "plan", None)
     if isinstance(plan, LengthBucketBatchSampler):  # knows them; making all batches of 784 steps takes a minute
@@ -276,6 +279,8 @@ def batch_lengths(batch_sizes: torch.Tensor) -> torch.Tensor:
 
 
 def summary_of(lengths: Sequence[int]) -> dict[str, int]:
-    """Minimum, median, 95th percentile, maximum, and how many."""
+    """Minimum, median, 95th percentile, maximum, and how many; {} for none."""
+    if not len(lengths):
+        return {}
     low, median, p95, high = np.percentile(lengths, [0, 50, 95, 100], method="nearest").tolist()
     return {"min": low, "median": median, "p95": p95, "max": high, "count": len(lengths)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning import LightningDataModule
 from torch import nn
 
 from rnnnorm import LSTM
@@ -45,6 +46,11 @@ def test_lengths_of_a_packed_batch() -> None:
     lengths = torch.tensor([5, 3, 3, 1])
     packed = nn.utils.rnn.pack_padded_sequence(torch.zeros(5, 4, 2), lengths)
     assert batch_lengths(packed.batch_sizes).tolist() == lengths.tolist()
+
+
+def test_a_split_that_is_not_there_has_no_lengths() -> None:
+    assert length_summary(LightningDataModule(), "val") == {}
+    assert summary_of([]) == {}
 
 
 def test_length_summary_of_sequences_and_of_a_stream(tmp_path: Path) -> None:
