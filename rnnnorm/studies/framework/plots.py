@@ -67,7 +67,7 @@ def _make_room(axes: Axes, title: str) -> None:
     more = max(0.0, max(labels, default=0.0) + 8 - usual) / width
     axes.set_position((place.x0 + more, place.y0, place.width - more, place.height))
     left = (usual / width + more) / (place.width - more)
-    axes.set_title(title, loc="left", x=-left)
+    axes.set_title(title, loc="left", x=-left, pad=12)  # above the uppermost number, too
 
 
 def lines(
