@@ -94,7 +94,7 @@ def draw(tuning: Tuning, order: Sequence[str], path: Path) -> None:
     with settings():
         figure: Figure = sensitivity(tuning, KEY, order, LIGHT)[0]
         figure.set_facecolor(LIGHT.paper)
-        figure.savefig(path, dpi=160)
+        figure.savefig(path, dpi=110)
 
 
 def keep(folders: dict[str, Path], path: Path) -> None:
