@@ -271,8 +271,8 @@ def main() -> None:
         if out is None:
             out = Path(folder) / "fresh"
             (Path(folder) / "fresh.yaml").write_text(FRESH, encoding="utf-8")
-            command = [sys.executable, "-m", "rnnnorm", "compare", "-c", f"{folder}/fresh.yaml", "--out", str(out)]
-            subprocess.run([*command, "--jobs", "2"], check=True)
+            command = [sys.executable, "-m", "rnnnorm", "compare", "-c", "default", "-c", f"{folder}/fresh.yaml"]
+            subprocess.run([*command, "--jobs", "2", "--out", str(out)], check=True)
         look = Looker(playwright.chromium.launch(executable_path=executable, args=FLAGS), given.screenshots)
         with board(out) as url:
             tensorboard(look, url)
