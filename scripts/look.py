@@ -30,6 +30,7 @@ from urllib.request import urlopen
 
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
+from rnnnorm.board import verdict
 from rnnnorm.probes.picture import TYPE
 
 FRESH = """\
@@ -211,7 +212,7 @@ def images(look: Looker, name: str, page: Page) -> None:
     found = page.evaluate("""() => [...document.querySelectorAll('img')].map(i => [i.naturalWidth,
         i.getBoundingClientRect().width]).filter(([natural, shown]) => natural > 100 && shown > 0)""")
     for natural, shown in sorted({(natural, round(shown)) for natural, shown in found}):
-        size = TYPE * shown / natural
+        size = (verdict.SIZE if natural == verdict.WIDTH else TYPE) * shown / natural
         fault = f"a picture {natural} px wide is shown at {shown} px: its type is {size:.1f} px high"
         look.check(name, size >= LEAST, fault)
 
@@ -246,11 +247,7 @@ def tensorboard(look: Looker, url: str) -> None:
 
 def report(look: Looker, path: Path, name: str) -> None:
     """A page wide, on a phone and dark."""
-    for view, width, kwargs in (
-        ("wide", 1600, {}),
-        ("phone", 390, {"is_mobile": True, "device_scale_factor": 2}),
-        ("dark", 1200, {"color_scheme": "dark"}),
-    ):
+    for view, (width, kwargs) in VIEWS.items():
         called = f"{name}-{view}"
         with look.page(path.resolve().as_uri(), called, width, 900, True, **kwargs) as page:
             page.wait_for_timeout(500)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnnorm.data import SequenceDataModule, Spec
@@ -16,6 +15,7 @@ from rnnnorm.data.checks import check_batch, check_splits
 from rnnnorm.data.collate import PER_ROW, Example
 from rnnnorm.data.module import Examples
 from rnnnorm.data.summary import ENOUGH, Split, empty, lines, sampled
+from rnnnorm.engine.evaluation import loader_of
 from rnnnorm.tasks import PopulationStatistics, SequenceTask
 
 SPLITS = ("train", "val", "test")
@@ -41,9 +41,7 @@ def look_at(data: LightningDataModule) -> list[str]:
         for stage in ("fit", "test"):
             data.setup(stage)
     for split in SPLITS:
-        loader: Any = []
-        if is_overridden(f"{split}_dataloader", data, LightningDataModule):
-            loader = getattr(data, f"{split}_dataloader")()
+        loader = loader_of(data, split)
         one = splits[split] = empty(spec, data)
         others = splits["train"].hashes if split == "test" else None
         examples = _examples(data, split, loader)

@@ -262,11 +262,15 @@ def stored_statistics(model: LightningModule) -> int:
     return sum(buffer.numel() for name, buffer in model.named_buffers() if name.rpartition(".")[2] in kept)
 
 
+def loader_of(data: LightningDataModule, split: str) -> Any:
+    """The loader of a split; [] if the data module has none."""
+    name = f"{split}_dataloader"
+    return getattr(data, name)() if is_overridden(name, data, LightningDataModule) else []
+
+
 def length_summary(data: LightningDataModule, split: str) -> dict[str, int]:
     """Minimum, median, 95th percentile, maximum and number of the sequence lengths of a split; {} if it has none."""
-    if not is_overridden(f"{split}_dataloader", data, LightningDataModule):
-        return {}
-    loader = getattr(data, f"{split}_dataloader")()
+    loader = loader_of(data, split)
     plan = getattr(loader, "plan", None)
     if isinstance(plan, LengthBucketBatchSampler):  # knows them; making all batches of 784 steps takes a minute
         return summary_of(plan.lengths)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnnnorm.common.folder_names import norm_folder
@@ -145,31 +146,35 @@ class Figures:
 
     def train_svgs(self) -> list[tuple[Row, str]]:
         """One small panel per norm: its training loss, those of the others behind it."""
-        losses = self.bands("train/loss")
-        drawn = []
-        for k, row in enumerate(self.summary.rows):
-            if row.norm not in losses:
-                continue
-            with settings():
-                figure, axes = canvas(230, 150, (38, 8, 10, 26), self.surface.theme)
-                panels.one_of_many(axes, row.norm, f"norm:{k}", losses, self.surface.theme)
-                name, label = f"train-{norm_folder(row.norm)}", f"Training loss of {row.norm} by training step"
-                drawn.append((row, self.surface.put(figure, f"train-{k}", label, name)))
-        return drawn
+        losses, theme = self.bands("train/loss"), self.surface.theme
+        return self._one_each(
+            losses, "train", "Training loss", lambda axes, norm, gid: panels.one_of_many(axes, norm, gid, losses, theme)
+        )
 
     def modes_svgs(self) -> list[tuple[Row, str]]:
         """One small panel per norm: validation loss as it is selected by, by running averages, by the batch's own."""
         own, running, batch = (self.bands(tag) for tag in ("val/loss", "val_running/loss", "val/loss_batch"))
         limits = [band.mean for way in (own, running, batch) for band in way.values()]
+        return self._one_each(
+            own, "modes", "Validation loss",
+            lambda axes, norm, gid: panels.three_modes(
+                axes, norm, gid, own, running, batch, self.surface.theme, limits
+            ),
+        )  # fmt: skip
+
+    def _one_each(
+        self, bands: Mapping[str, Band], key: str, what: str, draw: Callable[[Axes, str, str], None]
+    ) -> list[tuple[Row, str]]:
+        """A small panel per norm that has a band, drawn by `draw(axes, norm, gid)`."""
         drawn = []
         for k, row in enumerate(self.summary.rows):
-            if row.norm not in own:
+            if row.norm not in bands:
                 continue
             with settings():
                 figure, axes = canvas(230, 150, (38, 8, 10, 26), self.surface.theme)
-                panels.three_modes(axes, row.norm, f"norm:{k}", own, running, batch, self.surface.theme, limits)
-                name, label = f"modes-{norm_folder(row.norm)}", f"Validation loss of {row.norm} by training step"
-                drawn.append((row, self.surface.put(figure, f"modes-{k}", label, name)))
+                draw(axes, row.norm, f"norm:{k}")
+                name, label = f"{key}-{norm_folder(row.norm)}", f"{what} of {row.norm} by training step"
+                drawn.append((row, self.surface.put(figure, f"{key}-{k}", label, name)))
         return drawn
 
     def bucket_svgs(self) -> list[str]:
