@@ -21,11 +21,20 @@ RUNS = re.compile(r"(tensorboardColorBlindAssist:)\[[^\]]*\]")
 SETTINGS = {
     "reloadPeriodInMs:3e4,reloadEnabled:!1": "reloadPeriodInMs:1e4,reloadEnabled:!0",  # curves move while they grow
     "isSettingsPaneOpen:!0,isSlideoutMenuOpen": "isSettingsPaneOpen:!1,isSlideoutMenuOpen",  # a third column of cards
+    "maxNamesToEnableByDefault=40,": "maxNamesToEnableByDefault=4000,",  # of more runs, most tabs show none at all
+    '"_smoothingWeight",{defaultValue:.6}': '"_smoothingWeight",{defaultValue:0}',
 }
 """Initial values in the page's script, and those that stand there instead; what a browser has stored counts more."""
+OUTLIERS = {
+    "ignoreOutliers:!0,xAxisType": "ignoreOutliers:!1,xAxisType",
+    '"_ignoreYOutliers",{defaultValue:!0': '"_ignoreYOutliers",{defaultValue:!1',
+}
+"""The same for the axes of curves: TensorBoard leaves out the highest and lowest values, of a short run most of it."""
 
 
-def archive(installed: bytes, groups: Sequence[str], runs: Sequence[str], address: str) -> tuple[bytes, bool]:
+def archive(
+    installed: bytes, groups: Sequence[str], runs: Sequence[str], address: str, outliers: bool = True
+) -> tuple[bytes, bool]:
     """The archive of a page with other colours, and whether the installed one could be changed that way.
 
     Args:
@@ -33,13 +42,14 @@ def archive(installed: bytes, groups: Sequence[str], runs: Sequence[str], addres
         groups: the colours of groups of runs, as `#rrggbb`, in their order.
         runs: the colours of runs, in their order.
         address: to which `view.html`, a file that is added, leads; relative to the page.
+        outliers: whether the axes of curves reach as far as the curves.
     """
     files = _read(installed)
     script, page = files.get("index.js", b"").decode(), files.get("index.html", b"").decode()
     palette = json.dumps([{"name": colour, "lightHex": colour, "darkHex": colour} for colour in groups])
     changed, palettes = GROUPS.subn(lambda found: found[1] + palette, script)
     changed = RUNS.sub(lambda found: found[1] + json.dumps(list(runs)), changed)
-    for old, new in SETTINGS.items():
+    for old, new in {**SETTINGS, **(OUTLIERS if outliers else {})}.items():
         changed = changed.replace(old, new)
     if palettes == 1:
         files["index.js"] = changed.encode()

@@ -67,9 +67,14 @@ def write_means(norm: Path) -> None:
                     writer.add_scalar(tag, value, round(step))
 
 
-def layout(metric: str) -> dict[str, dict[str, list[object]]]:
-    """Charts of the Custom Scalars tab, as of `SummaryWriter.add_custom_scalars`: means with their bands."""
-    names = [GAP, *reversed(quantities(metric))]  # the tab shows the last one first
+def layout(metric: str, gap: bool) -> dict[str, dict[str, list[object]]]:
+    """Charts of the Custom Scalars tab, as of `SummaryWriter.add_custom_scalars`: means with their bands.
+
+    Args:
+        metric: by which runs are measured.
+        gap: whether a norm stores statistics, whose gap to those of the batch has a chart.
+    """
+    names = [*([GAP] if gap else []), *reversed(quantities(metric))]  # the tab shows the last one first
     return {MEAN: {name: ["Margin", [f"{MEAN}/{name}", *edges(name)]] for name in names}}
 
 

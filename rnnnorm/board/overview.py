@@ -48,9 +48,10 @@ def refresh(out: Path) -> None:
     for norm in sorted({run.folder.parent for run in runs}):
         if stale(norm):
             write_means(norm)
+    stored = any(run.number("statistics") > 0 for run in runs)
     last = max(int(run.number("steps")) for run in runs if run.facts)
     with events(out / RUN, RUN, purge_step=0) as writer:
-        writer.add_custom_scalars(layout(summary.metric))
+        writer.add_custom_scalars(layout(summary.metric, stored))
         card: Any = text_card(RUN, text(out, summary))  # type: ignore[no-untyped-call]
         card.value[0].tag = RUN  # `add_text` would call it comparison/text_summary
         file: Any = writer

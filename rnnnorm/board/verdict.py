@@ -27,7 +27,7 @@ def verdict(summary: Summary) -> Figure:
     The lead and what can be shown stand above the differences from the baseline, as in the report: a dot for the mean,
     filled where a difference is shown, a thick line for its 95 % interval, a thin one for that of all norms together.
     """
-    sentences = [lead(summary), *shown(summary)]
+    sentences = [lead(summary), *shown(summary), *diverged(summary)]
     lines = [(line, k == 0) for k, said in enumerate(sentences) for line in textwrap.wrap(said, LETTERS[k > 0])]
     found = summary.differences.others[:ROWS]
     head = LINE * len(lines) + 6
@@ -80,6 +80,12 @@ def shown(summary: Summary) -> list[str]:
         return [f"No difference from {found.baseline} is shown with {found.seeds} seeds."]
     said = [f"{word} {_names(its)}" for word, its in (("better:", better), ("worse:", worse)) if its]
     return [f"Shown against {found.baseline}: {'; '.join(said)}."]
+
+
+def diverged(summary: Summary) -> list[str]:
+    """The norms of which a run diverged, which may have no row in the picture."""
+    norms = [row.norm for row in summary.rows if row.counts.get("diverged")]
+    return [f"Diverged: {listed(norms) if len(norms) < 3 else f'{len(norms)} norms'}."] if norms else []
 
 
 def _names(its: list[Difference]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
-from rnnnorm.board.means import MEAN, quantities
+from rnnnorm.board.means import LOSSES, MEAN, quantities
 from rnnnorm.board.overview import RUN, VERDICT
 from rnnnorm.common.folder_names import norm_of_folder
 from rnnnorm.engine.records import read_result
@@ -17,14 +17,14 @@ GROUPS = r"^(?:[^/]+/)?([^/]+)/(?:seed=\d+|mean)$"
 """What TensorBoard colours by: the norm in `<norm>/seed=<k>` and `<norm>/mean`, of one folder or of several."""
 
 
-def query(metric: str, done: bool, names: Sequence[str] = ()) -> str:
+def query(metrics: Sequence[str], done: bool, names: Sequence[str] = ()) -> str:
     """Query and fragment of the address: the Time Series tab, coloured by norm, unsmoothed, the main cards pinned.
 
     The verdict and the means come first where there are any, the curves of single seeds while it is still training.
     Cards that do not exist yet appear where they are pinned as soon as they do.
 
     Args:
-        metric: by which runs are measured; empty if that is not known yet.
+        metrics: by which runs are measured; empty if that is not known yet.
         done: whether there is an overview.
         names: what TensorBoard calls the folders, if there are several.
     """
@@ -33,13 +33,28 @@ def query(metric: str, done: bool, names: Sequence[str] = ()) -> str:
         {"plugin": "images", "tag": VERDICT, "runId": f"defaultExperimentId/{prefix}{RUN}", "sample": 0}
         for prefix in prefixes
     ]
-    means = [{"plugin": "scalars", "tag": f"{MEAN}/{name}"} for name in list(quantities(metric))[:2]]
-    seeds = [{"plugin": "scalars", "tag": tag} for tag in quantities(metric).values()]
+    own = {name: tag for metric in metrics for name, tag in quantities(metric).items() if name not in LOSSES}
+    found = {**own, **LOSSES}
+    means = [{"plugin": "scalars", "tag": f"{MEAN}/{name}"} for name in list(found)[: max(len(own) + 1, 2)]]
+    seeds = [{"plugin": "scalars", "tag": tag} for tag in found.values()]
     pinned = [*verdicts, *means] if done else [*seeds, *verdicts, *means]
-    if not metric and not done:
+    if not metrics and not done:
         return "?smoothing=0#timeseries"  # runs that are of no comparison
     keys = {"runColorGroup": f"regex:{GROUPS}", "smoothing": 0, "pinnedCards": json.dumps(pinned)}
     return f"?{urlencode(keys)}#timeseries"
+
+
+def comparisons(folder: Path) -> list[Path]:
+    """The folder itself, or, where it is none of a comparison but has some in it, those."""
+    if any(folder.glob("*/seed=*")):
+        return [folder]
+    return sorted({path.parent.parent for path in folder.glob("*/*/seed=*/")}) or [folder]
+
+
+def diverged(out: Path) -> bool:
+    """Whether a run of a comparison has diverged."""
+    results = map(read_result, out.glob("*/seed=*/result.json"))
+    return any(result is not None and result["status"] == "diverged" for result in results)
 
 
 def metric_of(out: Path) -> str:

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -15,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rnnnorm.common.event_budget import EventBudget
 from rnnnorm.common.ranges import Checked, Range, at_least
 from rnnnorm.probes.heat_maps import HeatMap
 from rnnnorm.probes.recording import Observation, networks, record
@@ -50,7 +52,8 @@ class Probe(Checked, L.Callback):
     It works in any Trainer with any LightningModule that contains `rnnnorm.LSTM`, `GRU` or `RNN`. Numbers go to every
     logger under `probe/<name>/…` (those that are finite); histograms and heat maps (t × training step) to
     TensorBoard. Histograms and heat maps come after 2, 3, 4, 6, 8, 12, 16, … measurements and at the end: one can watch
-    them, and a long run has a few dozen. The step on the axis is `trainer.global_step` before the training step: 0 is
+    them, and a long run has a few dozen. As the event files of a run approach 20 MB, less is written
+    (`rnnnorm.common.event_budget`). The step on the axis is `trainer.global_step` before the training step: 0 is
     the network as it was initialized. Timesteps are counted from 0.
 
     Everything is part of the checkpoint: a resumed run goes on with its tables. In distributed training every process
@@ -77,6 +80,8 @@ class Probe(Checked, L.Callback):
         self._block = ExitStack()
         self._watched: Any = None
         self._watching = False
+        self._budgets = EventBudget(), EventBudget()
+        """For numbers, and for pictures."""
 
     @abstractmethod
     def measure(self, trainer: L.Trainer, pl_module: L.LightningModule, watched: Any) -> Measurement:
@@ -165,13 +170,17 @@ class Probe(Checked, L.Callback):
     def _write(self, trainer: L.Trainer, found: Measurement) -> None:
         # TensorBoard draws nothing for nan, other loggers refuse it.
         scalars = {f"probe/{self.name}/{tag}": value for tag, value in found.scalars.items() if math.isfinite(value)}
-        for logger in trainer.loggers:
-            if scalars:
+        for logger in trainer.loggers if scalars else ():
+            if not isinstance(logger, TensorBoardLogger) or self._budgets[0].grants(Path(logger.log_dir)):
                 logger.log_metrics(scalars, step=self._step)
 
     def _draw(self, trainer: L.Trainer, found: Measurement) -> None:
         self._drawn = self._measured
-        writers = _tensorboards(trainer)
+        writers = [
+            logger.experiment
+            for logger in trainer.loggers
+            if isinstance(logger, TensorBoardLogger) and self._budgets[1].grants(Path(logger.log_dir))
+        ]
         for heat_map in self.heat_maps if writers else ():
             layers = heat_map.layers(self.tables)
             pictures = heat_map.draw(self.tables, {name: self.shows(heat_map, layers[name]) for name in layers})
@@ -233,11 +242,6 @@ def is_drawn(measurements: int) -> bool:
     """Whether pictures come after so many measurements: 2, 3, 4, 6, 8, 12, 16, …."""
     odd = measurements // (measurements & -measurements)
     return measurements > 1 and odd in (1, 3)
-
-
-def _tensorboards(trainer: L.Trainer) -> list[Any]:
-    """The writers of all TensorBoard loggers."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def finite_mean(row: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -22,12 +23,13 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 
 from rnnnorm.board.assets import GROUPS as PALETTE
-from rnnnorm.board.assets import RUNS, SETTINGS, archive
+from rnnnorm.board.assets import OUTLIERS, RUNS, SETTINGS, archive
 from rnnnorm.board.command import start, tensorboard
 from rnnnorm.board.means import GAP, MEAN, edges, quantities, stale, write_means
 from rnnnorm.board.overview import RUN, VERDICT, refresh
-from rnnnorm.board.verdict import lead, shown
-from rnnnorm.board.view import metric_of, norm_of, query, started
+from rnnnorm.board.verdict import diverged, lead, shown
+from rnnnorm.board.view import comparisons, metric_of, norm_of, query, started
+from rnnnorm.board.view import diverged as a_run_diverged
 from rnnnorm.report.curves import read_curves
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
@@ -109,6 +111,25 @@ def test_the_overview_has_verdict_text_and_charts(tmp_path: Path) -> None:
     assert not (tmp_path / "results.csv").exists()
 
 
+def test_no_empty_chart_where_nothing_is_stored(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "ln"])
+    refresh(tmp_path)
+    (layout,) = events(tmp_path / RUN).Tensors("custom_scalars__config__")
+    (category,) = layout_pb2.Layout.FromString(tensor_util.make_ndarray(layout.tensor_proto).item()).category
+    assert [chart.title for chart in category.chart][::-1] == [*quantities("accuracy")]
+
+
+def test_the_verdict_names_norms_that_diverged(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "ln"])
+    assert diverged(summary(tmp_path)) == []
+    write_run(tmp_path, "wn", 0, status="diverged", diverged_at=260)
+    assert diverged(summary(tmp_path)) == ["Diverged: wn."]
+    assert a_run_diverged(tmp_path)
+    for norm in ("bn-shared", "bn-timestep"):
+        write_run(tmp_path, norm, 0, status="diverged", diverged_at=260)
+    assert diverged(summary(tmp_path)) == ["Diverged: 3 norms."]
+
+
 def summary(out: Path) -> Any:
     return summarize(find_runs(out))
 
@@ -141,17 +162,21 @@ def parsed(address: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
 
 
 def test_the_view_pins_the_verdict_and_the_means_or_what_moves(tmp_path: Path) -> None:
-    keys, pinned = parsed(query("accuracy", done=True))
+    keys, pinned = parsed(query(["accuracy"], done=True))
     assert keys["smoothing"] == "0"
     assert keys["runColorGroup"].startswith("regex:")
     assert [card["tag"] for card in pinned] == [
         VERDICT, f"{MEAN}/validation accuracy", f"{MEAN}/validation loss",
     ]  # fmt: skip
     assert pinned[0] == {"plugin": "images", "tag": VERDICT, "runId": "defaultExperimentId/comparison", "sample": 0}
-    _, pinned = parsed(query("loss", done=False))
+    _, pinned = parsed(query(["loss"], done=False))
     assert [card["tag"] for card in pinned][:2] == ["val/loss", "train/loss"]
-    _, pinned = parsed(query("accuracy", done=True, names=["a", "b"]))
+    _, pinned = parsed(query(["accuracy"], done=True, names=["a", "b"]))
     assert [card["runId"] for card in pinned[:2]] == [f"defaultExperimentId/{name}/comparison" for name in "ab"]
+    _, pinned = parsed(query(["accuracy", "nll"], done=True, names=["a", "b"]))
+    assert [card["tag"] for card in pinned[2:]] == [
+        f"{MEAN}/validation {name}" for name in ("accuracy", "nll", "loss")
+    ]  # fmt: skip
     write_run(tmp_path, "ln", 0, status=None)
     assert metric_of(tmp_path) == "accuracy", "from its curves"
     write_run(tmp_path, "ln", 1, metric="perplexity")
@@ -178,7 +203,13 @@ def test_the_installed_page_takes_other_colours() -> None:
     assert runs is not None
     assert '"lightHex": "#111111"' in groups[0]
     assert runs[0].endswith('["#333333"]')
-    assert all(new in script and old not in script for old, new in SETTINGS.items())
+    for old, new in {**SETTINGS, **OUTLIERS}.items():
+        assert new in script
+        assert old not in script
+    with provide() as file:
+        content, _ = archive(file.read(), [], [], "", outliers=False)
+    with zipfile.ZipFile(io.BytesIO(content)) as page:
+        assert all(old in page.read("index.js").decode() for old in OUTLIERS)
     assert "index.js?_file_hash=" in index
 
 
@@ -217,6 +248,32 @@ def test_the_server_shows_the_comparison_in_the_colours_of_the_report(tmp_path: 
     assert re.findall(r"#\w{6}", found[0])[:9:3] == ["#48bc90", "#878787", "#b04db1"], "begun: ln, none; planned: wn"
 
 
+def test_a_folder_of_comparisons_shows_all_of_them(tmp_path: Path) -> None:
+    assert comparisons(tmp_path) == [tmp_path]
+    for name in ("a, b: c", "späße #1 100%"):
+        write_comparison(tmp_path / name, ["ln", "none"], seeds=2)
+    assert comparisons(tmp_path / "a, b: c") == [tmp_path / "a, b: c"]
+    assert comparisons(tmp_path) == [tmp_path / "a, b: c", tmp_path / "späße #1 100%"]
+    address = start([tmp_path], port=0, host="127.0.0.1")
+    with urlopen(address, timeout=30) as answer:
+        page = html.unescape(answer.read().decode())
+    found = re.search(r"url=\./(\S+)\">", page)
+    assert found is not None
+    keys, pinned = parsed(found[1])
+    assert [card["runId"] for card in pinned[:2]] == [
+        f"defaultExperimentId/{name}/comparison" for name in ("a, b: c", "späße #1 100%")
+    ]
+    with urlopen(address.replace("view.html", "data/runs"), timeout=30) as answer:
+        runs = json.load(answer)
+    assert all(re.match(keys["runColorGroup"].removeprefix("regex:"), run) for run in runs if "seed" in run)
+
+
+def test_on_all_interfaces_the_address_names_this_machine(tmp_path: Path) -> None:
+    write_run(tmp_path, "ln", 0)
+    address = start([tmp_path], port=0, host="0.0.0.0")
+    assert re.fullmatch(rf"http://{re.escape(socket.gethostname())}:\d+/view\.html", address)
+
+
 def test_what_cannot_be_shown_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere is not a folder; expected the output folder of `rnnnorm compare`"):
         tensorboard([str(tmp_path / "nowhere")])
@@ -226,6 +283,11 @@ def test_what_cannot_be_shown_is_said_in_a_line(tmp_path: Path) -> None:
     write_run(tmp_path / "b" / "x", "ln", 0)
     with pytest.raises(ValueError, match="folders of different names"):
         tensorboard([str(tmp_path / "a" / "x"), str(tmp_path / "b" / "x")])
+    for port, said in (("-3", "--port must be 0 to 65535, got -3"), ("99999", "got 99999")):
+        with pytest.raises(ValueError, match=said):
+            tensorboard([str(tmp_path / "a" / "x"), "--port", port])
+    with pytest.raises(ValueError, match=r"--host no\.invalid: .*; expected a name or address of this machine"):
+        tensorboard([str(tmp_path / "a" / "x"), "--host", "no.invalid"])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
