@@ -46,8 +46,10 @@ trainer:
 """
 """Configuration of the fresh comparison: sixteen runs."""
 
-PINNED = ("which norm is best", "validation loss")
-"""Cards at the top of the view, whatever the task."""
+GROUPS = ("comparison", "mean over seeds", "range over seeds", "test", "train", "val")
+"""Groups of cards that every comparison has."""
+TEXTS = (" did best", "How to read this", "difference from ", "report.html")
+"""What the text card says."""
 
 HEAT_MAPS = {"gradient": "probe/gradient", "stored": "probe/step_statistics"}
 """Name of a picture → tags of the heat maps on it, if there are any."""
@@ -164,6 +166,7 @@ class Looker:
     ) -> Iterator[Page]:
         """An open page, saved as a picture at the end."""
         page = self.browser.new_page(viewport={"width": width, "height": height}, **kwargs)
+        page.set_default_timeout(180_000)  # on a busy machine a picture without a graphics card takes a minute
         page.goto(url)
         yield page
         page.screenshot(path=self.folder / f"{name}.png", full_page=whole)
@@ -190,19 +193,32 @@ def at(url: str, tab: str) -> str:
     return f"{base(url)}/?darkMode=false#{tab}"
 
 
-def time_series(look: Looker, url: str) -> None:
-    """The landing view: pinned cards that have drawn something, and none that nobody needs."""
+def expected(out: Path) -> tuple[str, list[str]]:
+    """The metric of a comparison, and the names of its charts of means."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*/seed=*/result.json"))]
+    metric, stored = str(results[0]["metric"]), any(result["statistics"] for result in results)
+    names = [f"validation {metric}", "validation loss", "training loss"]
+    return metric, [*dict.fromkeys(names), *(["running minus batch"] if stored else [])]
+
+
+def time_series(look: Looker, url: str, out: Path) -> None:
+    """The landing view: pinned cards that have drawn something, all groups, and none that nobody needs."""
     name = "time series"
     with look.page(url, "time-series") as page:
         look.wait(name, page, "metrics-pinned-view card-view", "pinned card")
         page.wait_for_timeout(6000)
-        titles = [text.replace("\n", " ") for text in page.locator("metrics-pinned-view card-view").all_inner_texts()]
-        for card in PINNED:
-            look.check(name, any(card in title for title in titles), f"{card!r} is not pinned")
-        drawn = page.locator("metrics-pinned-view").locator("line-chart, img").count()
-        look.check(name, drawn >= len(PINNED), f"{drawn} of {len(titles)} pinned cards have drawn something")
-        groups = page.locator("metrics-card-group-toolbar, metrics-card-groups .group-title").all_inner_texts()
-        needless = [group for group in groups if group.strip().startswith(("epoch", "hp_metric"))]
+        cards = page.locator("metrics-pinned-view card-view")
+        titles = [text.replace("\n", " ") for text in cards.all_inner_texts()]
+        for card in ("which norm is best", *expected(out)[1][:2]):
+            found = [k for k, title in enumerate(titles) if card in title]
+            look.check(name, bool(found), f"{card!r} is not pinned")
+            drawn = all(cards.nth(k).locator("line-chart, img").count() for k in found)
+            look.check(name, drawn, f"the pinned card {card!r} has drawn nothing")
+        groups = [text.strip() for text in page.locator("metrics-card-groups .group-title").all_inner_texts()]
+        probes = [file for file in out.glob("*/seed=*/config.yaml") if "rnnnorm.probes" in file.read_text()]
+        missing = sorted({*GROUPS, *(["probe"] if probes else [])} - {*groups})
+        look.check(name, not missing, f"no cards {missing}")
+        needless = [group for group in groups if group.startswith(("epoch", "hp_metric"))]
         look.check(name, not needless, f"cards nobody needs: {needless}")
         images(look, name, page)
 
@@ -217,17 +233,22 @@ def images(look: Looker, name: str, page: Page) -> None:
         look.check(name, size >= LEAST, fault)
 
 
-def tensorboard(look: Looker, url: str) -> None:
+def tensorboard(look: Looker, url: str, out: Path) -> None:
     """All tabs."""
-    time_series(look, url)
+    time_series(look, url, out)
+    metric, names = expected(out)
     name = "custom scalars"
     with look.page(at(url, "custom_scalars"), "custom-scalars") as page:
         if look.wait(name, page, "tf-custom-scalar-margin-chart-card", "chart of means"):
             page.wait_for_timeout(5000)
             charts = page.locator("tf-custom-scalar-margin-chart-card")
+            for title in names:
+                chart = charts.filter(has=page.get_by_text(title))
+                look.check(name, chart.count() > 0, f"no chart {title!r}")
             for k in range(charts.count()):
-                drawn = charts.nth(k).locator("svg path").count()
-                look.check(name, drawn > 0, f"chart {k + 1} of {charts.count()} has no line")
+                empty = charts.nth(k).get_by_text("Matches (0)").count() > 0
+                drawn = not empty and charts.nth(k).get_by_text("Matches").count() > 0
+                look.check(name, drawn, f"chart {k + 1} of {charts.count()} has no line")
     with look.page(at(url, "images"), "images") as page:
         if look.wait("images", page, "tf-image-loader img", "heat map"):
             page.wait_for_timeout(4000)
@@ -239,10 +260,12 @@ def tensorboard(look: Looker, url: str) -> None:
     with look.page(at(url, "hparams"), "hparams", 1800) as page:
         look.wait("hparams", page, "text=learning_rate", "column learning_rate")
         page.wait_for_timeout(5000)
-        for column in ("norm", "seed"):
+        for column in ("norm", "seed", f"test {metric}"):
             look.check("hparams", page.get_by_text(column, exact=True).count() > 0, f"no column {column}")
     with look.page(at(url, "text"), "text") as page:
-        look.wait("text", page, "tf-markdown-view table", "table of the comparison")
+        if look.wait("text", page, "tf-markdown-view table", "table of the comparison"):
+            for said in TEXTS:
+                look.check("text", page.locator("tf-markdown-view", has_text=said).count() > 0, f"nothing of {said!r}")
 
 
 def report(look: Looker, path: Path, name: str) -> None:
@@ -272,7 +295,7 @@ def main() -> None:
             subprocess.run([*command, "--jobs", "2", "--out", str(out)], check=True)
         look = Looker(playwright.chromium.launch(executable_path=executable, args=FLAGS), given.screenshots)
         with board(out) as url:
-            tensorboard(look, url)
+            tensorboard(look, url, out)
         report(look, out / "report.html", "report")
         if given.study is not None:
             report(look, given.study / "report.html", "study")

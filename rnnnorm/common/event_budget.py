@@ -40,6 +40,6 @@ class EventBudget:
         warnings.warn(
             f"the event files in {folder} have grown to {self.size // 2 / 1e6:.3g} MB; from now on fewer points of "
             f"training curves and probes are written, so that they stay below {LIMIT // 1_000_000} MB",
-            stacklevel=2,
+            stacklevel=1,  # one place and one text, so that Python says it once, whoever asks
         )
         return left > 0 and self._seen % 4 ** math.floor(-math.log2(left)) == 0
