@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import json
 import re
 import socket
@@ -16,6 +17,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from report.fake_runs import write_comparison, write_run
 from tensorboard import assets
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -27,9 +29,10 @@ from rnnnorm.board.assets import OUTLIERS, RUNS, SETTINGS, archive
 from rnnnorm.board.command import start, tensorboard
 from rnnnorm.board.means import GAP, MEAN, edges, quantities, stale, write_means
 from rnnnorm.board.overview import RUN, VERDICT, refresh
-from rnnnorm.board.verdict import diverged, lead, shown
+from rnnnorm.board.verdict import HEIGHT, WIDTH, diverged, lead, shown, verdict
 from rnnnorm.board.view import comparisons, metric_of, norm_of, query, started
 from rnnnorm.board.view import diverged as a_run_diverged
+from rnnnorm.report.canvas import settings
 from rnnnorm.report.curves import read_curves
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
@@ -152,6 +155,31 @@ def test_the_verdict_claims_no_more_than_is_shown(tmp_path: Path) -> None:
     write_comparison(tmp_path / "alone", ["ln"], seeds=2)
     assert re.fullmatch(r"ln: accuracy 0\.\d+, 2 seeds", lead(summary(tmp_path / "alone")))
     assert shown(summary(tmp_path / "alone")) == []
+
+
+def test_no_label_of_the_verdict_is_cut_or_on_another_one(tmp_path: Path) -> None:
+    norms = ["none", "wn", "ln", "ln-carried", "bn-shared", "bn-vertical-framewise", f"bn-timestep:gain=0.{'1' * 30}"]
+    write_comparison(tmp_path, norms, seeds=5)
+    write_run(tmp_path, "wn", 0, status="diverged", checkpoint=False)
+    with settings():
+        figure = verdict(summary(tmp_path))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        ticks = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+        labels = [*figure.texts, *ticks, *axes.get_yticklabels(), axes.xaxis.label]
+        boxes = {label.get_text(): label.get_window_extent(canvas.get_renderer()) for label in labels}  # type: ignore[no-untyped-call]
+    assert "Diverged: wn." in boxes
+    assert len(boxes) > 10
+    for text, box in boxes.items():
+        assert box.x0 > -1, text
+        assert box.y0 > -1, text
+        assert box.x1 < WIDTH + 1, text
+        assert box.y1 < HEIGHT + 1, text
+    for (one, a), (other, b) in itertools.combinations(boxes.items(), 2):
+        wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert wide <= 1 or high <= 0.25 * min(a.height, b.height), f"{one!r} is on {other!r}"
 
 
 def parsed(address: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
