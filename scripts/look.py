@@ -48,7 +48,7 @@ trainer:
 
 GROUPS = ("comparison", "mean over seeds", "range over seeds", "test", "train", "val")
 """Groups of cards that every comparison has."""
-TEXTS = (" did best", "How to read this", "difference from ", "report.html")
+TEXTS = (" did best", "How to read this", "report.html")
 """What the text card says."""
 
 HEAT_MAPS = {"gradient": "probe/gradient", "stored": "probe/step_statistics"}
