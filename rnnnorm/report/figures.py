@@ -113,7 +113,9 @@ class Figures:
     def summary_svg(self) -> str:
         """The summary picture for a wide page."""
         with settings():
-            return self.surface.put(self.summary_figure(self.surface.theme), "summary", self._summary_label())
+            return self.surface.put(
+                self.summary_figure(self.surface.theme), "summary", self._summary_label(), "overview"
+            )
 
     def scores_svg(self) -> str:
         """The final scores for a narrow page."""

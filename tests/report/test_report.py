@@ -49,7 +49,7 @@ class Page(HTMLParser):
         for name, value in attributes:
             if name == "id" and value:
                 self.ids.append(value)
-            if name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:")):
+            if tag != "a" and name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:")):
                 self.outside.append(value)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
