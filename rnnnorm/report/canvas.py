@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from rnnnorm.report.curves import Array, Band
+from rnnnorm.report.numbers import minus
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,21 @@ VARIABLES = {"#010101": "var(--ink)", "#020202": "var(--muted)", "#030303": "var
 # 72 dots per inch make a point a pixel of the SVG. Text stays text, in the reader's font; the salt keeps ids stable,
 # so that the same runs give the same file.
 _SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "rnnnorm", "figure.dpi": 72, "font.size": 11}
+
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+SMALL = (230, 150, (50, 8, 10, 30))
+"""Width, height and margins of one of many small panels; on a phone, where two are side by side, 230 pixels are 169."""
+SMALL_TYPE = 12.5
+"""Size of its type: 9 pixels on a phone."""
+
+
+def small_canvas(theme: Theme) -> tuple[Figure, Axes]:
+    """A figure of one of many small panels."""
+    figure, axes = canvas(*SMALL, theme)
+    axes.tick_params(labelsize=SMALL_TYPE)
+    return figure, axes
 
 
 def canvas(width: int, height: int, margins: tuple[int, int, int, int], theme: Theme) -> tuple[Figure, Axes]:
@@ -104,11 +120,15 @@ def steps_axis(axes: Axes, last: float, ticks: int = 5) -> None:
 
 
 def compact(value: float) -> str:
-    """A tick's number, short: `0.5`, `250`, `1.5k`, `2M`."""
+    """A tick's number, short: `10⁻⁴`, `0.5`, `250`, `1.5k`, `2M`."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if 1e15 > abs(value) >= unit:
-            return f"{value / unit:g}{name}"
-    return f"{value:.3g}"
+            return minus(f"{value / unit:g}{name}")
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    if value and int(exponent) < -3 and (float(mantissa) == 1 or int(exponent) < -4):
+        power = f"10{str(int(exponent)).translate(SUPERSCRIPT)}"
+        return power if float(mantissa) == 1 else minus(f"{float(mantissa):g}·{power}")
+    return minus(f"{value:.3g}")
 
 
 def draw_band(

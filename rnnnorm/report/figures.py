@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from rnnnorm.common.folder_names import norm_folder
 from rnnnorm.report import panels
-from rnnnorm.report.canvas import Theme, canvas, dress, name_axes, settings
+from rnnnorm.report.canvas import Theme, canvas, dress, name_axes, settings, small_canvas
 from rnnnorm.report.curves import Band, Curve, bands
 from rnnnorm.report.runs import HEADLINE
 from rnnnorm.report.summary import Row, Summary
@@ -173,7 +173,7 @@ class Figures:
             if row.norm not in bands:
                 continue
             with settings():
-                figure, axes = canvas(230, 150, (38, 8, 10, 26), self.surface.theme)
+                figure, axes = small_canvas(self.surface.theme)
                 draw(axes, row.norm, f"norm:{k}")
                 name, label = f"{key}-{norm_folder(row.norm)}", f"{what} of {row.norm} by training step"
                 drawn.append((row, self.surface.put(figure, f"{key}-{k}", label, name)))
@@ -235,7 +235,7 @@ class Figures:
                 last = len(ranges) - 1
                 axes.set_xlim(-0.15, last + 0.15)
                 shown = range(0, len(ranges), max(1, -(-len(ranges) // 5)))
-                axes.set_xticks(list(shown), [_range(*ranges[k]) for k in shown], fontsize=9.5)
+                axes.set_xticks(list(shown), [_range(*ranges[k]) for k in shown], fontsize=10)
                 for line in axes.get_lines():
                     line.set_marker("o")
                     line.set_markersize(4)

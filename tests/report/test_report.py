@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -17,10 +18,11 @@ from rich.table import Table
 
 import rnnnorm
 from rnnnorm.report import build, overview
+from rnnnorm.report.canvas import compact
 from rnnnorm.report.colours import colour
 from rnnnorm.report.curves import Curve, band, read_curves
 from rnnnorm.report.difference_tables import difference_notes
-from rnnnorm.report.numbers import number
+from rnnnorm.report.numbers import number, p_text, signed
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
 
@@ -254,10 +256,33 @@ def test_colours_are_fixed_and_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.98765, "0.9877"), (123.456, "123.5"), (1e-7, "1e-07"), (float("nan"), "–"), (0, "0.000")]
+    ("value", "text"),
+    [(0.98765, "0.9877"), (123.456, "123.5"), (1e-7, "1e−07"), (float("nan"), "–"), (0, "0.000"), (-0.5, "−0.5000")],
 )
 def test_numbers_have_four_digits(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_numbers_of_a_column_have_its_decimals() -> None:
+    assert [number(value, 2) for value in (0.98765, -3.0, 2e6, math.inf)] == ["0.99", "−3.00", "2e+06", "–"]
+    assert [signed(value, 2) for value in (0.98765, -3.0, 0.0)] == ["+0.99", "−3.00", "+0.00"]
+    assert [p_text(value) for value in (0.5, 0.00123, 1e-5, math.nan)] == ["0.5000", "0.0012", "< 0.0001", "–"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-4, "10⁻⁴"),
+        (3e-4, "0.0003"),
+        (2.5e-6, "2.5·10⁻⁶"),
+        (-0.5, "−0.5"),
+        (0, "0"),
+        (2500, "2.5k"),
+        (-1e-12, "−1·10⁻¹²"),
+    ],
+)
+def test_numbers_at_ticks_are_short(value: float, text: str) -> None:
+    assert compact(value) == text
 
 
 def test_a_norm_is_ranked_by_the_statistics_that_belong_to_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rnnnorm.report import panels
 from rnnnorm.report.canvas import canvas, draw_band, name_axes, settings
 from rnnnorm.report.colours import colour, dashes
 from rnnnorm.report.curves import Band
+from rnnnorm.report.numbers import number
 from rnnnorm.report.several.aggregate import Aggregate, thresholds
 from rnnnorm.report.several.folders import Several
 from rnnnorm.report.several.ranks import Ranks, groups
@@ -158,7 +159,7 @@ class SeveralFigures:
             axes.set_yticks(list(places.values()), [panels.shorten(norm) for norm in places])
             axes.tick_params(axis="y", labelcolor=theme.ink)
             name_axes(axes, "← better" if key == "average-ranks" else "better →", title, theme)
-            means = ", ".join(f"{dot.norm} {dot.mean:.3g}" for dot in dots)
+            means = ", ".join(f"{dot.norm} {number(dot.mean)}" for dot in dots)
             return self.surface.put(figure, f"{key}-{width}", f"{title}: {means}", key)
 
 
