@@ -79,9 +79,14 @@ def dress(axes: Axes, theme: Theme, size: float = 11) -> None:
 
 
 def name_axes(axes: Axes, x: str, y: str, theme: Theme, size: float = 11) -> None:
-    """Label the axes: x below at the right end, y above the plot, where it can be read without turning the head."""
+    """Label the axes: x below at the right end, y above the plot, where it can be read without turning the head.
+
+    A y label that would leave the figure at its right begins as far left of the plot as it has to.
+    """
     axes.set_xlabel(x, color=theme.muted, fontsize=size, loc="right", labelpad=4)
-    axes.set_title(y, color=theme.ink, fontsize=size, loc="left", x=0, pad=9)
+    title = axes.set_title(y, color=theme.ink, fontsize=size, loc="left", x=0, pad=9)
+    plot, end = axes.get_window_extent(), axes.figure.bbox.width - 2
+    title.set_x(min(0.0, max(2 - plot.x0, end - plot.x0 - title.get_window_extent().width) / plot.width))
 
 
 def scale(axes: Axes, values: Iterable[Array], axis: str = "y") -> None:

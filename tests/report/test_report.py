@@ -18,7 +18,7 @@ from rich.table import Table
 
 import rnnnorm
 from rnnnorm.report import build, overview
-from rnnnorm.report.canvas import compact
+from rnnnorm.report.canvas import LIGHT, canvas, compact, name_axes
 from rnnnorm.report.colours import colour
 from rnnnorm.report.curves import Curve, band, read_curves
 from rnnnorm.report.difference_tables import difference_notes
@@ -283,6 +283,16 @@ def test_numbers_of_a_column_have_its_decimals() -> None:
 )
 def test_numbers_at_ticks_are_short(value: float, text: str) -> None:
     assert compact(value) == text
+
+
+@pytest.mark.parametrize("title", ["test accuracy", "a title that is wider than the plot but for the names"])
+def test_titles_stay_in_the_figure(title: str) -> None:
+    figure, axes = canvas(360, 200, (150, 14, 30, 44), LIGHT)
+    name_axes(axes, "x", title, LIGHT)
+    box = axes._left_title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert (box.x0 == pytest.approx(150)) == (title == "test accuracy")
 
 
 def test_a_norm_is_ranked_by_the_statistics_that_belong_to_it(tmp_path: Path) -> None:

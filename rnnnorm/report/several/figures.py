@@ -81,7 +81,7 @@ class SeveralFigures:
             its = [d.differences[one.norm].improvement.mean for d in self.several.sets if one.norm in d.differences]
             shown = one.improvement.low > 0.5 or one.improvement.high < 0.5
             dots.append(Dot(one.norm, one.improvement.mean, _ends(one.improvement), values=tuple(its), filled=shown))
-        title = f"probability that a run is better than one of {panels.shorten(self.several.baseline)}"
+        title = f"probability of beating {panels.shorten(self.several.baseline)}"
         return self._dots(dots, "probability-of-improvement", width, title, 0.5, (0.0, 1.0)) if dots else None
 
     def profile(self, width: int) -> str | None:
