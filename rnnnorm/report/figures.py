@@ -134,11 +134,10 @@ class Figures:
             return self.surface.put(figure, "scores", self._summary_label())
 
     def curve_svgs(self) -> list[str]:
-        """Loss and metric in validation by training step, as far as they were logged."""
-        tags = {
-            "val/loss": "validation loss",
-            f"val/{self.metric}": f"validation {self.metric}",
-        }
+        """Loss and metric in validation by training step, as far as they were logged; one panel if they are equal."""
+        tags = {"val/loss": "validation loss", f"val/{self.metric}": f"validation {self.metric}"}
+        if self.metric != "loss" and _equal(self.bands("val/loss"), self.bands(f"val/{self.metric}")):
+            tags = {f"val/{self.metric}": f"validation loss ({self.metric})"}
         return [svg for tag, name in tags.items() if (svg := self.curve_svg(tag, name)) is not None]
 
     def curve_svg(self, tag: str, name: str) -> str | None:
@@ -251,6 +250,15 @@ class Figures:
         """The validation metric by its tag, where no run has ended and told its name."""
         tags = {tag for seeds in self.curves.values() for seed in seeds for tag in seed if tag.startswith("val/")}
         return next((tag.removeprefix("val/") for tag in sorted(tags - {"val/loss", "val/loss_batch"})), "loss")
+
+
+def _equal(some: Mapping[str, Band], others: Mapping[str, Band]) -> bool:
+    """Whether the curves are the same but for rounding; not where there are none."""
+    pairs = [(band, others.get(norm)) for norm, band in some.items()]
+    return bool(pairs) and some.keys() == others.keys() and all(
+        other is not None and np.array_equal(band.step, other.step) and np.allclose(band.mean, other.mean, rtol=1e-4)
+        for band, other in pairs
+    )  # fmt: skip
 
 
 def _range(low: int, high: int) -> str:

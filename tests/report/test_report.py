@@ -22,6 +22,7 @@ from rnnnorm.report.canvas import LIGHT, canvas, compact, name_axes
 from rnnnorm.report.colours import colour
 from rnnnorm.report.curves import Curve, band, read_curves
 from rnnnorm.report.difference_tables import difference_notes
+from rnnnorm.report.figures import Figures
 from rnnnorm.report.numbers import number, p_text, signed
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
@@ -283,6 +284,22 @@ def test_numbers_of_a_column_have_its_decimals() -> None:
 )
 def test_numbers_at_ticks_are_short(value: float, text: str) -> None:
     assert compact(value) == text
+
+
+def test_a_metric_that_is_the_loss_has_one_panel(comparison: Path) -> None:
+    summary = summarize(find_runs(comparison))
+    steps = np.arange(4.0)
+    loss = {norm: Curve(steps, steps + k) for k, norm in enumerate(row.norm for row in summary.rows)}
+
+    def shown(change: float) -> list[str]:
+        curves = {
+            norm: [{"val/loss": curve, "val/accuracy": Curve(curve.step, curve.value * (1 + change))}]
+            for norm, curve in loss.items()
+        }
+        return re.findall(r'aria-label="(validation .*?) against', "".join(Figures(summary, curves).curve_svgs()))
+
+    assert shown(1e-7) == ["validation loss (accuracy)"]
+    assert shown(0.1) == ["validation loss", "validation accuracy"]
 
 
 @pytest.mark.parametrize("title", ["test accuracy", "a title that is wider than the plot but for the names"])
