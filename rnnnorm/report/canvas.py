@@ -89,8 +89,8 @@ def name_axes(axes: Axes, x: str, y: str, theme: Theme, size: float = 11) -> Non
     title.set_x(min(0.0, max(2 - plot.x0, end - plot.x0 - title.get_window_extent().width) / plot.width))
 
 
-def scale(axes: Axes, values: Iterable[Array], axis: str = "y") -> None:
-    """Choose the scale of an axis from what it shows: logarithmic where positive values span more than a factor of 30.
+def scale(axes: Axes, values: Iterable[Array], axis: str = "y", factor: float = 30) -> None:
+    """Choose the scale of an axis from what it shows: logarithmic where positive values span more than a factor.
 
     On a logarithmic axis what lies beyond 10 000 times the median is cut off: a run about to diverge would flatten the
     others.
@@ -102,12 +102,13 @@ def scale(axes: Axes, values: Iterable[Array], axis: str = "y") -> None:
     if len(every) == 0:
         return
     low, high = float(every.min()), float(every.max())
-    if low > 0 and high / low > 30:
+    if low > 0 and high / low > factor:
         high = min(high, 1e4 * float(np.median(every)))
         (axes.set_yscale if axis == "y" else axes.set_xscale)("log")
         margin = (high / low) ** 0.06
         set_limits(low / margin, high * margin)
-        target.set_major_locator(LogLocator(numticks=6))
+        subs = (1, 2, 3, 5) if high / low < 10 else (1, 3) if high / low < 100 else (1,)  # two ticks at least
+        target.set_major_locator(LogLocator(subs=subs, numticks=6))
         target.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
         target.set_minor_locator(NullLocator())
         target.set_minor_formatter(NullFormatter())

@@ -17,6 +17,7 @@ from rnnnorm.report.figures import Figures
 from rnnnorm.report.forest import forest_svg
 from rnnnorm.report.hyperparameters import hyperparameters
 from rnnnorm.report.markup import environment, two_lines
+from rnnnorm.report.panels import EARLY
 from rnnnorm.report.runs import read_data
 from rnnnorm.report.sentences import findings
 from rnnnorm.report.summary import Row, Summary
@@ -65,6 +66,7 @@ def render(out: Path, figures: Figures) -> str:
             (row.norm, colour(row.norm), row.batch_statistics, Markup(svg)) for row, svg in figures.modes_svgs()
         ],
         bucket_svgs=[Markup(svg) for svg in figures.bucket_svgs()],
+        early=EARLY,
         bucket_score=figures.bucket_score(),
         command=_command(out, summary, config.exists()),
         config=config.read_text(encoding="utf-8") if config.exists() else "",

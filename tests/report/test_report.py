@@ -15,12 +15,14 @@ import pytest
 from matplotlib.image import imread
 from report.fake_runs import write_comparison, write_run
 from rich.table import Table
+from tensorboard.backend.event_processing import event_accumulator
+from torch.utils.tensorboard import SummaryWriter
 
 import rnnnorm
-from rnnnorm.report import build, overview
-from rnnnorm.report.canvas import LIGHT, canvas, compact, name_axes
+from rnnnorm.report import build, overview, panels
+from rnnnorm.report.canvas import LIGHT, canvas, compact, name_axes, small_canvas
 from rnnnorm.report.colours import colour
-from rnnnorm.report.curves import Curve, band, read_curves
+from rnnnorm.report.curves import Band, Curve, band, read_curves
 from rnnnorm.report.difference_tables import difference_notes
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.numbers import number, p_text, signed
@@ -284,6 +286,30 @@ def test_numbers_of_a_column_have_its_decimals() -> None:
 )
 def test_numbers_at_ticks_are_short(value: float, text: str) -> None:
     assert compact(value) == text
+
+
+def test_losses_of_training_are_on_a_logarithmic_axis_with_two_ticks_where_they_span_a_factor_of_four() -> None:
+    steps = np.arange(5.0)
+    for low in np.geomspace(0.1, 1, 8):
+        for factor, expected in ((3.9, "linear"), (4.1, "log"), (12.0, "log"), (90.0, "log")):
+            fall = low * np.array([factor, 2, 1.5, 1.2, 1])
+            _, axes = small_canvas(LIGHT)
+            panels.one_of_many(axes, "ln", "norm:0", {"ln": Band(steps, fall, fall, fall)}, LIGHT)
+            assert axes.get_yscale() == expected
+            bottom, top = axes.get_ylim()
+            assert sum(bottom <= tick <= top for tick in axes.get_yticks()) >= 2
+
+
+def test_curves_are_read_again_only_where_they_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(tmp_path, "ln", 0)
+    before = read_curves(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(event_accumulator.EventAccumulator, "Reload", lambda self: pytest.fail("read again"))
+        assert read_curves(folder)["val/loss"] is before["val/loss"]
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar("val/loss", 0.25, 10_000)
+    assert read_curves(folder)["val/loss"].value[-1] == 0.25
+    assert before["val/loss"].value[-1] != 0.25
 
 
 def test_a_metric_that_is_the_loss_has_one_panel(comparison: Path) -> None:
