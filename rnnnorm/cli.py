@@ -42,7 +42,7 @@ REPORT_EXAMPLES = """\
 examples:
   rnnnorm report runs/default   write results.csv, summary.md and report.html again from the run folders
   rnnnorm report runs/default --baseline ln      differences from ln instead of none
-  rnnnorm report runs/default --figures svg,pdf  each panel as a file in runs/default/figures, too
+  rnnnorm report runs/default --figures pdf      each panel in runs/default/figures as PDF, too, beside the SVG
   rnnnorm report runs/names runs/jsb --out runs/both   one report over several data sets, in runs/both
   rnnnorm report runs/studies   write verdicts, figures and report.html again from the studies' measurements
 """
@@ -161,7 +161,7 @@ def _report(args: list[str]) -> int:
     parser.add_argument("folder", nargs="+", help="the output folder of `rnnnorm compare` or `rnnnorm study`; several: "
                         "comparisons on different data sets, reported together")  # fmt: skip
     parser.add_argument("--baseline", help="of a comparison: the norm that the others are compared with")
-    parser.add_argument("--figures", default="", metavar="svg,pdf", help="each panel as a file, too, in these formats")
+    parser.add_argument("--figures", default="", metavar="pdf", help="the panels as PDF, too, beside SVG")
     parser.add_argument("--out", help="of several comparisons: the folder of the report")
     given = parser.parse_args(args)
     formats = given.figures.split(",") if given.figures else []

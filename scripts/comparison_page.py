@@ -45,7 +45,7 @@ def table(tuned: DataSet, untuned: DataSet, tuning: Tuning) -> list[str]:
         f"| | norm | {direction(tuned)} | learning rate | − none | 95 %, all norms | p (Holm) | untuned | place |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    like = 10 * max(abs(one.seedwise.mean) for one in tuned.differences.values())
+    digits = places(10 * max(abs(one.seedwise.mean) for one in tuned.differences.values()))
     for place, row in enumerate(tuned.summary.ranked, 1):
         rates = [c.values[KEY] for c in tuning.choices if c.norm == row.norm and c.values is not None]
         rate = f"{median(rates):.2g} ({min(rates):.2g}–{max(rates):.2g})"
@@ -54,8 +54,8 @@ def table(tuned: DataSet, untuned: DataSet, tuning: Tuning) -> list[str]:
         if one is not None:
             low, high = one.simultaneous.low, one.simultaneous.high
             against = [
-                signed(one.seedwise.mean, like),
-                f"{signed(low, like)} to {signed(high, like)}",
+                signed(one.seedwise.mean, digits),
+                f"{signed(low, digits)} to {signed(high, digits)}",
                 p_text(one.p_holm),
             ]
             against = [f"**{field}**" if one.differs else field for field in against]

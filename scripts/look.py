@@ -7,7 +7,7 @@
 Starts `rnnnorm tensorboard` on the folder and opens what it prints in headless Chromium: the view itself, custom
 scalars, images, hyperparameters and text; then the report, wide, on a phone and dark, and the page of a study. Ends
 with status 1 and a list if a card is missing, a label is cut or overlaps another, a page scrolls sideways, or letters
-of a shown heat map are smaller than 9 pixels.
+of a shown heat map, or of a figure on a phone, are smaller than 9 pixels.
 """
 
 from __future__ import annotations
@@ -85,6 +85,14 @@ FIGURES = """() => {
   }
   return said;
 }"""
+
+# Type of figures at the size at which they are shown, the smallest of each.
+LETTERS = """least => [...document.querySelectorAll('svg')].filter(s => s.clientWidth >= 60).map(svg => {
+  const scale = svg.getScreenCTM().a;
+  const sizes = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim() && t.checkVisibility())
+    .map(t => scale * parseFloat(getComputedStyle(t).fontSize));
+  return [(svg.getAttribute('aria-label') || 'figure').slice(0, 60), Math.min(...sizes)];
+}).filter(([, size]) => size < least - 0.05).map(([name, size]) => `${name}: type of ${size.toFixed(1)} px`)"""
 
 # Text in the page: wider than what shows it. Scrolling boxes are meant.
 BOXES = """() => {
@@ -274,7 +282,8 @@ def report(look: Looker, path: Path, name: str) -> None:
         called = f"{name}-{view}"
         with look.page(path.resolve().as_uri(), called, width, 900, True, **kwargs) as page:
             page.wait_for_timeout(500)
-            for fault in dict.fromkeys([*page.evaluate(FIGURES), *page.evaluate(BOXES)]):
+            small = page.evaluate(LETTERS, LEAST) if view == "phone" else []
+            for fault in dict.fromkeys([*page.evaluate(FIGURES), *page.evaluate(BOXES), *small]):
                 look.check(called, False, fault)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -130,10 +131,18 @@ def test_compare_from_a_shell_and_its_checkpoint_tested_by_lightning(tmp_path: P
     assert "test/accuracy" in tested.stdout
 
 
-def test_fit_finds_the_model_for_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_finds_the_model_for_the_data_and_prints_the_command_that_tests_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["fit", *SMALL, "--model.norm", "ln", "--trainer.enable_progress_bar", "false"]) == 0
-    (config,) = tmp_path.glob("runs/fit/*/config.yaml")
+    *_, saved, following = capsys.readouterr().out.splitlines()
+    assert Path(saved.removeprefix("checkpoint:").strip()).is_file()
+    program, *test = shlex.split(following.removeprefix("to test it:"))
+    assert (program, test[0]) == ("rnnnorm", "test")
+    assert main(test) == 0
+    assert "test/accuracy" in capsys.readouterr().out
+    config = tmp_path / "runs" / "fit" / "version_0" / "config.yaml"
     assert "class_path: rnnnorm.tasks.classification.Classification" in config.read_text()
     assert list(tmp_path.glob("runs/fit/*/checkpoints/*.ckpt"))
 

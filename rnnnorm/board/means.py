@@ -17,10 +17,14 @@ MEAN, RANGE = "mean over seeds", "range over seeds"
 
 GAP = "validation loss, running minus batch statistics"
 LOSSES = {"validation loss": "val/loss", "training loss": "train/loss"}
+MEAN_LOSSES = ("nll", "mse")
+"""Metrics that are the mean of the loss."""
 
 
 def quantities(metric: str) -> dict[str, str]:
-    """Name of each quantity that is averaged → its tag in the runs, the metric first."""
+    """Name of each quantity that is averaged → its tag in the runs, the metric first; once where it is the loss."""
+    if metric in MEAN_LOSSES:
+        return {f"validation loss ({metric})": "val/loss", "training loss": LOSSES["training loss"]}
     return {**({} if metric in ("", "loss") else {f"validation {metric}": f"val/{metric}"}), **LOSSES}
 
 

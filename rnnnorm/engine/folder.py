@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -87,6 +88,8 @@ class Sign:
 
     def __exit__(self, *error: object) -> None:
         self.remove()
+        for lines in self.path.parent.glob(f"{self.path.name}-*"):
+            lines.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Ask all workers to stop; may be called by a signal handler."""
@@ -97,6 +100,16 @@ class Sign:
         if time.monotonic() - self._renewed > 15 and self.path.exists():
             self._renewed = time.monotonic()
             os.utime(self.path)
+
+
+def lines_file(sign: Path, folder: Path) -> Path:
+    """The file, beside the sign, of the lines that the worker of a trial wants to be printed.
+
+    Args:
+        sign: its path.
+        folder: of the trial.
+    """
+    return sign.with_name(f"{sign.name}-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]}")
 
 
 class Watch(Interrupt):

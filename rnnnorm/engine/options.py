@@ -68,18 +68,20 @@ class Options:
             out: the output folder.
             works: the trials.
         """
+        steps = not local.display.console.is_terminal  # in a terminal bars show that it goes on
+        terms = Terms(local.threads, sign.path, 300.0 if self.executor == "slurm" else None, steps)
         width = min(self.jobs or len(works), len(works))
         if self.executor == "processes" and width > 1:
             modules = {getattr(work.do, "func", work.do).__module__ for work in works} - {"__main__"}
-            return Processes(width, Terms.of(local.threads, sign), sorted(modules))
+            return Processes(width, terms, sorted(modules))
         if self.executor == "ray":
             from rnnnorm.engine.executors.ray_cluster import RayCluster
 
-            return RayCluster(self.ray_address, self.jobs, Terms.of(local.threads, sign))
+            return RayCluster(self.ray_address, self.jobs, terms)
         if self.executor == "slurm":
             from rnnnorm.engine.executors.slurm_jobs import SlurmJobs
 
-            return SlurmJobs(out / OWN / "slurm", self.jobs, self.slurm, Terms.of(local.threads, sign, patience=300.0))
+            return SlurmJobs(out / OWN / "slurm", self.jobs, self.slurm, terms)
         return local
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -114,6 +116,52 @@ class Display:
         if loud or not self.console.is_terminal:
             shown = f", {left}" if left and not self.console.is_terminal else ""
             self.say(f"[{self.done}/{self.total}] {text}{shown}")
+
+
+class DistantDisplay(Display):
+    """Progress of a trial in a worker, on another machine perhaps: lines in a file, which the command prints.
+
+    Args:
+        path: of the file.
+        steps: whether the line every `QUIET` seconds is wanted.
+    """
+
+    def __init__(self, path: Path, steps: bool) -> None:
+        super().__init__(Console(quiet=True, force_terminal=not steps))
+        self.path = path
+
+    def say(self, text: str) -> None:
+        """Add lines to the file; on a full disk there is nothing to be read."""
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+
+
+class DistantLines:
+    """Lines of one `DistantDisplay`, each printed once and whole.
+
+    Args:
+        path: of the file.
+        display: where they are printed.
+    """
+
+    def __init__(self, path: Path, display: Display) -> None:
+        self.path, self.display, self._read = path, display, 0
+
+    def show(self) -> None:
+        """Print what is new; a line that is still being written waits."""
+        with suppress(OSError), self.path.open("rb") as file:
+            file.seek(self._read)
+            content = file.read()
+            content = content[: content.rfind(b"\n") + 1]
+            self._read += len(content)
+            for line in content.decode("utf-8", errors="replace").splitlines():
+                self.display.say(line)
+
+    def end(self) -> None:
+        """Print the rest; the file goes."""
+        self.show()
+        with suppress(OSError):
+            self.path.unlink()
 
 
 class StepProgress(Callback):

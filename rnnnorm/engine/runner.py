@@ -19,9 +19,9 @@ from rich.console import Console
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.executors.base import Executor
 from rnnnorm.engine.executors.local import Local
-from rnnnorm.engine.folder import Sign
+from rnnnorm.engine.folder import Sign, lines_file
 from rnnnorm.engine.options import Options
-from rnnnorm.engine.progress import Display, count
+from rnnnorm.engine.progress import Display, DistantLines, count
 from rnnnorm.engine.records import write
 from rnnnorm.engine.work import CUT, DONE, FAILED, INTERRUPTED, WAITING, Ended, Work, first_line
 
@@ -116,6 +116,7 @@ def _attempts(
 ) -> Iterator[tuple[Work, Ended]]:
     """Every trial with the way it ended."""
     todo, running = deque(works), dict[Future[Ended], Work]()
+    lines = {work.folder: DistantLines(lines_file(sign.path, work.folder), display) for work in works}
     lost: Counter[Path] = Counter()
     disk_full = False
     while todo or running:
@@ -135,6 +136,8 @@ def _attempts(
         except KeyboardInterrupt:  # the second signal
             yield from ((work, Ended(INTERRUPTED)) for work in (*running.values(), *todo))
             return
+        for work in running.values():
+            lines[work.folder].show()
         for future in ended:
             work, error = running.pop(future), future.exception()
             end = future.result() if error is None else Ended(INTERRUPTED)
@@ -151,6 +154,7 @@ def _attempts(
             elif end.status == INTERRUPTED:
                 interrupt.requested = True  # by a KeyboardInterrupt of its own, perhaps
             disk_full |= end.disk_full
+            lines[work.folder].end()
             yield work, end
 
 

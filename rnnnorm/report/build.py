@@ -20,7 +20,7 @@ from rnnnorm.report.page import render
 from rnnnorm.report.runs import find_runs, read_data
 from rnnnorm.report.sampling import sampled
 from rnnnorm.report.summary import Summary, summarize
-from rnnnorm.report.surface import Files
+from rnnnorm.report.surface import Files, LinkedPage, Surface
 from rnnnorm.report.tables import results_csv, summary_csv, summary_grid, summary_markdown, terminal_table
 from rnnnorm.report.tuning import read_tuning
 from rnnnorm.report.tuning_figures import page_figures
@@ -32,13 +32,14 @@ def build(out: Path | str, baseline: str | None = None, formats: Sequence[str] =
     """Write tables, figures and `report.html` into a folder of runs.
 
     Tables: `results.csv` (runs), `summary.csv` (norms) and `differences.csv` (norms against the baseline), the last two
-    also as `.tex` for booktabs, all in `summary.md`; figures: `figure.png` and `figure.svg`. Runs that are unfinished,
-    have diverged or cannot be read are reported as such; what is missing is left out.
+    also as `.tex` for booktabs, all in `summary.md`; figures: `figure.png`, `figure.svg`, and each panel of the page in
+    `figures`. Runs that are unfinished, have diverged or cannot be read are reported as such; what is missing is left
+    out.
 
     Args:
         out: the folder that `rnnnorm compare` wrote, with one folder `<norm>/seed=<k>/` per run.
         baseline: the norm that the others are compared with; None: the one that `data.json` names, or else `none`.
-        formats: `svg`, `pdf` or both: each panel of the page as a file `figures/<panel>.<format>`.
+        formats: of the files `figures/<panel>.<format>`, one for each panel of the page, beside `svg`: `pdf`.
 
     Returns:
         The path of `report.html`.
@@ -48,7 +49,7 @@ def build(out: Path | str, baseline: str | None = None, formats: Sequence[str] =
             given baseline, or a format is unknown.
     """
     out = Path(out)
-    surface = Files(out / "figures", formats) if formats else None
+    files = Files(out / "figures", formats)
     summary = sampled(_summary(out, baseline))
     curves: dict[str, list[dict[str, Curve]]] = {
         row.norm: [read_curves(run.folder) for run in row.uncut or row.runs] for row in summary.rows
@@ -67,10 +68,9 @@ def build(out: Path | str, baseline: str | None = None, formats: Sequence[str] =
         # Outlines instead of text: an image has no fonts of the page around it.
         with matplotlib.rc_context({"svg.fonttype": "path"}), replacing(out / "figure.svg") as svg:
             picture.savefig(svg, format="svg", facecolor=LIGHT.paper, metadata={"Date": None})
-    if surface is not None:
-        _panels(out, replace(figures, surface=surface), surface)
+    _panels(out, replace(figures, surface=files), files)
     page = out / "report.html"
-    write_text(page, render(out, figures, surface.written if surface is not None else ()))
+    write_text(page, render(out, replace(figures, surface=LinkedPage(files))))
     return page
 
 
@@ -86,7 +86,7 @@ def overview(out: Path | str, baseline: str | None = None) -> Group:
     return Group(*filter(None, (table, terminal_differences(summary))))
 
 
-def _panels(out: Path, figures: Figures, surface: Files) -> None:
+def _panels(out: Path, figures: Figures, surface: Surface) -> None:
     """Every panel of the page as files."""
     summary = figures.summary
     with settings():

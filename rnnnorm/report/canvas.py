@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from rnnnorm.report.curves import Array, Band
+from rnnnorm.report.numbers import minus
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,21 @@ VARIABLES = {"#010101": "var(--ink)", "#020202": "var(--muted)", "#030303": "var
 # 72 dots per inch make a point a pixel of the SVG. Text stays text, in the reader's font; the salt keeps ids stable,
 # so that the same runs give the same file.
 _SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "rnnnorm", "figure.dpi": 72, "font.size": 11}
+
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+SMALL = (230, 150, (50, 8, 10, 30))
+"""Width, height and margins of one of many small panels; on a phone, where two are side by side, 230 pixels are 169."""
+SMALL_TYPE = 12.5
+"""Size of its type: 9 pixels on a phone."""
+
+
+def small_canvas(theme: Theme) -> tuple[Figure, Axes]:
+    """A figure of one of many small panels."""
+    figure, axes = canvas(*SMALL, theme)
+    axes.tick_params(labelsize=SMALL_TYPE)
+    return figure, axes
 
 
 def canvas(width: int, height: int, margins: tuple[int, int, int, int], theme: Theme) -> tuple[Figure, Axes]:
@@ -63,13 +79,18 @@ def dress(axes: Axes, theme: Theme, size: float = 11) -> None:
 
 
 def name_axes(axes: Axes, x: str, y: str, theme: Theme, size: float = 11) -> None:
-    """Label the axes: x below at the right end, y above the plot, where it can be read without turning the head."""
+    """Label the axes: x below at the right end, y above the plot, where it can be read without turning the head.
+
+    A y label that would leave the figure at its right begins as far left of the plot as it has to.
+    """
     axes.set_xlabel(x, color=theme.muted, fontsize=size, loc="right", labelpad=4)
-    axes.set_title(y, color=theme.ink, fontsize=size, loc="left", x=0, pad=9)
+    title = axes.set_title(y, color=theme.ink, fontsize=size, loc="left", x=0, pad=9)
+    plot, end = axes.get_window_extent(), axes.figure.bbox.width - 2
+    title.set_x(min(0.0, max(2 - plot.x0, end - plot.x0 - title.get_window_extent().width) / plot.width))
 
 
-def scale(axes: Axes, values: Iterable[Array], axis: str = "y") -> None:
-    """Choose the scale of an axis from what it shows: logarithmic where positive values span more than a factor of 30.
+def scale(axes: Axes, values: Iterable[Array], axis: str = "y", factor: float = 30) -> None:
+    """Choose the scale of an axis from what it shows: logarithmic where positive values span more than a factor.
 
     On a logarithmic axis what lies beyond 10 000 times the median is cut off: a run about to diverge would flatten the
     others.
@@ -81,12 +102,13 @@ def scale(axes: Axes, values: Iterable[Array], axis: str = "y") -> None:
     if len(every) == 0:
         return
     low, high = float(every.min()), float(every.max())
-    if low > 0 and high / low > 30:
+    if low > 0 and high / low > factor:
         high = min(high, 1e4 * float(np.median(every)))
         (axes.set_yscale if axis == "y" else axes.set_xscale)("log")
         margin = (high / low) ** 0.06
         set_limits(low / margin, high * margin)
-        target.set_major_locator(LogLocator(numticks=6))
+        subs = (1, 2, 3, 5) if high / low < 10 else (1, 3) if high / low < 100 else (1,)  # two ticks at least
+        target.set_major_locator(LogLocator(subs=subs, numticks=6))
         target.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
         target.set_minor_locator(NullLocator())
         target.set_minor_formatter(NullFormatter())
@@ -104,11 +126,15 @@ def steps_axis(axes: Axes, last: float, ticks: int = 5) -> None:
 
 
 def compact(value: float) -> str:
-    """A tick's number, short: `0.5`, `250`, `1.5k`, `2M`."""
+    """A tick's number, short: `10⁻⁴`, `0.5`, `250`, `1.5k`, `2M`."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if 1e15 > abs(value) >= unit:
-            return f"{value / unit:g}{name}"
-    return f"{value:.3g}"
+            return minus(f"{value / unit:g}{name}")
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    if value and int(exponent) < -3 and (float(mantissa) == 1 or int(exponent) < -4):
+        power = f"10{str(int(exponent)).translate(SUPERSCRIPT)}"
+        return power if float(mantissa) == 1 else minus(f"{float(mantissa):g}·{power}")
+    return minus(f"{value:.3g}")
 
 
 def draw_band(

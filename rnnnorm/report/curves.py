@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +46,21 @@ class Band:
 def read_curves(folder: Path) -> dict[str, Curve]:
     """Every scalar that the event files directly in `folder` hold, by tag; values that are not finite are left out.
 
-    A resumed run logs some steps again: the later value counts.
+    A resumed run logs some steps again: the later value counts. Report and TensorBoard's overview, made one after the
+    other, read files that have not changed once.
     """
+    files = [(path.name, path.stat()) for path in sorted(folder.glob("*tfevents*"))]
+    state = tuple((name, found.st_size, found.st_mtime_ns) for name, found in files)
+    return dict(_read(folder.absolute(), state)) if files else {}
+
+
+@lru_cache(maxsize=256)
+def _read(folder: Path, state: tuple[tuple[str, int, int], ...]) -> dict[str, Curve]:
+    """The same for a state of the files: names, sizes, times."""
     # Imported here: it takes a second that `rnnnorm --help` should not pay.
     from tensorboard.backend.event_processing import event_accumulator
 
     events = event_accumulator.EventAccumulator(str(folder), size_guidance={event_accumulator.SCALARS: 0})
-    if not any(folder.glob("*tfevents*")):
-        return {}
     events.Reload()
     curves = {}
     for tag in events.Tags()["scalars"]:

@@ -48,29 +48,29 @@ def differences_csv(summary: Summary) -> str:
 def lines(summary: Summary) -> list[list[str]]:
     """The fields of each norm, in the order of `COLUMNS`; all differences have the same decimals."""
     found = summary.differences
-    return [_cells(one, found.like) for one in found.others]
+    return [_cells(one, found.digits) for one in found.others]
 
 
-def _cells(one: Difference, like: float) -> list[str]:
+def _cells(one: Difference, digits: int) -> list[str]:
     chance = f"{one.improvement.mean:.2f}"
     if not math.isnan(one.improvement.low):
         chance += f" ({one.improvement.low:.2f} to {one.improvement.high:.2f})"
     return [
         one.norm,
-        signed(one.seedwise.mean, like),
-        interval(one.seedwise, like),
-        interval(one.simultaneous, like),
+        signed(one.seedwise.mean, digits),
+        interval(one.seedwise, digits),
+        interval(one.simultaneous, digits),
         p_text(one.p_holm),
         chance,
         f"{one.ahead:g} of {len(one.ended)}",
-        interval(one.sequences, like),
-        interval(one.both, like),
+        interval(one.sequences, digits),
+        interval(one.both, digits),
     ]
 
 
-def interval(found: Estimate, like: float) -> str:
-    """An interval to the decimals of another number; `–` if there is none."""
-    return "–" if math.isnan(found.low) else f"{signed(found.low, like)} to {signed(found.high, like)}"
+def interval(found: Estimate, digits: int) -> str:
+    """An interval with so many decimals; `–` if there is none."""
+    return "–" if math.isnan(found.low) else f"{signed(found.low, digits)} to {signed(found.high, digits)}"
 
 
 def used(summary: Summary) -> list[int]:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from rnnnorm.common.estimate import Estimate, estimate
 from rnnnorm.report.inference import ALPHA, UNKNOWN, equal, holm, improvement, p_value, simultaneous, standard_error
+from rnnnorm.report.numbers import places
 
 Scores = Mapping[str, Mapping[int, float]]
 """Norm → seed → test metric; NaN for a run that diverged before it had a score."""
@@ -90,10 +91,10 @@ class Differences:
     best: Difference | None = None
 
     @property
-    def like(self) -> float:
-        """The number whose decimals all differences have: four digits of it are three of the largest difference."""
+    def digits(self) -> int:
+        """Decimals of all differences: three digits of the largest one."""
         every = self.others or ((self.best,) if self.best is not None else ())
-        return 10 * max((abs(one.seedwise.mean) for one in every if math.isfinite(one.seedwise.mean)), default=0.0)
+        return places(10 * max((abs(o.seedwise.mean) for o in every if math.isfinite(o.seedwise.mean)), default=0.0))
 
     @property
     def seeds(self) -> int:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from rnnnorm.common.folder_names import norm_folder
 from rnnnorm.report import panels
-from rnnnorm.report.canvas import Theme, canvas, dress, name_axes, settings
+from rnnnorm.report.canvas import Theme, canvas, dress, name_axes, settings, small_canvas
 from rnnnorm.report.curves import Band, Curve, bands
 from rnnnorm.report.runs import HEADLINE
 from rnnnorm.report.summary import Row, Summary
@@ -113,7 +113,9 @@ class Figures:
     def summary_svg(self) -> str:
         """The summary picture for a wide page."""
         with settings():
-            return self.surface.put(self.summary_figure(self.surface.theme), "summary", self._summary_label())
+            return self.surface.put(
+                self.summary_figure(self.surface.theme), "summary", self._summary_label(), "overview"
+            )
 
     def scores_svg(self) -> str:
         """The final scores for a narrow page."""
@@ -132,11 +134,10 @@ class Figures:
             return self.surface.put(figure, "scores", self._summary_label())
 
     def curve_svgs(self) -> list[str]:
-        """Loss and metric in validation by training step, as far as they were logged."""
-        tags = {
-            "val/loss": "validation loss",
-            f"val/{self.metric}": f"validation {self.metric}",
-        }
+        """Loss and metric in validation by training step, as far as they were logged; one panel if they are equal."""
+        tags = {"val/loss": "validation loss", f"val/{self.metric}": f"validation {self.metric}"}
+        if self.metric != "loss" and _equal(self.bands("val/loss"), self.bands(f"val/{self.metric}")):
+            tags = {f"val/{self.metric}": f"validation loss ({self.metric})"}
         return [svg for tag, name in tags.items() if (svg := self.curve_svg(tag, name)) is not None]
 
     def curve_svg(self, tag: str, name: str) -> str | None:
@@ -171,7 +172,7 @@ class Figures:
             if row.norm not in bands:
                 continue
             with settings():
-                figure, axes = canvas(230, 150, (38, 8, 10, 26), self.surface.theme)
+                figure, axes = small_canvas(self.surface.theme)
                 draw(axes, row.norm, f"norm:{k}")
                 name, label = f"{key}-{norm_folder(row.norm)}", f"{what} of {row.norm} by training step"
                 drawn.append((row, self.surface.put(figure, f"{key}-{k}", label, name)))
@@ -233,7 +234,7 @@ class Figures:
                 last = len(ranges) - 1
                 axes.set_xlim(-0.15, last + 0.15)
                 shown = range(0, len(ranges), max(1, -(-len(ranges) // 5)))
-                axes.set_xticks(list(shown), [_range(*ranges[k]) for k in shown], fontsize=9.5)
+                axes.set_xticks(list(shown), [_range(*ranges[k]) for k in shown], fontsize=10)
                 for line in axes.get_lines():
                     line.set_marker("o")
                     line.set_markersize(4)
@@ -249,6 +250,15 @@ class Figures:
         """The validation metric by its tag, where no run has ended and told its name."""
         tags = {tag for seeds in self.curves.values() for seed in seeds for tag in seed if tag.startswith("val/")}
         return next((tag.removeprefix("val/") for tag in sorted(tags - {"val/loss", "val/loss_batch"})), "loss")
+
+
+def _equal(some: Mapping[str, Band], others: Mapping[str, Band]) -> bool:
+    """Whether the curves are the same but for rounding; not where there are none."""
+    pairs = [(band, others.get(norm)) for norm, band in some.items()]
+    return bool(pairs) and some.keys() == others.keys() and all(
+        other is not None and np.array_equal(band.step, other.step) and np.allclose(band.mean, other.mean, rtol=1e-4)
+        for band, other in pairs
+    )  # fmt: skip
 
 
 def _range(low: int, high: int) -> str:

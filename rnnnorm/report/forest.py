@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from rnnnorm.report.canvas import Theme, canvas, name_axes, settings
 from rnnnorm.report.colours import colour
 from rnnnorm.report.differences import Difference
+from rnnnorm.report.numbers import minus
 from rnnnorm.report.panels import shorten
 from rnnnorm.report.summary import Summary
 from rnnnorm.report.surface import PAGE, Surface
@@ -75,7 +76,7 @@ def forest_svg(summary: Summary, width: int = 760, surface: Surface = PAGE) -> s
         axes.tick_params(axis="y", labelcolor=surface.theme.ink)
         base = shorten(summary.differences.baseline)
         name_axes(axes, "better →", f"{summary.metric}: difference from {base}", surface.theme)
-        means = ", ".join(f"{one.norm} {one.seedwise.mean:+.3g}" for one in found)
+        means = ", ".join(f"{one.norm} {minus(f'{one.seedwise.mean:+.3g}')}" for one in found)
         label = (
             f"Difference of each norm from {summary.differences.baseline} in test {summary.metric}, better to the right"
         )
@@ -83,4 +84,4 @@ def forest_svg(summary: Summary, width: int = 760, surface: Surface = PAGE) -> s
 
 
 def _tick(value: float, _: object) -> str:
-    return "0" if abs(value) < 1e-12 else f"{value:+.3g}"
+    return "0" if abs(value) < 1e-12 else minus(f"{value:+.3g}")

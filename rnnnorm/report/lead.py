@@ -36,14 +36,14 @@ def claims(found: Differences, metric: str, scale: float = math.inf) -> list[str
         its = [one for one in shown if sign * one.seedwise.mean > 0]
         if its:
             items = [
-                f"`{one.norm}` by {number(abs(one.seedwise.mean), found.like)} ({_bounds(one, sign, found.like)})"
+                f"`{one.norm}` by {number(abs(one.seedwise.mean), found.digits)} ({_bounds(one, sign, found.digits)})"
                 for one in its
             ]
             said.append(f"{word} than {base} in test {metric}: {listed(items)}{_over(its)}.")
     if open_:
         of = f"any of the {len(open_)} other norms" if len(open_) > 3 and not shown else _names(open_)
         limit = max(max(-one.simultaneous.low, one.simultaneous.high) for one in open_)
-        rest = f"differences of more than {number(limit, found.like)} are excluded"
+        rest = f"differences of more than {number(limit, found.digits)} are excluded"
         if limit > scale:
             rest = "so few seeds exclude hardly any"
         said.append(f"No difference from {base} in test {metric} can be shown for {of}{_seeds(open_)}; {rest}.")
@@ -76,14 +76,14 @@ def best(found: Differences, score: str, seeds: int) -> str:
     if len(one.seeds) == 1:
         return (
             f"`{one.norm}` did best, with {over}; one seed cannot tell whether its lead of "
-            f"{number(lead, found.like)} over `{one.other}` is luck."
+            f"{number(lead, found.digits)} over `{one.other}` is luck."
         )
     if one.equal:
         return (
             f"`{one.norm}` did best, with {over}, but cannot be told apart from the runner-up, `{one.other}`: its lead "
-            f"is {number(lead, found.like)} on each seed, which leaves no spread to judge it by."
+            f"is {number(lead, found.digits)} on each seed, which leaves no spread to judge it by."
         )
-    bounds = f"{number(lead, found.like)} ahead, {_interval(one.simultaneous, found.like)}"
+    bounds = f"{number(lead, found.digits)} ahead, {_interval(one.simultaneous, found.digits)}"
     if one.differs and lead > 0:
         return (
             f"`{one.norm}` did best, with {over}, and can be told apart from the runner-up, `{one.other}` ({bounds})."
@@ -106,7 +106,7 @@ def beyond(found: Differences, units: str) -> str:
         width = max(max(one.seedwise.mean - one.sequences.low, one.sequences.high - one.seedwise.mean) for one in known)
         return (
             f"The test set is a sample, too: other draws of its {units} would move these differences by up to "
-            f"{number(width, found.like)}."
+            f"{number(width, found.digits)}."
         )
     fails = [one for one in shown if not one.p_both < ALPHA]
     holds = [one for one in shown if one.p_both < ALPHA]
@@ -117,13 +117,13 @@ def beyond(found: Differences, units: str) -> str:
     return f"{said} {_names(holds)} is still shown{rest}."
 
 
-def _bounds(one: Difference, sign: int, like: float) -> str:
+def _bounds(one: Difference, sign: int, digits: int) -> str:
     low, high = sorted((sign * one.simultaneous.low, sign * one.simultaneous.high))
-    return f"{number(low, like)} to {number(high, like)}"
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
-def _interval(found: Estimate, like: float) -> str:
-    return f"{number(found.low, like)} to {number(found.high, like)}"
+def _interval(found: Estimate, digits: int) -> str:
+    return f"{number(found.low, digits)} to {number(found.high, digits)}"
 
 
 def _over(its: Sequence[Difference]) -> str:

@@ -7,17 +7,30 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 
-def number(value: float, like: float | None = None) -> str:
-    """A measured number with four significant digits, `–` if it is not finite.
+def number(value: float, digits: int | None = None, sign: str = "") -> str:
+    """A measured number with a real minus sign, `–` if it is not finite.
 
     Args:
         value: the number.
-        like: the number that says how many decimals there are; the value itself if not given.
+        digits: decimals, of `places` or `common_places`; None: those that show four significant digits. 0, and numbers
+            of more than six digits before the point, are written as if they stood by themselves.
+        sign: `+` puts a sign before positive numbers, too.
     """
     if not math.isfinite(value):
         return "–"
-    digits = places(value if like is None else like)
-    return f"{value:.{digits}f}" if digits else f"{value:.3g}"
+    if not digits or abs(value) >= 1e6:
+        digits = places(value)
+    return minus(f"{value:{sign}.{digits}f}" if digits else f"{value:{sign}.3g}")
+
+
+def signed(value: float, digits: int | None = None) -> str:
+    """A difference, `+0.0123`; see `number`."""
+    return number(value, digits, "+")
+
+
+def minus(text: str) -> str:
+    """A number written by Python with a minus sign in place of its hyphens."""
+    return text.replace("-", "−")
 
 
 def places(value: float) -> int:
@@ -34,35 +47,11 @@ def common_places(values: Iterable[float]) -> int:
     return places(statistics.median_low(sizes)) if sizes else 0
 
 
-def fixed(value: float, digits: int) -> str:
-    """A measured number with the decimals of its column.
-
-    Args:
-        value: the number; `–` if it is not finite.
-        digits: of `common_places`; 0, and numbers of more than six digits before the point: as `number` writes them.
-    """
-    return f"{value:.{digits}f}" if digits and abs(value) < 1e6 else number(value)
-
-
-def signed(value: float, like: float | None = None) -> str:
-    """A difference with its sign, `+0.0123`, to the decimals of a number of four digits.
-
-    Args:
-        value: the difference.
-        like: the number that says how many decimals there are; the value itself if not given.
-    """
-    if not math.isfinite(value):
-        return "–"
-    digits = places(value if like is None else like)
-    text = f"{value:+.{digits}f}" if digits else f"{value:+.3g}"
-    return text.replace("-", "−", 1) if text.startswith("-") else text
-
-
 def p_text(value: float) -> str:
-    """A p value: two digits, `< 0.0001` below that, `–` if there is none."""
+    """A p value with four decimals, `< 0.0001` below that, `–` if there is none."""
     if not math.isfinite(value):
         return "–"
-    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def listed(items: Sequence[str]) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -19,6 +17,7 @@ from rnnnorm.report.figures import Figures
 from rnnnorm.report.forest import forest_svg
 from rnnnorm.report.hyperparameters import hyperparameters
 from rnnnorm.report.markup import environment, two_lines
+from rnnnorm.report.panels import EARLY
 from rnnnorm.report.runs import read_data
 from rnnnorm.report.sentences import findings
 from rnnnorm.report.summary import Row, Summary
@@ -28,13 +27,12 @@ from rnnnorm.report.tuning_section import tuning_section
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def render(out: Path, figures: Figures, panels: Sequence[Path] = ()) -> str:
+def render(out: Path, figures: Figures) -> str:
     """The page for the runs in `out`, as HTML.
 
     Args:
         out: the folder of the comparison; `compare.yaml` and `data.json` in it are shown if they exist.
-        figures: its table and curves.
-        panels: files below `out` with a panel each, which the page links to.
+        figures: its table and curves, and the surface on which all panels are drawn.
     """
     summary = figures.summary
     data = read_data(out)
@@ -57,8 +55,8 @@ def render(out: Path, figures: Figures, panels: Sequence[Path] = ()) -> str:
         differences=_differences(summary),
         difference_columns=[COLUMNS[k] for k in used(summary)],
         difference_notes=difference_notes(summary),
-        forest_svg=Markup(forest_svg(summary) or ""),
-        forest_narrow_svg=Markup(forest_svg(summary, 360) or ""),
+        forest_svg=Markup(forest_svg(summary, surface=figures.surface) or ""),
+        forest_narrow_svg=Markup(forest_svg(summary, 360, figures.surface) or ""),
         norms=[(k, norm, colour(norm)) for k, norm in enumerate(figures.order)],
         summary_svg=Markup(figures.summary_svg()),
         scores_svg=Markup(figures.scores_svg()),
@@ -68,14 +66,14 @@ def render(out: Path, figures: Figures, panels: Sequence[Path] = ()) -> str:
             (row.norm, colour(row.norm), row.batch_statistics, Markup(svg)) for row, svg in figures.modes_svgs()
         ],
         bucket_svgs=[Markup(svg) for svg in figures.bucket_svgs()],
+        early=EARLY,
         bucket_score=figures.bucket_score(),
-        files=[(quote(path.relative_to(out).as_posix()), path.name) for path in panels],
         command=_command(out, summary, config.exists()),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         tensorboard=f"rnnnorm tensorboard {shlex.quote(str(out))}",
-        panels=f"rnnnorm report {shlex.quote(str(out))} --figures svg,pdf",
+        panels=f"rnnnorm report {shlex.quote(str(out))} --figures pdf",
         version=__version__,
-        **tuning_section(out, summary),
+        **tuning_section(out, summary, figures.surface),
     )
 
 

@@ -20,6 +20,9 @@ from rnnnorm.report.summary import Row
 MODE_MARKERS = {"population": "o", "running": "D", "batch": "s"}
 """Population statistics are drawn filled, the other two evaluation modes hollow."""
 
+EARLY = 4
+"""Factor that losses of training span beyond which their axis is logarithmic."""
+
 
 def learning_curves(
     axes: Axes,
@@ -214,7 +217,8 @@ def one_of_many(axes: Axes, norm: str, gid: str, bands: Mapping[str, Band], them
         bands: norm → its curve.
         theme: colours.
     """
-    scale(axes, heights(bands.values()))
+    # Logarithmic early: the large losses of the first steps would flatten all that follows.
+    scale(axes, heights(bands.values()), factor=EARLY)
     for other, band in bands.items():
         if other != norm:
             axes.plot(band.step, band.mean, color=theme.grid, linewidth=1)

@@ -16,6 +16,7 @@ from rnnnorm.common.estimate import Estimate
 from rnnnorm.common.sequence_scores import ATOL, FORMS, RTOL, SequenceScores
 from rnnnorm.report.differences import Difference
 from rnnnorm.report.inference import ALPHA, holm, standard_error
+from rnnnorm.report.numbers import number
 from rnnnorm.report.runs import RunResult
 from rnnnorm.report.summary import Summary
 
@@ -167,5 +168,5 @@ def _read(run: RunResult, metric: str, mode: str) -> tuple[SequenceScores | None
     if scores.metric != metric:
         return None, f"{run.name}/{path.name} is of another metric"
     if not np.isclose(scores.again(mode), run.score(mode, metric), rtol=RTOL, atol=ATOL):
-        return None, f"{run.name}/{path.name} gives {metric} {scores.again(mode):.4g}, which is that of another run"
+        return None, f"{run.name}/{path.name} gives {metric} {number(scores.again(mode))}, which is that of another run"
     return scores, ""

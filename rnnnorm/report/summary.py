@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rnnnorm.norms.presets import presets
 from rnnnorm.report.differences import Differences, differences
-from rnnnorm.report.numbers import common_places, fixed, places
+from rnnnorm.report.numbers import common_places, minus, number, places
 from rnnnorm.report.runs import HEADLINE, MODES, RunResult
 from rnnnorm.report.times import Times
 
@@ -30,10 +30,10 @@ class Score:
         """The score with the decimals of its column, of `common_places`; 0: in scientific notation."""
         if not self.values:
             return "–"
-        mean = fixed(self.mean, digits)
+        mean = number(self.mean, digits)
         if math.isnan(self.std):
             return mean
-        return f"{mean} ± {fixed(self.std, digits)}" if digits else f"{self.mean:.3g} ± {self.std:.2g}"
+        return f"{mean} ± {number(self.std, digits)}" if digits else minus(f"{self.mean:.3g} ± {self.std:.2g}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Summary:
 
     def seconds(self, row: Row) -> str:
         """The wall time of training, with the same decimals in all rows."""
-        return fixed(self.times.seconds[row.norm], common_places(self.times.seconds.values()))
+        return number(self.times.seconds[row.norm], common_places(self.times.seconds.values()))
 
     @property
     def ranked(self) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -53,7 +54,8 @@ class Files(Surface):
 
     Args:
         folder: where they go.
-        formats: of `FORMATS`.
+        more: of `FORMATS`, beside SVG, which is always written. PDF, which takes several times as long, is also written
+            where the folder has some already: they would be of other runs than the page.
 
     Attributes:
         written: the files, in the order in which they were written.
@@ -64,12 +66,12 @@ class Files(Surface):
 
     theme = LIGHT
 
-    def __init__(self, folder: Path, formats: Iterable[str] = FORMATS) -> None:
-        self.folder, self.formats = folder, tuple(dict.fromkeys(formats))
+    def __init__(self, folder: Path, more: Iterable[str] = ()) -> None:
+        wanted = {*more, "svg", *(["pdf"] if any(folder.glob("*.pdf")) else [])}
+        if unknown := sorted(wanted - {*FORMATS}):
+            raise ValueError(f"figures as {', '.join(unknown)}: expected {' or '.join(FORMATS)}")
+        self.folder, self.formats = folder, [kind for kind in FORMATS if kind in wanted]
         self.written: list[Path] = []
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats:
-            raise ValueError(f"figures as {', '.join(unknown) or 'nothing'}: expected {' or '.join(FORMATS)}")
 
     def put(self, figure: Figure, key: str, label: str, name: str = "") -> str:
         """Write a finished figure to `<name>.<format>`; see `Surface.put`."""
@@ -78,3 +80,24 @@ class Files(Surface):
             with matplotlib.rc_context(_SETTINGS), replacing(self.written[-1]) as path:
                 figure.savefig(path, format=kind, facecolor=self.theme.paper, metadata=_METADATA[kind])
         return ""
+
+
+class LinkedPage(Surface):
+    """A page beside a folder of files: each figure is followed by links to the files of its name.
+
+    Args:
+        files: what has been written, in a folder beside the page.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files: dict[str, list[Path]] = {}
+        for path in files.written:
+            self._files.setdefault(path.stem, []).append(path)
+
+    def put(self, figure: Figure, key: str, label: str, name: str = "") -> str:
+        """The `<svg>` element and its links; see `Surface.put`."""
+        links = "".join(
+            f'<a href="{quote(f"{path.parent.name}/{path.name}")}">{path.suffix[1:].upper()}</a>'
+            for path in self._files.get(name or key, ())
+        )
+        return super().put(figure, key, label, name) + (f'<p class="files">{links}</p>' if links else "")

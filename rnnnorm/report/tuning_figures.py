@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from rnnnorm.common.folder_names import norm_folder
 from rnnnorm.report import panels
-from rnnnorm.report.canvas import LIGHT, Theme, canvas, name_axes, scale, settings
+from rnnnorm.report.canvas import LIGHT, Theme, canvas, compact, name_axes, scale, settings, small_canvas
 from rnnnorm.report.colours import colour, dashes
 from rnnnorm.report.curves import Array, Band
 from rnnnorm.report.surface import PAGE, Surface
@@ -36,7 +36,7 @@ def sensitivity(tuning: Tuning, key: str, order: Sequence[str], theme: Theme) ->
     norms = [norm for norm in order if norm in tuning.norms]
     longest = max(len(panels.shorten(norm)) for norm in norms)
     right = int(min(26 + 5.6 * longest, 165))
-    figure, axes = canvas(430 + right, max(320, 70 + 15 * len(norms)), (46, right, 30, 42), theme)
+    figure, axes = canvas(380, max(320, 70 + 15 * len(norms)), (46, right, 30, 42), theme)
     _scales(axes, tuning, key)
     for norm in reversed(norms):
         _draw(axes, tuning, key, norm, f"norm:{list(order).index(norm)}", theme)
@@ -48,7 +48,7 @@ def sensitivity(tuning: Tuning, key: str, order: Sequence[str], theme: Theme) ->
 
 def panel(tuning: Tuning, key: str, norm: str, gid: str, theme: Theme) -> Drawn:
     """Validation score of one norm against one key, the other norms behind it."""
-    figure, axes = canvas(230, 150, (38, 8, 10, 26), theme)
+    figure, axes = small_canvas(theme)
     _scales(axes, tuning, key)
     for other in tuning.norms:
         if other != norm and _joined(tuning, key):
@@ -59,7 +59,6 @@ def panel(tuning: Tuning, key: str, norm: str, gid: str, theme: Theme) -> Drawn:
     for choice in tuning.choices:
         if choice.norm == norm and choice.values is not None:
             axes.axvline(choice.values[key], color=theme.muted, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
-    axes.tick_params(labelsize=9.5)
     return figure, f"Validation {tuning.metric} of {norm} against {plain(key)}"
 
 
@@ -78,7 +77,7 @@ def budget(tuning: Tuning, order: Sequence[str], tests: Mapping[str, Sequence[fl
     means = {norm: float(np.mean(tests[norm])) for norm in lines if tests.get(norm)}
     longest = max((len(panels.shorten(norm)) for norm in lines), default=0)
     right = int(min(26 + 5.6 * longest, 165))
-    figure, axes = canvas(430 + right, max(320, 70 + 15 * len(norms)), (46, right, 30, 42), theme)
+    figure, axes = canvas(380, max(320, 70 + 15 * len(norms)), (46, right, 30, 42), theme)
     ends = [*(float(line.mean[-1]) for line in lines.values()), *means.values()]
     scale(axes, [_near(np.concatenate([line.mean for line in lines.values()] or [np.zeros(0)]), ends, tuning.larger)])
     last = max((len(line.step) for line in lines.values()), default=1)
@@ -192,7 +191,7 @@ def _scales(axes: Axes, tuning: Tuning, key: str) -> None:
     else:
         axes.set_xlim(low - 0.04 * (high - low or 1), high + 0.04 * (high - low or 1))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=tuning.space[key]["kind"] == "int"))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     needed = [trial.score for trial in tuning.trials if trial.chosen]
     scale(axes, [_near(np.array([trial.score for trial in tuning.trials]), needed, tuning.larger)])
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from rnnnorm.report.colours import colour
 from rnnnorm.report.summary import Summary
+from rnnnorm.report.surface import PAGE, Surface
 from rnnnorm.report.tuning import Scores, read_tuning
 from rnnnorm.report.tuning_figures import page_figures
 from rnnnorm.report.tuning_words import choices_table, how_chosen, markdown, said
@@ -23,18 +24,19 @@ def scores_of(summary: Summary) -> tuple[Scores, Scores]:
     return validated, {row.norm: row.headline.values for row in summary.rows}
 
 
-def tuning_section(out: Path, summary: Summary) -> dict[str, Any]:
+def tuning_section(out: Path, summary: Summary, surface: Surface = PAGE) -> dict[str, Any]:
     """What a page shows of the search in a folder: `how_chosen`, and `tuning`, None where there was no search.
 
     Args:
         out: the folder of the comparison.
         summary: its table, which gives the norms their order.
+        surface: where figures are drawn.
     """
     tuning, order = read_tuning(out), [row.norm for row in summary.rows]
     shown: Mapping[str, Any] | None = None
     if tuning is not None and any(norm in order for norm in tuning.norms):
         validated, tests = scores_of(summary)
-        large, small = page_figures(tuning, order, tests)
+        large, small = page_figures(tuning, order, tests, surface)
         header, rows = choices_table(tuning, validated, tests)
         shown = {
             "title": f"{tuning.what[0].upper()}{tuning.what[1:]} of each norm",

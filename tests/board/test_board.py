@@ -36,6 +36,7 @@ from rnnnorm.report.canvas import settings
 from rnnnorm.report.curves import read_curves
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
+from rnnnorm.tasks import MultiLabel, Regression
 
 
 def events(folder: Path) -> Any:
@@ -109,6 +110,8 @@ def test_the_overview_has_verdict_text_and_charts(tmp_path: Path) -> None:
     (category,) = layout_pb2.Layout.FromString(tensor_util.make_ndarray(layout.tensor_proto).item()).category
     series = [chart.margin.series[0] for chart in category.chart]
     assert [chart.title for chart in category.chart][::-1] == [*quantities("accuracy"), GAP]
+    for task in (MultiLabel, Regression):
+        assert list(quantities(task.metric)) == [f"validation loss ({task.metric})", "training loss"]
     there = set(events(tmp_path / "bn-timestep" / "mean").Tags()["scalars"])
     assert {tag for one in series for tag in (one.value, one.lower, one.upper)} == there
     assert not (tmp_path / "results.csv").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from support import TIMELESS
 
 from rnnnorm.compare.runner import compare
 from rnnnorm.engine.executors.base import Terms
-from rnnnorm.engine.folder import Sign
+from rnnnorm.engine.folder import OWN, Sign
 from rnnnorm.engine.options import Options
+from rnnnorm.engine.work import Work
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 
@@ -68,6 +71,34 @@ def test_another_executor_changes_no_bit(executor: str, sequential: dict[str, di
         assert found[norm] == {key: value for key, value in sequential[norm].items() if key != "weights"}
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("executor", ELSEWHERE)
+def test_workers_say_how_far_they_are_where_no_bar_does(executor: str, terminal: bool, tmp_path: Path) -> None:
+    options = {
+        "processes": Options(jobs=2),
+        "ray": Options(jobs=2, executor="ray"),
+        "slurm": Options(executor="slurm", slurm="cluster=local"),
+    }[executor]
+    if executor != "processes":
+        pytest.importorskip({"slurm": "submitit"}.get(executor, executor))
+    names = [f"trial {k}" for k in range(3)]
+    works = [Work(name, tmp_path / name, partial(trials.talk, name)) for name in names]
+    console = Console(record=True, width=200, force_terminal=terminal, file=io.StringIO())
+    assert trials.go(works, tmp_path, options, console).done == 3
+    printed = console.export_text()
+    if terminal:
+        assert ": step " not in printed
+        assert all(printed.count(f"{name}: by the way\n") == 1 for name in names)
+    else:
+        lines = printed.splitlines()
+        for name in names:
+            steps = [f"{name}: step {step} of {trials.STEPS}, train/loss 0.5" for step in range(1, trials.STEPS + 1)]
+            assert [line for line in lines if line.startswith(name)] == [*steps[:7], f"{name}: by the way", *steps[7:]]
+            (end,) = (k for k, line in enumerate(lines) if f"{name}: talked" in line)
+            assert end > lines.index(steps[-1])
+    assert not list((tmp_path / OWN).glob("running-*"))
+
+
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """Three machines with a core each, and a head without any."""
@@ -112,7 +143,7 @@ def test_a_job_that_slurm_takes_away_goes_on_from_its_checkpoint(tmp_path: Path)
     from rnnnorm.engine.executors.slurm_jobs import SlurmJobs
 
     work = trials.work(tmp_path, 0, pause=0.2)
-    with Sign(tmp_path) as sign, SlurmJobs(tmp_path / "jobs", 1, "cluster=local", Terms.of(1, sign)) as executor:
+    with Sign(tmp_path) as sign, SlurmJobs(tmp_path / "jobs", 1, "cluster=local", Terms(1, sign.path)) as executor:
         (future,) = executor.submit([(work, None)])
         (job,) = executor._jobs.values()
         wait_for(lambda: (work.folder / "state.json").is_file(), 300)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from rnnnorm.engine import progress
 from rnnnorm.engine.control import Interrupt
 from rnnnorm.engine.options import Options
 from rnnnorm.engine.progress import Display
@@ -45,6 +46,16 @@ def count_up(
         write_json(folder / "state.json", state)
     write_json(folder / "result.json", {"value": state["value"]})
     return Report(f"value {state['value']}")
+
+
+def talk(name: str, interrupt: Interrupt, display: Display, seconds: float | None) -> Report:
+    """A trial that takes long, for an impatient user, and says something between its steps."""
+    progress.QUIET = 0.0
+    for step in range(1, STEPS + 1):
+        display.step(step, STEPS, "train/loss 0.5")
+        if step == 7:
+            display.say(f"{name}: by the way")
+    return Report("talked")
 
 
 def fail(interrupt: Interrupt, display: Display, seconds: float | None) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -14,13 +15,17 @@ import pytest
 from matplotlib.image import imread
 from report.fake_runs import write_comparison, write_run
 from rich.table import Table
+from tensorboard.backend.event_processing import event_accumulator
+from torch.utils.tensorboard import SummaryWriter
 
 import rnnnorm
-from rnnnorm.report import build, overview
+from rnnnorm.report import build, overview, panels
+from rnnnorm.report.canvas import LIGHT, canvas, compact, name_axes, small_canvas
 from rnnnorm.report.colours import colour
-from rnnnorm.report.curves import Curve, band, read_curves
+from rnnnorm.report.curves import Band, Curve, band, read_curves
 from rnnnorm.report.difference_tables import difference_notes
-from rnnnorm.report.numbers import number
+from rnnnorm.report.figures import Figures
+from rnnnorm.report.numbers import number, p_text, signed
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import summarize
 
@@ -49,7 +54,7 @@ class Page(HTMLParser):
         for name, value in attributes:
             if name == "id" and value:
                 self.ids.append(value)
-            if name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:")):
+            if tag != "a" and name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:")):
                 self.outside.append(value)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -254,10 +259,83 @@ def test_colours_are_fixed_and_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.98765, "0.9877"), (123.456, "123.5"), (1e-7, "1e-07"), (float("nan"), "–"), (0, "0.000")]
+    ("value", "text"),
+    [(0.98765, "0.9877"), (123.456, "123.5"), (1e-7, "1e−07"), (float("nan"), "–"), (0, "0.000"), (-0.5, "−0.5000")],
 )
 def test_numbers_have_four_digits(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_numbers_of_a_column_have_its_decimals() -> None:
+    assert [number(value, 2) for value in (0.98765, -3.0, 2e6, math.inf)] == ["0.99", "−3.00", "2e+06", "–"]
+    assert [signed(value, 2) for value in (0.98765, -3.0, 0.0)] == ["+0.99", "−3.00", "+0.00"]
+    assert [p_text(value) for value in (0.5, 0.00123, 1e-5, math.nan)] == ["0.5000", "0.0012", "< 0.0001", "–"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-4, "10⁻⁴"),
+        (3e-4, "0.0003"),
+        (2.5e-6, "2.5·10⁻⁶"),
+        (-0.5, "−0.5"),
+        (0, "0"),
+        (2500, "2.5k"),
+        (-1e-12, "−1·10⁻¹²"),
+    ],
+)
+def test_numbers_at_ticks_are_short(value: float, text: str) -> None:
+    assert compact(value) == text
+
+
+def test_losses_of_training_are_on_a_logarithmic_axis_with_two_ticks_where_they_span_a_factor_of_four() -> None:
+    steps = np.arange(5.0)
+    for low in np.geomspace(0.1, 1, 8):
+        for factor, expected in ((3.9, "linear"), (4.1, "log"), (12.0, "log"), (90.0, "log")):
+            fall = low * np.array([factor, 2, 1.5, 1.2, 1])
+            _, axes = small_canvas(LIGHT)
+            panels.one_of_many(axes, "ln", "norm:0", {"ln": Band(steps, fall, fall, fall)}, LIGHT)
+            assert axes.get_yscale() == expected
+            bottom, top = axes.get_ylim()
+            assert sum(bottom <= tick <= top for tick in axes.get_yticks()) >= 2
+
+
+def test_curves_are_read_again_only_where_they_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(tmp_path, "ln", 0)
+    before = read_curves(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(event_accumulator.EventAccumulator, "Reload", lambda self: pytest.fail("read again"))
+        assert read_curves(folder)["val/loss"] is before["val/loss"]
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar("val/loss", 0.25, 10_000)
+    assert read_curves(folder)["val/loss"].value[-1] == 0.25
+    assert before["val/loss"].value[-1] != 0.25
+
+
+def test_a_metric_that_is_the_loss_has_one_panel(comparison: Path) -> None:
+    summary = summarize(find_runs(comparison))
+    steps = np.arange(4.0)
+    loss = {norm: Curve(steps, steps + k) for k, norm in enumerate(row.norm for row in summary.rows)}
+
+    def shown(change: float) -> list[str]:
+        curves = {
+            norm: [{"val/loss": curve, "val/accuracy": Curve(curve.step, curve.value * (1 + change))}]
+            for norm, curve in loss.items()
+        }
+        return re.findall(r'aria-label="(validation .*?) against', "".join(Figures(summary, curves).curve_svgs()))
+
+    assert shown(1e-7) == ["validation loss (accuracy)"]
+    assert shown(0.1) == ["validation loss", "validation accuracy"]
+
+
+@pytest.mark.parametrize("title", ["test accuracy", "a title that is wider than the plot but for the names"])
+def test_titles_stay_in_the_figure(title: str) -> None:
+    figure, axes = canvas(360, 200, (150, 14, 30, 44), LIGHT)
+    name_axes(axes, "x", title, LIGHT)
+    box = axes._left_title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert (box.x0 == pytest.approx(150)) == (title == "test accuracy")
 
 
 def test_a_norm_is_ranked_by_the_statistics_that_belong_to_it(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_booktabs() -> None:
 def test_tables_and_panels_of_one_comparison(tmp_path: Path) -> None:
     norms = ["none", "ln:gain=0.5", "bn-timestep"]
     write_comparison(tmp_path, norms)
-    build(tmp_path, formats=("svg", "pdf"))
+    build(tmp_path, formats=["pdf"])
     for name in ("summary", "differences"):
         text = (tmp_path / f"{name}.tex").read_text(encoding="utf-8")
         lines = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -73,15 +73,22 @@ def test_tables_and_panels_of_one_comparison(tmp_path: Path) -> None:
     links = set(re.findall(r'<a href="(.*?)"', (tmp_path / "report.html").read_text(encoding="utf-8")))
     assert {unquote(link) for link in links} == {f"figures/{name}" for name in figures}
     before = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    times = {path: path.stat().st_mtime_ns for path in before}
     assert all(content.startswith(b"%PDF") == (path.suffix == ".pdf") for path, content in before.items())
     assert not any(b"#0101" in content or b"#0303" in content for content in before.values())
-    build(tmp_path, formats=("svg", "pdf"))
+    build(tmp_path)  # PDF files of other runs than the page would lie there
+    assert all(path.stat().st_mtime_ns > time for path, time in times.items())
     assert [path.name for path, content in before.items() if path.read_bytes() != content] == []
 
 
-def test_panels_are_written_only_if_asked_for(tmp_path: Path) -> None:
-    write_comparison(tmp_path, ["none"], seeds=1)
-    build(tmp_path)
-    assert not (tmp_path / "figures").exists()
+def test_panels_are_written_as_svg_and_linked_where_they_are_shown(tmp_path: Path) -> None:
+    write_comparison(tmp_path, ["none", "ln"], seeds=1)
+    page = build(tmp_path).read_text(encoding="utf-8")
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg"}
+    for label, name in (("Training loss of ln by", "train-ln"), ("validation accuracy against", "curve-val-accuracy")):
+        _, found, rest = page.partition(f'aria-label="{label}')
+        assert found
+        links = f'<p class="files"><a href="figures/{name}.svg">SVG</a></p>'
+        assert rest.partition("</svg>")[2].startswith(links)
     with pytest.raises(ValueError, match="figures as png: expected svg or pdf"):
         build(tmp_path, formats=["svg", "png"])

@@ -12,10 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
-
-from rnnnorm.engine.folder import Sign, Watch
-from rnnnorm.engine.progress import Display
+from rnnnorm.engine.folder import Watch, lines_file
+from rnnnorm.engine.progress import DistantDisplay
 from rnnnorm.engine.threads import pinned
 from rnnnorm.engine.work import Ended, Work, attempt
 
@@ -55,16 +53,13 @@ class Terms:
         threads: CPU threads of each.
         sign: the file that says that the command goes on.
         patience: see `folder.Watch`.
+        steps: whether they are to say from time to time how far they are.
     """
 
     threads: int
     sign: Path
     patience: float | None = None
-
-    @staticmethod
-    def of(threads: int, sign: Sign, patience: float | None = None) -> Terms:
-        """The terms under a sign."""
-        return Terms(threads, sign.path, patience)
+    steps: bool = False
 
     def order(self, work: Work, seconds: float | None) -> Order:
         """What a worker needs to attempt a trial: all of it is plain until the module path is known."""
@@ -95,5 +90,7 @@ class Order:
         sys.path += [entry for entry in self.path if entry not in sys.path]
         work: Work = pickle.loads(self.work)
         interrupt = Watch(self.terms.sign, self.terms.patience)
+        display = DistantDisplay(lines_file(self.terms.sign, work.folder), self.terms.steps)
+        display.begin(work.name)
         with pinned(self.terms.threads):
-            return attempt(work, interrupt, Display(Console(quiet=True)), self.seconds)
+            return attempt(work, interrupt, display, self.seconds)

@@ -21,7 +21,7 @@ from rnnnorm.report.several.folders import read_several
 from rnnnorm.report.several.page import render
 from rnnnorm.report.several.ranks import rank
 from rnnnorm.report.several.tables import aggregates_csv, aggregates_grid, profile_csv, scores_csv, scores_grid
-from rnnnorm.report.surface import Files
+from rnnnorm.report.surface import Files, LinkedPage
 
 
 def build_several(
@@ -36,7 +36,7 @@ def build_several(
         folders: outputs of `rnnnorm compare`.
         out: where the report goes.
         baseline: the norm that the others are compared with; None: the one that all folders name, or else `none`.
-        formats: `svg`, `pdf` or both: each figure as a file `figures/<figure>.<format>`.
+        formats: of the files `figures/<figure>.<format>`, beside `svg`: `pdf`.
 
     Returns:
         The path of `report.html`.
@@ -47,7 +47,7 @@ def build_several(
     out = Path(out)
     if out.resolve() in [Path(folder).resolve() for folder in folders] or any(out.glob("*/seed=*")):
         raise ValueError(f"--out {out} is the folder of a comparison; expected a folder of its own for the report")
-    surface = Files(out / "figures", formats) if formats else None
+    files = Files(out / "figures", formats)
     several = read_several(folders, baseline)
     found, skipped = aggregate(several)
     ranks = rank(several)
@@ -62,10 +62,9 @@ def build_several(
     write_text(out / "profile.csv", profile_csv(found, thresholds()))
     lines = ["# Scores by data set", "", *scores.markdown(), "# All data sets", "", *aggregates.markdown()]
     write_text(out / "summary.md", "\n".join(lines))
+    SeveralFigures(several, found, ranks, files).all()
     page = out / "report.html"
-    write_text(page, render(out, SeveralFigures(several, found, ranks), scores, aggregates))
-    if surface is not None:
-        SeveralFigures(several, found, ranks, surface).all()
+    write_text(page, render(out, SeveralFigures(several, found, ranks, LinkedPage(files)), scores, aggregates))
     return page
 
 

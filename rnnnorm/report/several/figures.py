@@ -15,6 +15,7 @@ from rnnnorm.report import panels
 from rnnnorm.report.canvas import canvas, draw_band, name_axes, settings
 from rnnnorm.report.colours import colour, dashes
 from rnnnorm.report.curves import Band
+from rnnnorm.report.numbers import number
 from rnnnorm.report.several.aggregate import Aggregate, thresholds
 from rnnnorm.report.several.folders import Several
 from rnnnorm.report.several.ranks import Ranks, groups
@@ -80,7 +81,7 @@ class SeveralFigures:
             its = [d.differences[one.norm].improvement.mean for d in self.several.sets if one.norm in d.differences]
             shown = one.improvement.low > 0.5 or one.improvement.high < 0.5
             dots.append(Dot(one.norm, one.improvement.mean, _ends(one.improvement), values=tuple(its), filled=shown))
-        title = f"probability that a run is better than one of {panels.shorten(self.several.baseline)}"
+        title = f"probability of beating {panels.shorten(self.several.baseline)}"
         return self._dots(dots, "probability-of-improvement", width, title, 0.5, (0.0, 1.0)) if dots else None
 
     def profile(self, width: int) -> str | None:
@@ -158,7 +159,7 @@ class SeveralFigures:
             axes.set_yticks(list(places.values()), [panels.shorten(norm) for norm in places])
             axes.tick_params(axis="y", labelcolor=theme.ink)
             name_axes(axes, "← better" if key == "average-ranks" else "better →", title, theme)
-            means = ", ".join(f"{dot.norm} {dot.mean:.3g}" for dot in dots)
+            means = ", ".join(f"{dot.norm} {number(dot.mean)}" for dot in dots)
             return self.surface.put(figure, f"{key}-{width}", f"{title}: {means}", key)
 
 

@@ -12,6 +12,9 @@ from rnnnorm.report.several.folders import Several
 from rnnnorm.report.several.ranks import TESTED_SETS, Ranks, groups
 from rnnnorm.report.several.relative import loss_ratio
 
+DIGITS = 3
+"""Decimals of relative improvements."""
+
 
 def findings(several: Several, found: Sequence[Aggregate], ranks: Ranks) -> list[str]:
     """The findings, most important first; norms stand in backticks."""
@@ -136,8 +139,8 @@ def _by_set(several: Several) -> list[str]:
 
 
 def _effect(one: Aggregate) -> str:
-    low, high = signed(one.simultaneous.low, 1), signed(one.simultaneous.high, 1)
-    return f"{signed(one.iqm.mean, 1)} ({low} to {high}; loss × {loss_ratio(one.iqm.mean):.2f})"
+    low, high = signed(one.simultaneous.low, DIGITS), signed(one.simultaneous.high, DIGITS)
+    return f"{signed(one.iqm.mean, DIGITS)} ({low} to {high}; loss × {loss_ratio(one.iqm.mean):.2f})"
 
 
 def _sets(its: Sequence[Aggregate]) -> str:

@@ -12,7 +12,7 @@ from rnnnorm.report.grid import Grid
 from rnnnorm.report.numbers import signed
 from rnnnorm.report.several.aggregate import Aggregate
 from rnnnorm.report.several.folders import DataSet, Several
-from rnnnorm.report.several.notes import aggregate_notes, score_notes
+from rnnnorm.report.several.notes import DIGITS, aggregate_notes, score_notes
 from rnnnorm.report.several.ranks import Ranks
 from rnnnorm.report.several.relative import loss_ratio
 
@@ -130,7 +130,7 @@ def _aggregate(one: Aggregate, ranks: Ranks) -> list[str]:
         one.norm,
         str(max(len(one.values), chance.n)),
         str(one.runs) if known else "–",
-        signed(one.iqm.mean, 1) if known else "–",
+        signed(one.iqm.mean, DIGITS) if known else "–",
         interval(one.iqm),
         interval(one.simultaneous),
         f"× {loss_ratio(one.iqm.mean):.2f}" if known else "–",
@@ -142,7 +142,7 @@ def _aggregate(one: Aggregate, ranks: Ranks) -> list[str]:
 
 def interval(found: Estimate) -> str:
     """An interval of relative improvements; `–` if there is none."""
-    return "–" if math.isnan(found.low) else f"{signed(found.low, 1)} to {signed(found.high, 1)}"
+    return "–" if math.isnan(found.low) else f"{signed(found.low, DIGITS)} to {signed(found.high, DIGITS)}"
 
 
 def _ends(found: Estimate) -> tuple[float, float]:
