@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.studies.data.plain_training import curve, final, fit
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
 from rnnnorm.studies.framework.derive import best_by, mapped, paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import names_matching
@@ -93,8 +93,7 @@ class BatchSize(Study):
                 styles={"running statistics": "--", "batch statistics": ":"}),
     )  # fmt: skip
     noises = "{noise:.0%} at B = {size} (formula: {formula:.0%})"
-    best = Sentence("Best at B = {batch}: {first} nats; worst: {last}.", by=("batch",), rising=True, least=2,
-                    items="`{norm}` with {test_loss:.3g}")  # fmt: skip
+    best = Best("test_loss", "test loss in nats", at="at B = {batch}")
     sentences = (Sentence("The relative standard deviation of σ̂ is {items}.", items=noises, over=("size",)),)
 
     def trials(self) -> list[Trial]:
@@ -136,7 +135,6 @@ class BatchSize(Study):
         yield mapped(m, "noise", "deviation", lambda rows: (rows["value"] / rows["size"].map(gaussian_noise) - 1).abs())
 
     def findings(self, m: pd.DataFrame) -> list[str]:
-        """The best norm at each batch size, the crossover of each norm with ln, and the noise."""
-        derived = self.derived(m)
-        excess = where(derived, quantity="excess")
-        return [*self.best.said(derived, self.words), *crossovers(excess, of_batch, NEEDED), *super().findings(m)]
+        """The best norm at each batch size, the noise, and the crossover of each norm with ln."""
+        excess = where(self.derived(m), quantity="excess")
+        return [*super().findings(m), *crossovers(excess, of_batch, NEEDED)]

@@ -19,7 +19,7 @@ from rnnnorm.bench.timing import interleave, ratios, spread
 from rnnnorm.compare.costs import count_parameters, count_stored
 from rnnnorm.nn.lstm import LSTM
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import occurring
@@ -82,6 +82,9 @@ class Cost(Study):
               only={"part": "slots"}, line="{quantity}",
               colours={"stored statistics / weights": "#4e6dea", "time / none's time": "#d77810"}),
     )  # fmt: skip
+    best = Best(
+        "time", "time of a training step in multiples of that of `none`", at="{backend}", only={"part": "preset"}
+    )
     sentences = (
         Sentence("A training step, {backend}, takes {first} to {last} times the time of the plain LSTM.",
                  by=("backend",), items="{time:.2f} (`{norm}`)", rising=True,

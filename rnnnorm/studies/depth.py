@@ -12,7 +12,7 @@ import pandas as pd
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.residual_stacks import METHODS, arguments, growth
 from rnnnorm.studies.data.surgery import bounded_training
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import best_by
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import backwards, first, last
@@ -99,6 +99,8 @@ class Depth(Study):
               base=2, rule="blank_loss", text="nothing learned", band=False, each=("cell", "optimizer"),
               only={"cell": backwards, "optimizer": first, "norm": "none"}),
     )  # fmt: skip
+    best = Best("loss", "training loss in nats", "{method}{norm}", "for {cell}, {optimizer}, {depth}",
+                {"cell": backwards, "depth": last})  # fmt: skip
     sentences = (
         Sentence("{cell}: after {block} blocks E[h²] is {with_skip:.3g} with a skip alone and {with_bn:.3g} with "
                  "batch normalization on the branch.", ("cell", "block"), {"block": last}),

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from rnnnorm.studies.data.pixels import pixels
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import shades
@@ -91,6 +91,7 @@ class GradientFlow(Study):
         Lines("gradient_norm", "‖∂L/∂h_t‖ after training", "timestep t", "The gradient of the task's loss along time.",
               x="t", only={"part": "trained"}, log="y", marker=None),
     )  # fmt: skip
+    best = Best("off", "growth of ‖∂L/∂h_t‖ per step back after training, distance from 1")
     sentences = (
         Sentence("With a gain of 1 and {W_hh} W_hh the gradient {decades}.", by=("W_hh",),
                  only={"part": "pixels", "gain": 1.0, "W_hh": WEIGHTS}),
@@ -141,8 +142,9 @@ class GradientFlow(Study):
             yield from along(layers[-1], every=16 if c["part"] == "pixels" else 1)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """The deviation from Yang's factor in the linear regime, growth at the published gains."""
+        """How far growth is `off` 1, how far from Yang's factor in the linear regime; growth at the published gains."""
         yield m
+        yield mapped(where(m, part="trained"), "growth", "off", lambda rows: (rows["value"] - 1).abs())
         for cell, gain in LINEAR:
             linear = where(m, part="batch", cell=cell, gain=gain)
             yield mapped(linear, "growth", "deviation", lambda r: (r["value"] / r["batch"].map(yang) - 1).abs())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rnnnorm.studies.data.scaling import scaled
-from rnnnorm.studies.framework import Claim, Contrast, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.selection import first
@@ -88,6 +88,7 @@ class InputScaling(Study):
         dots("steps_to_target", "{optimizer}, {data}", "steps to the target loss", "By norm and scaling.", log=True,
              only={"data": first, "optimizer": preferring("sgd")}),
     )  # fmt: skip
+    best = Best("final", "test score", "{scaling} with `{norm}` and {optimizer}", "on {data}", greatest=True)
     sentences = (
         Sentence("On {data} `{norm}` reaches, by the scaling of its inputs and in the mean over optimizers: {items}.",
                  by=("data", "norm"), items="{scaling} {final:.3f}", over=("scaling",), rising=False, least=2),

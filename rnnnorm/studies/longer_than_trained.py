@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 
 from rnnnorm.studies.data.real import shakespeare
 from rnnnorm.studies.data.varied_norms import has_slots
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import ends, last, narrowed
@@ -86,6 +86,7 @@ class LongerThanTrained(TrainedStudy):
               colours={way: colour for way, (_, colour, _) in WAYS.items()}, marker=None,
               styles={way: style for way, (_, _, style) in WAYS.items()}, at=1.0, at_text="T_max"),
     )  # fmt: skip
+    best = Best("beyond", "bits per step at the greatest length", "{way}", "on {task}, {lengths}", {"times": last})
     sentences = (
         Sentence("On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
                  by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
@@ -138,10 +139,11 @@ class LongerThanTrained(TrainedStudy):
         yield from beyond_training(model, data, options, calibration, [*map(int, times)], *sizes)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """By `way`: the loss `along` time, and the `worst` rise over all tasks and lengths."""
+        """By `way`: the loss `along` time and `beyond` T_max, and the `worst` rise over all tasks and lengths."""
         yield m
         for way, (chosen, *_) in WAYS.items():
             rows = narrowed(m, chosen).assign(way=way)
+            yield where(rows, quantity="loss").assign(quantity="beyond")
             along = where(rows, quantity="loss_at")
             yield along.assign(quantity="along", value=along["value"].clip(lower=FLOOR))
             if len(rises := where(rows, quantity="rise")):

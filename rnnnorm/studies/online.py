@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.drifting import CLASSES, drifting, test_then_train
 from rnnnorm.studies.data.plain_training import build_data, build_task, curve, train
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import rule
@@ -92,6 +92,8 @@ class Online(Study):
         Points("loss", "all drifts, second half", "loss before learning, nats", "By norm and batch size.",
                only={"part": "learning"}, series="B = {batch}", colours=("#2d6779", "#d77810", "#878787")),
     )  # fmt: skip
+    best = Best("loss", "loss in nats of learning one sequence at a time", at="with {drift}",
+                only={"part": "learning", "drift": calm_first, "batch": 1})  # fmt: skip
     sentences = (
         Sentence("One sequence at a time, {drift}, nats: {items}.", by=("drift",),
                  only={"part": "learning", "drift": calm_first, "batch": 1}, items="`{norm}` {loss:.3f}", rising=True,

@@ -10,7 +10,7 @@ from lightning import LightningDataModule
 
 from rnnnorm.studies.data.padding import FINISHED, CountPadding
 from rnnnorm.studies.data.ragged_arms import BASE, FRAMED, LENGTHS, OWN, RAGGED, arms
-from rnnnorm.studies.framework import Claim, Lines, Points, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Lines, Points, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import narrowed
 from rnnnorm.studies.measures import ragged_effects as effects
@@ -117,6 +117,8 @@ class Raggedness(TrainedStudy):
                "Cures, and padding counted, at late steps.", only={"data": [RAGGED, OWN], "region": late_if_any},
                line="{way}{batches}"),
     )  # fmt: skip
+    best = Best("tried", "score", "{way}", "in the {region} of {data}",
+                {"data": effects.telling, "region": late_if_any, **PLAIN}, greatest=True)  # fmt: skip
     sentences = (
         scored(only={"data": FRAMED, "region": "all"}), scored(only={"data": effects.unframed, "region": late_if_any}),
         Sentence("Late steps of {data}{batches} begin at t = {late_start:.0f}; one has {late_active:.0f} rows and "

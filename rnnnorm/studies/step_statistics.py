@@ -12,7 +12,7 @@ import pandas as pd
 from rnnnorm.studies.data.plain_training import curve, final, fit
 from rnnnorm.studies.data.real import stream
 from rnnnorm.studies.data.varied_norms import variations, varied
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import beginning, first
@@ -99,6 +99,8 @@ class StepStatistics(Study):
                only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
                series="gain {gain}{data}", colours=SHADES, at=0.0),
     )  # fmt: skip
+    best = Best("as_trained", "loss in nats, population statistics", "`{norm}` with {cell}, gain {gain}",
+                "with {state} state{data}", {"mode": "population"})  # fmt: skip
     sentences = (
         Sentence("State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} "
                  "conditions.", by=("state", "mode"), only={"norm": "bn-shared", "mode": MODES}, items="{extra:+.3f}",
@@ -137,10 +139,12 @@ class StepStatistics(Study):
         yield from distance_rows(task)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """`extra` loss, evaluated as trained, and `trap`, that on carried states, against another norm; `settled`."""
+        """Loss `as_trained` and its `extra`, and `trap`, that on carried states, against another norm; `settled`."""
         loss = where(m, quantity="loss")
         yield m
-        yield paired(loss[loss["read"] == loss["state"]], "loss", "bn-timestep", "extra")
+        as_trained = loss[loss["read"] == loss["state"]]
+        yield as_trained.assign(quantity="as_trained")
+        yield paired(as_trained, "loss", "bn-timestep", "extra")
         yield paired(where(m, quantity="loss_at", mode=MODES), "loss_at", "bn-timestep", "extra_at")
         yield paired(where(loss, mode="population", state="reset", read="carried"), "loss", "bn-shared", "trap")
         yield settled(m)

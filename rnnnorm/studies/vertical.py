@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.studies.data.real import VOWELS
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import best_by, paired
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.selection import first, last
@@ -74,6 +74,7 @@ class Vertical(Study):
         Lines("best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.",
               x="layers", only={"data": first}),
     )  # fmt: skip
+    best = Best("best_val_loss", "validation loss in nats", at="on {data}, {layers}", only={"layers": last})
     sentences = (
         Sentence("{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a "
                  "step taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score "

@@ -10,7 +10,7 @@ import torch
 
 from rnnnorm.probes import growth
 from rnnnorm.studies.data.constant_start import black_border, symbols
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import backwards, beginning, first
 from rnnnorm.studies.measures.constant_steps import along_time, arm, clipped, draw_inverse, inverse_eps, shade_constant
@@ -85,14 +85,13 @@ class ZeroVariance(Study):
         Points("final", "after training on sequences with a constant start", "test score",
                "Scores of each arm; small dots: seeds.", line="{arm}"),
     )  # fmt: skip
+    best = Best("final", "test score after a constant start", "{arm}", only={"part": "trained"}, greatest=True)
     sentences = (
         Sentence("With gain {gain} and ε = {eps} each constant step multiplies gradients by {growth:.3g}, and float32 "
                  "holds them for {finite_steps:.0f} of {constant_steps:.0f} steps.", by=("gain", "eps"),
                  only={"part": "eps", "eps": first}),
         Sentence("A batch of MNIST digits has {constant_steps:.0f} black pixels in common before the first stroke.",
                  only={"part": "mnist"}),
-        Sentence("Best trained: {first}; worst: {last}.", only={"part": "trained"}, items="{arm} with {final:.3f}",
-                 over=("arm",), rising=False),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

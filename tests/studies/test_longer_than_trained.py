@@ -67,7 +67,10 @@ def test_the_cases_are_tasks_lengths_and_the_ends_of_time() -> None:
 
 
 def test_findings_are_the_numbers() -> None:
-    said = study().findings(table())
+    best, *said = study().findings(table())
+    assert best.startswith(
+        "Best of all by bits per step at the greatest length: bn-timestep by population statistics on "
+    )
     assert len(said) == 5
     assert said[0].startswith("On made-up language, equal lengths, at 10 T_max, bits per step under running averages")
     numbers = [float(part.rpartition(" ")[2]) for part in said[0].partition("averages: ")[2].rstrip(".").split(", ")]

@@ -52,7 +52,8 @@ def test_effects_are_differences_paired_by_seed() -> None:
 
 
 def test_findings_are_the_numbers() -> None:
-    calm, abrupt, pieces = Online(load("online", quick=True)).findings(table())
+    best, calm, abrupt, pieces = Online(load("online", quick=True)).findings(table())
+    assert best.startswith("Best of all by loss in nats of learning one sequence at a time: `ln` with no drift (0.501")
     assert calm.startswith("One sequence at a time, no drift, nats: `ln` 0.501,")  # the best one first
     assert calm.index("`none` 0.901") < calm.index("`bn-timestep` 1.201")
     assert "abrupt drift" in abrupt

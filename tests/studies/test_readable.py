@@ -126,3 +126,9 @@ def test_timesteps_are_counted_from_0_and_called_alike(figure: Figure) -> None:
         if name.startswith("timestep") and "/" not in name and name != "timesteps T":
             assert name in ("timestep t", "timestep t (pixel)")
             assert axes.get_xscale() == "linear", "a logarithmic axis has no place for step 0"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_findings_begin_with_what_is_best_of_all(name: str) -> None:
+    study = quick(name)
+    assert study.findings(TABLES[name](study))[0].startswith("Best of all by ")

@@ -112,11 +112,10 @@ def test_findings_name_the_best_recipe_and_the_widest_gap(quick: Regularization)
     put(m, "final", 0.93, split="test", norm="ln", dropout=0.3, train="250 sequences")
     put(m, "gap", 0.44, norm="none", dropout=0.0, train="250 sequences")
     said = quick.findings(m)
-    assert said[0] == "On 250 training sequences the best is `ln` with dropout 0.3 with 0.930."
-    assert said[1].startswith("On 4000 training sequences the best is `bn-")
-    assert said[2] == "On 250 training sequences the widest gap between training and test is that of `none`, 0.440."
+    assert "`ln` with dropout 0.3 on 250 training sequences (0.93); `bn-vertical` on 4000 training sequenc" in said[0]
+    assert said[1] == "On 250 training sequences the widest gap between training and test is that of `none`, 0.440."
     put(m, "final", 0.98, split="test", norm="none", dropout=0.0, train="250 sequences")
-    assert "the best is `none` with 0.980" in quick.findings(m)[0]
+    assert "`none` on 250 training sequences (0.98" in quick.findings(m)[0]
 
 
 def test_divergence_is_told(quick: Regularization) -> None:
@@ -182,7 +181,7 @@ def test_own_data_are_one_arm(tmp_path: Path) -> None:
     m = made(trials, lambda trial: [{"quantity": "final", "split": s, "value": 0.5} for s in ("train", "test")])
     titles = [panel.title for panel in regularization.panels(m)]
     assert titles == ["accuracy, your data"]
-    assert "On your data the best is" in regularization.findings(
+    assert " on your data (0.5; " in regularization.findings(
         pd.concat([m, made(trials, lambda trial: [{"quantity": "gap", "value": 0.1}])])
     )[0]  # fmt: skip
 

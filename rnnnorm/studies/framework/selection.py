@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
@@ -110,12 +111,18 @@ def names_matching(*presets: str) -> Rule:
     return lambda found: [norm for norm in found if norm.split(":")[0] in presets]
 
 
+def signed(number: str) -> str:
+    """A number as it is printed: with a minus sign, not a hyphen, and nothing before a zero."""
+    return "0" + number[2:] if re.fullmatch(r"-0(\.0*)?%?", number) else number.replace("-", "−")
+
+
 class _Speaker(Formatter):
-    """`str.format` that writes numbers without a format of their own as `%g`."""
+    """`str.format` that writes numbers with a minus sign, and those without a format of their own as `%g`."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        plain = isinstance(value, int | float) and not format_spec
-        return str(super().format_field(value, "g" if plain else format_spec))
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return str(super().format_field(value, format_spec))
+        return signed(str(super().format_field(value, format_spec or "g")))
 
 
 def in_words(column: str, value: Any, words: Words) -> Any:
