@@ -13,7 +13,7 @@ from rnnnorm.studies.data.pixels import pixels
 from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import shades
+from rnnnorm.studies.framework.plots import OTHERS, shades
 from rnnnorm.studies.framework.selection import occurring
 from rnnnorm.studies.measures.gradients import ALIVE, along, fate, gradients_at_start, growths, task_gradients, yang
 
@@ -83,10 +83,10 @@ class GradientFlow(Study):
             above=1e-60, limits=(1e-60, None),
         ),
         by_gain("batch size B", "Growth against batch size, no input.", x="batch", only={"part": "batch"},
-                line="{cell}, gain {gain}", base=2, colours=("#2d6779", "#4e6dea", "#a8453f", "#d77810"),
-                ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6), curve=yang, formula="√((B-2)/(B-3)), Yang et al."),
+                line="{cell}, gain {gain}", base=2, colours=OTHERS,
+                ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6), curve=yang, formula="√((B−2)/(B−3)), Yang et al."),
         by_gain("gain", "Growth against the gain, B = 100.", x="gain", only={"part": "gain", "norm": "bn-timestep"},
-                line="{cell}, {input}", colours=("#4e6dea", "#2d6779", "#d77810", "#a8453f"),
+                line="{cell}, {input}", colours=OTHERS,
                 ticks=(0.01, 0.1, 0.3, 1.0), rule=1.0, text="neither grows nor fades"),
         Lines("gradient_norm", "‖∂L/∂h_t‖ after training", "timestep t", "The gradient of the task's loss along time.",
               x="t", only={"part": "trained"}, log="y", marker=None),

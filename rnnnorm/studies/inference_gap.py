@@ -14,13 +14,14 @@ from rnnnorm.studies.data.real import shakespeare
 from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import Rule, first, leading
 from rnnnorm.studies.measures import inference
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of
 SWEPT = "bn-timestep"
-SHADES = {"made-up language": "#d77810", "temporal order": "#4e6dea", "Tiny Shakespeare": "#a8453f"}
+SHADES = dict(zip(("made-up language", "temporal order", "Tiny Shakespeare", "own data"), OTHERS, strict=False))
 
 
 def at_usual_momentum(*presets: str) -> Rule:

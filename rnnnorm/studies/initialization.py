@@ -77,7 +77,7 @@ class Initialization(Study):
         Lines("loss", "training loss (nats), {cell}", "factor of the initial weights",
               "Sensitivity to the scale of the initial weights.", x="scale", log="x", each=("cell",), rule="blank_loss",
               text="nothing learned"),
-        Lines("shown", "relative change of normalized W_ih x (foot: 1e-7 or less)", "what is changed",
+        Lines("shown", "relative change of normalized W_ih x (foot: 1e−7 or less)", "what is changed",
               "The table of invariances.", x="place", log="y", rule=INVARIANT, text="invariant below", band=False,
               styles=lambda norm: " ", also=name_changes),
     )  # fmt: skip

@@ -87,13 +87,13 @@ class Regularization(TrainedStudy):
     )  # fmt: skip
     diverged = "count as guessing"
     words = Words(train=spelled, dropout=lambda rate: f" with dropout {rate:g}" if rate else "",
-                  split={"train": ", training", "test": ""})  # fmt: skip
+                  split={"train": ", training data", "test": ""})  # fmt: skip
     plots = (
-        Lines("final", "accuracy, {train}", "dropout", "Solid: test; dashed: training.", x="dropout", each=("train",),
-              only={"train": ends}, line="{norm}{split}",
-              styles=lambda line: "--" if line.endswith(", training") else "-"),
-        Lines("gap", "training minus test accuracy, no dropout", "training sequences", "The gap.", x="size", log="x",
-              rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []}),
+        Lines("final", "test accuracy (dashed: on training data), {train}", "dropout", "Solid: test; dashed: training.",
+              x="dropout", each=("train",), only={"train": ends}, line="{norm}{split}",
+              styles=lambda line: "--" if line.endswith(", training data") else "-"),
+        Lines("gap", "training minus test accuracy (share), no dropout", "training sequences", "The gap.", x="size",
+              log="x", rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []}),
     )  # fmt: skip
     best = Best("score", "test accuracy", "`{norm}`{dropout}", "on {train}", {"train": by_size}, greatest=True)
     sentences = (

@@ -65,10 +65,10 @@ class Vertical(Study):
     words = Words(data={"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"},
                   layers=lambda count: f"{count:g} layer{'s' * (count > 1)}")  # fmt: skip
     plots = (
-        Lines("train_curve", "training loss (nats), {layers}", "step", "Training curves of the deepest stack.", x="t",
-              only={"data": first, "layers": last}, marker=None),
-        Lines("speed", "steps to none's halfway loss, ÷ none's", "layers", "Speed against the number of layers.",
-              x="layers", only={"data": first}, rule=1.0),
+        Lines("train_curve", "training loss (nats), {layers}", "training step", "Training curves of the deepest stack.",
+              x="t", only={"data": first, "layers": last}, marker=None),
+        Lines("speed", "training steps to none's halfway loss, multiples of none's", "layers",
+              "Speed against the number of layers.", x="layers", only={"data": first}, rule=1.0),
         Lines("final_train_loss", "training loss at the end (nats)", "layers", "What was fitted.", x="layers",
               only={"data": first}),
         Lines("best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.",

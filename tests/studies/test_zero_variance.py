@@ -126,7 +126,7 @@ def test_findings_say_what_the_numbers_say(quick: ZeroVariance) -> None:
     m = table(quick, TRUE)
     m.loc[(m["quantity"] == "growth") & (m["part"] == "eps") & (m["eps"] == 1e-5), "value"] = 123.4
     said = quick.findings(m)[1:]
-    assert "With gain 0.1 and ε = 1e−05 each constant step multiplies gradients by 123, " in said[0]
+    assert "With gain 0.1 and ε = 1e−5 each constant step multiplies gradients by 123, " in said[0]
     assert said[0].endswith("and float32 holds them for 7 of 24 steps.")
     assert said[1].startswith("With gain 1 ")
     assert not any("MNIST" in sentence for sentence in said)

@@ -112,8 +112,10 @@ def names_matching(*presets: str) -> Rule:
 
 
 def signed(number: str) -> str:
-    """A number as it is printed: with a minus sign, not a hyphen, and nothing before a zero."""
-    return "0" + number[2:] if re.fullmatch(r"-0(\.0*)?%?", number) else number.replace("-", "−")
+    """A number as it is read: with a minus sign, not a hyphen, none before a zero, and `1e−5` for `1e-05`."""
+    if re.fullmatch(r"-0(\.0*)?%?", number):
+        return number[1:]
+    return re.sub(r"e([+-])0*", lambda found: "e" + found[1].strip("+"), number).replace("-", "−")
 
 
 class _Speaker(Formatter):

@@ -84,8 +84,8 @@ def test_one_alone_is_not_the_best_of_all() -> None:
 
 
 def test_numbers_have_a_minus_sign_and_zero_has_none() -> None:
-    assert [signed(text) for text in ("-0.25", "+1.5", "1e-05", "-0.000", "-0", "-0%")] == [
-        "−0.25", "+1.5", "1e−05", "0.000", "0", "0%",
+    assert [signed(text) for text in ("-0.25", "+1.5", "1e-05", "-0.000", "-0", "-0%", "2e+05")] == [
+        "−0.25", "+1.5", "1e−5", "0.000", "0", "0%", "2e5",
     ]  # fmt: skip
 
 
