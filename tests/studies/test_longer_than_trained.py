@@ -116,7 +116,7 @@ def test_a_loss_of_zero_has_a_place_on_the_axis() -> None:
 
 def test_tasks_and_lengths_of_the_users_own_are_drawn() -> None:
     made_up = table().replace({"task": {"sum": "parity"}, "lengths": {"fixed": "uniform"}})
-    assert "parity, uniform: bits per step" in [panel.title for panel in study().panels(made_up)]
+    assert "loss, bits per step; parity, uniform" in [panel.title for panel in study().panels(made_up)]
     assert "On parity, uniform, at 10 T_max" in " ".join(study().findings(made_up))
 
 

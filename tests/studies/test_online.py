@@ -63,7 +63,7 @@ def test_findings_are_the_numbers() -> None:
 def test_lines_name_statistics_where_there_are_several() -> None:
     panels = Online(load("online", quick=True)).panels(table())
     titles = [panel.title for panel in panels]
-    assert [title.rpartition(", ")[2] for title in titles] == ["no drift", "abrupt drift", "nats", "second half"]
+    assert [title.rpartition(", ")[2] for title in titles] == ["no drift", "abrupt drift", "nats", "all drifts"]
     axes = Figure().subplots()
     panels[2].draw(axes, LIGHT)
     lines = [f"bn-{kind}, {mode}" for kind in ("timestep", "shared") for mode in ("population", "running")]

@@ -129,9 +129,9 @@ def test_the_figure_shows_the_numbers(quick: Regularization, tmp_path: Path) -> 
     m = reread(table(quick), tmp_path)
     panels = quick.panels(m)
     assert [panel.title for panel in panels] == [
-        "accuracy, 250 training sequences",
-        "accuracy, 4000 training sequences",
-        "training minus test accuracy, no dropout",
+        "test accuracy (dashed: on training data), 250 training sequences",
+        "test accuracy (dashed: on training data), 4000 training sequences",
+        "training minus test accuracy (share), no dropout",
     ]
     save_figure(panels, tmp_path, quick.question)
     lines = {line.get_label(): line for line in drawn(panels[0]).lines}
@@ -150,7 +150,7 @@ def test_the_figure_shows_the_numbers(quick: Regularization, tmp_path: Path) -> 
 def test_real_data_have_a_panel(tmp_path: Path) -> None:
     real = Regularization(load("regularization", quick=True, data_dir=str(tmp_path)))
     panels = real.panels(table(real))
-    assert [panel.title for panel in panels][2] == "accuracy, Japanese vowels"
+    assert [panel.title for panel in panels][2] == "test accuracy (dashed: on training data), Japanese vowels"
     assert len(panels) == 4
     save_figure(panels, tmp_path, "?")
 
@@ -180,7 +180,7 @@ def test_own_data_are_one_arm(tmp_path: Path) -> None:
     assert config["data"]["init_args"] == {"num_train": 90, "batch_size": 16}
     m = made(trials, lambda trial: [{"quantity": "final", "split": s, "value": 0.5} for s in ("train", "test")])
     titles = [panel.title for panel in regularization.panels(m)]
-    assert titles == ["accuracy, your data"]
+    assert titles == ["test accuracy (dashed: on training data), your data"]
     assert " on your data (0.5; " in regularization.findings(
         pd.concat([m, made(trials, lambda trial: [{"quantity": "gap", "value": 0.1}])])
     )[0]  # fmt: skip

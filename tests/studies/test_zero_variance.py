@@ -147,10 +147,10 @@ def test_the_figure_shows_the_numbers(quick: ZeroVariance) -> None:
     m = table(quick, TRUE)
     along, against_eps, against_noise, trained = (drawn(panel) for panel in quick.panels(m))
     lines = {line.get_label(): line for line in along.lines}
-    for name in ("none", "ln", "bn-timestep, ε = 1e-05", "bn-timestep, ε = 1e-05, noise 0.1 on h_0"):
+    for name in ("none", "ln", "bn-timestep, ε = 1e−5", "bn-timestep, ε = 1e−5, noise 0.1 on h_0"):
         assert lines[name].get_xdata().tolist() == [0, 11, 22, 33]
     low = where(m, quantity="gradient_norm", part="eps", gain=0.1, eps=1e-5).groupby("t")["value"].mean()
-    np.testing.assert_allclose(lines["bn-timestep, ε = 1e-05"].get_ydata(), low)
+    np.testing.assert_allclose(lines["bn-timestep, ε = 1e−5"].get_ydata(), low)
     (proportional,) = (line for line in against_eps.lines if line.get_label() == "∝ 1/ε")
     x, y = np.asarray(proportional.get_xdata()), np.asarray(proportional.get_ydata())
     np.testing.assert_allclose(x * y, x[0] * y[0])
