@@ -136,7 +136,7 @@ def test_the_figure_shows_the_numbers(quick: Regularization, tmp_path: Path) -> 
     save_figure(panels, tmp_path, quick.question)
     lines = {line.get_label(): line for line in drawn(panels[0]).lines}
     for norm in quick.settings.norms:
-        for split, label, style in (("test", norm, "-"), ("train", f"{norm}, training", "--")):
+        for split, label, style in (("test", norm, "-"), ("train", f"{norm}, training data", "--")):
             here = where(m, quantity="final", split=split, norm=norm, train="250 sequences")
             expected = here.groupby("dropout")["value"].mean()
             assert lines[label].get_xdata().tolist() == [0.0, 0.3]
