@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.studies.data.plain_training import curve, final, fit
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
 from rnnnorm.studies.framework.derive import best_by, mapped, paired
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.modes import mode_style
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import names_matching
 from rnnnorm.studies.measures.batch_noise import gaussian_noise, hidden_products, noise
 from rnnnorm.studies.measures.evaluated import MODES, crossovers, evaluated
@@ -85,16 +87,14 @@ class BatchSize(Study):
         by_size("excess", "test loss minus that of ln, nats", about="Where norms cross layer normalization.", rule=0.0,
                 text="as good as ln", linear_up_to=0.02, y_ticks=[-1, -0.1, -0.02, 0, 0.02, 0.1, 1]),
         by_size("noise", "relative standard deviation of a batch's σ̂", about="The noise, and the formula.", x="size",
-                log="xy", y_ticks=[0.05, 0.1, 0.2, 0.5, 1.0], line="measured", colours=["#2d6779"],
-                curve=gaussian_noise, formula="1/√(2(B-1))"),
+                log="xy", y_ticks=[0.05, 0.1, 0.2, 0.5, 1.0], line="measured", colours=OTHERS,
+                curve=gaussian_noise, formula="1/√(2(B−1))"),
         by_size("loss", "test loss of bn-timestep, nats", axis="training batch size B",
                 about="Three evaluations of the same weights.", log="xy", only={"norm": "bn-timestep", "mode": MODES},
-                line="{mode} statistics", colours=["#d77810", "#4e6dea", "#2d6779"],
-                styles={"running statistics": "--", "batch statistics": ":"}),
+                line="{mode} statistics", colours=OTHERS, styles=mode_style),
     )  # fmt: skip
     noises = "{noise:.0%} at B = {size} (formula: {formula:.0%})"
-    best = Sentence("Best at B = {batch}: {first} nats; worst: {last}.", by=("batch",), rising=True, least=2,
-                    items="`{norm}` with {test_loss:.3g}")  # fmt: skip
+    best = Best("test_loss", "test loss in nats", at="at B = {batch}")
     sentences = (Sentence("The relative standard deviation of σ̂ is {items}.", items=noises, over=("size",)),)
 
     def trials(self) -> list[Trial]:
@@ -136,7 +136,6 @@ class BatchSize(Study):
         yield mapped(m, "noise", "deviation", lambda rows: (rows["value"] / rows["size"].map(gaussian_noise) - 1).abs())
 
     def findings(self, m: pd.DataFrame) -> list[str]:
-        """The best norm at each batch size, the crossover of each norm with ln, and the noise."""
-        derived = self.derived(m)
-        excess = where(derived, quantity="excess")
-        return [*self.best.said(derived, self.words), *crossovers(excess, of_batch, NEEDED), *super().findings(m)]
+        """The best norm at each batch size, the noise, and the crossover of each norm with ln."""
+        excess = where(self.derived(m), quantity="excess")
+        return [*super().findings(m), *crossovers(excess, of_batch, NEEDED)]

@@ -19,9 +19,11 @@ from rnnnorm.bench.timing import interleave, ratios, spread
 from rnnnorm.compare.costs import count_parameters, count_stored
 from rnnnorm.nn.lstm import LSTM
 from rnnnorm.report.canvas import Theme
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.report.colours import colour
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import occurring
 
 COSTLY, CHEAP = 1.2, 1.1
@@ -72,16 +74,20 @@ class Cost(Study):
     words = Words(backend={"auto": "compiled", "reference": "eager"},
                   quantity={"stored": "stored statistics / weights", "time": "time / none's time"})  # fmt: skip
     plots = (
-        Points("time", "each preset, {backend}", "time of a training step / none's", "The cheapest preset on top.",
-               only={"part": "preset"}, each=("backend",), at=1.0, also=from_nothing),
-        Points("memory", "each preset, compiled", "peak memory / none's", "The cheapest preset on top.", at=1.0,
+        Points("time", "time of a training step / none's, {backend}", "multiples of none's",
+               "The cheapest preset on top.", only={"part": "preset"}, each=("backend",), at=1.0, also=from_nothing),
+        Points("memory", "peak memory / none's, compiled", "multiples of none's", "The cheapest preset on top.", at=1.0,
                also=from_nothing),
-        Lines("time", "time / none's, compiled", "timesteps T", "Ratios against T.", x="T", log="x",
+        Lines("time", "time of a training step / none's, compiled", "timesteps T", "Ratios against T.", x="T", log="x",
               only={"part": "length"}, rule=1.0, text="as fast as none"),
-        Lines(["stored", "time"], "bn-timestep, multiples", "max_steps", "Against slots.", x="max_steps", log="xy",
+        Lines(["stored", "time"], "bn-timestep: multiples, by its slots", "slots (max_steps)", "Against slots.",
+              x="max_steps", log="xy",
               only={"part": "slots"}, line="{quantity}",
-              colours={"stored statistics / weights": "#4e6dea", "time / none's time": "#d77810"}),
+              colours={"stored statistics / weights": OTHERS[0], "time / none's time": colour("bn-timestep")}),
     )  # fmt: skip
+    best = Best(
+        "time", "time of a training step in multiples of that of `none`", at="{backend}", only={"part": "preset"}
+    )
     sentences = (
         Sentence("A training step, {backend}, takes {first} to {last} times the time of the plain LSTM.",
                  by=("backend",), items="{time:.2f} (`{norm}`)", rising=True,

@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from rnnnorm.report.colours import colour
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.residual_stacks import METHODS, arguments, growth
 from rnnnorm.studies.data.surgery import bounded_training
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import best_by
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import backwards, first, last
 from rnnnorm.studies.measures.depths import SLACK, by_block, deepest, second_half
 
@@ -22,13 +24,14 @@ NAMES = {
     "no-skip": "no skip", "plain": "skip", "bn-branch": "BN on branch", "bn-sum": "BN on sum", "fixup": "Fixup",
     "skipinit-0": "SkipInit α = 0", "skipinit-depth": "SkipInit α = 1/√d", "skipinit-1": "SkipInit α = 1",
 }  # fmt: skip
-PAINT = ("#222f3a", "#878787", "#4e6dea", "#2d6779", "#b04db1", "#d77810", "#c5b500", "#a8453f")
+PAINT = (colour("none"),) * 2 + (colour("bn-vertical"),) * 2 + OTHERS[:4]
+STYLES = {"no skip": ":", "BN on sum": "-.", "SkipInit α = 0": "--", "SkipInit α = 1": "--", "SkipInit α = 1/√d": ":"}
 
 start = partial(Contrast, norms="none", by=("cell",), label="{cell}")
 trained = partial(Contrast, "deep_loss", norms="none", against={"method": "bn-branch"},
                   by=("cell", "optimizer", "depth"), needed=0.05, label="{cell}, {optimizer}, {depth}")  # fmt: skip
 drawn = partial(Lines, line="{method}", colours=dict(zip(NAMES.values(), PAINT, strict=True)),
-                styles={"no skip": ":", "SkipInit α = 1": "--", "BN on sum": "-."})  # fmt: skip
+                styles=STYLES)  # fmt: skip
 squares = partial(drawn, "square", axis="block", about="Growth with depth.", x="block", log="y", above=1e-3,
                   marker=None)  # fmt: skip
 
@@ -99,6 +102,8 @@ class Depth(Study):
               base=2, rule="blank_loss", text="nothing learned", band=False, each=("cell", "optimizer"),
               only={"cell": backwards, "optimizer": first, "norm": "none"}),
     )  # fmt: skip
+    best = Best("loss", "training loss in nats", "{method}{norm}", "for {cell}, {optimizer}, {depth}",
+                {"cell": backwards, "depth": last})  # fmt: skip
     sentences = (
         Sentence("{cell}: after {block} blocks E[h²] is {with_skip:.3g} with a skip alone and {with_bn:.3g} with "
                  "batch normalization on the branch.", ("cell", "block"), {"block": last}),

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 
 from rnnnorm.studies.data.pixels import pixels
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import shades
+from rnnnorm.studies.framework.plots import OTHERS, shades
 from rnnnorm.studies.framework.selection import occurring
 from rnnnorm.studies.measures.gradients import ALIVE, along, fate, gradients_at_start, growths, task_gradients, yang
 
@@ -83,14 +83,15 @@ class GradientFlow(Study):
             above=1e-60, limits=(1e-60, None),
         ),
         by_gain("batch size B", "Growth against batch size, no input.", x="batch", only={"part": "batch"},
-                line="{cell}, gain {gain}", base=2, colours=("#2d6779", "#4e6dea", "#a8453f", "#d77810"),
-                ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6), curve=yang, formula="√((B-2)/(B-3)), Yang et al."),
+                line="{cell}, gain {gain}", base=2, colours=OTHERS,
+                ticks=(3, 8, 32, 128, 400), limits=(0.9, 1.6), curve=yang, formula="√((B−2)/(B−3)), Yang et al."),
         by_gain("gain", "Growth against the gain, B = 100.", x="gain", only={"part": "gain", "norm": "bn-timestep"},
-                line="{cell}, {input}", colours=("#4e6dea", "#2d6779", "#d77810", "#a8453f"),
+                line="{cell}, {input}", colours=OTHERS,
                 ticks=(0.01, 0.1, 0.3, 1.0), rule=1.0, text="neither grows nor fades"),
         Lines("gradient_norm", "‖∂L/∂h_t‖ after training", "timestep t", "The gradient of the task's loss along time.",
               x="t", only={"part": "trained"}, log="y", marker=None),
     )  # fmt: skip
+    best = Best("off", "growth of ‖∂L/∂h_t‖ per step back after training, distance from 1")
     sentences = (
         Sentence("With a gain of 1 and {W_hh} W_hh the gradient {decades}.", by=("W_hh",),
                  only={"part": "pixels", "gain": 1.0, "W_hh": WEIGHTS}),
@@ -141,8 +142,9 @@ class GradientFlow(Study):
             yield from along(layers[-1], every=16 if c["part"] == "pixels" else 1)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """The deviation from Yang's factor in the linear regime, growth at the published gains."""
+        """How far growth is `off` 1, how far from Yang's factor in the linear regime; growth at the published gains."""
         yield m
+        yield mapped(where(m, part="trained"), "growth", "off", lambda rows: (rows["value"] - 1).abs())
         for cell, gain in LINEAR:
             linear = where(m, part="batch", cell=cell, gain=gain)
             yield mapped(linear, "growth", "deviation", lambda r: (r["value"] / r["batch"].map(yang) - 1).abs())

@@ -11,16 +11,17 @@ from lightning import LightningDataModule
 
 from rnnnorm.norms import recalibrate
 from rnnnorm.studies.data.real import shakespeare
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import Rule, first, leading
 from rnnnorm.studies.measures import inference
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of
 SWEPT = "bn-timestep"
-SHADES = {"made-up language": "#d77810", "temporal order": "#4e6dea", "Tiny Shakespeare": "#a8453f"}
+SHADES = dict(zip(("made-up language", "temporal order", "Tiny Shakespeare", "own data"), OTHERS, strict=False))
 
 
 def at_usual_momentum(*presets: str) -> Rule:
@@ -98,6 +99,7 @@ class InferenceGap(TrainedStudy):
         Lines("gap_at", "{task}: running averages minus training, bits", "timestep t",
               "The gap between evaluation and training on the same sequences along time.", x="t", only=shown, rule=0.0),
     )  # fmt: skip
+    best = Best("predicted", "bits per prediction", "`{norm}`{how}", "on {task}")
     sentences = (
         Sentence("{task}: running averages against training on the same test sequences, in bits: {items}.",
                  by=("task",), only={"norm": lambda norms: [norm for norm in norms if ":mom" not in norm]},
@@ -142,6 +144,7 @@ class InferenceGap(TrainedStudy):
         losses = where(m, quantity="loss").dropna(subset=["rows"])
         full = inference.in_full_batches(losses)
         yield from (m, full)
+        yield inference.ways(full)
         yield paired(where(full, mode=["running", "training"]), "full", {"mode": "training"}, "gap")
         yield paired(where(m, mode=["running", "training"]), "loss_at", {"mode": "training"}, "gap_at")
         both = pd.concat([full, where(m, quantity="train_split")], ignore_index=True).assign(rows=0)

@@ -11,7 +11,7 @@ import torch
 
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.surgery import bounded_training, scale_weights, start_from_data
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import best_by
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import beginning, last
@@ -77,10 +77,11 @@ class Initialization(Study):
         Lines("loss", "training loss (nats), {cell}", "factor of the initial weights",
               "Sensitivity to the scale of the initial weights.", x="scale", log="x", each=("cell",), rule="blank_loss",
               text="nothing learned"),
-        Lines("shown", "relative change of normalized W_ih x (foot: 1e-7 or less)", "what is changed",
+        Lines("shown", "relative change of normalized W_ih x (foot: 1e−7 or less)", "what is changed",
               "The table of invariances.", x="place", log="y", rule=INVARIANT, text="invariant below", band=False,
               styles=lambda norm: " ", also=name_changes),
     )  # fmt: skip
+    best = Best("worst", "training loss in nats at the worst factor of the initial weights", at="in the {cell}")
     sentences = (
         Sentence("{cell}: between weights × {smallest} and × {greatest} the training loss varies by {items} nats.",
                  ("cell", "smallest", "greatest"), items="{spread:.2f} ({norm})", rising=True),

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from rnnnorm.studies.data.scaling import scaled
-from rnnnorm.studies.framework import Claim, Contrast, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.grid import Source
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import first
 from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.guessing import CLASSIFIERS, score, spec
@@ -25,7 +26,7 @@ VERTICAL = ("bn-vertical", "bn-timestep")
 PATH = "rnnnorm.studies.data.scaling.WeightPath"
 DIGITS = {"class_path": "rnnnorm.data.SpokenDigits", "init_args": {"standardize": False, "batch_size": 32}}
 NAMES = {"none": "raw", "minmax": "min-max", "zscore": "z-score", "log": "logarithm", "arctan": "arctangent"}
-COLOURS = dict(zip(NAMES.values(), ("#878787", "#d77810", "#4e6dea", "#48bc90", "#b04db1"), strict=True))
+COLOURS = dict(zip(NAMES.values(), OTHERS, strict=True))
 
 
 def preferring(value: str) -> Callable[[Sequence[str]], Sequence[str]]:
@@ -79,15 +80,18 @@ class InputScaling(Study):
                                 label="{scaling}, " + LABEL)),
     )  # fmt: skip
     diverged = "count as guessing"
-    words = Words(scaling=NAMES)
+    words = Words(scaling=NAMES, optimizer={"sgd": "SGD", "adam": "Adam"})
     plots = (
-        Paths(("weight_a", "weight_b"), "change of another weight, {norm}, {optimizer}", "change of a weight",
-              "Paths from the cross.", line="{scaling}", colours=COLOURS,
+        Paths(("weight_a", "weight_b"), "path of two weights from the cross ({norm}, {optimizer})",
+              "change of one; upwards: of another", "Paths from the cross.", line="{scaling}", colours=COLOURS,
               only={"data": first, "optimizer": preferring("sgd"), "norm": preferring("none")}),
-        dots("final", "{optimizer}, {data}", "test score", "By norm and scaling.", each=("data", "optimizer")),
-        dots("steps_to_target", "{optimizer}, {data}", "steps to the target loss", "By norm and scaling.", log=True,
+        dots("final", "test score, {data}, {optimizer}", "test score", "By norm and scaling.",
+             each=("data", "optimizer")),
+        dots("steps_to_target", "training steps to the target loss, {data}, {optimizer}", "training steps",
+             "By norm and scaling.", log=True,
              only={"data": first, "optimizer": preferring("sgd")}),
     )  # fmt: skip
+    best = Best("final", "test score", "{scaling} with `{norm}` and {optimizer}", "on {data}", greatest=True)
     sentences = (
         Sentence("On {data} `{norm}` reaches, by the scaling of its inputs and in the mean over optimizers: {items}.",
                  by=("data", "norm"), items="{scaling} {final:.3f}", over=("scaling",), rising=False, least=2),

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.plain_training import curve, final, fit
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial
 from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import linear_axis
@@ -95,6 +95,7 @@ class LearningRate(Study):
         by_size("best_octaves", "best learning rate", about="The learning rate with the lowest final loss."),
         by_size("stable_octaves", "largest stable learning rate", about="The largest rate that ends below the start."),
     )  # fmt: skip
+    best = Best("best_loss", "final training loss in nats, each norm at its best rate", at="at B = {batch}")
     sentences = (
         Sentence("Lowest loss first, at B = {batch}, with the best and the largest stable learning rate: {items}.",
                  by=("batch",),

@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 from lightning import LightningDataModule
 
+from rnnnorm.report.colours import colour, dashes
 from rnnnorm.studies.data.real import shakespeare
 from rnnnorm.studies.data.varied_norms import has_slots
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.modes import mode_style
 from rnnnorm.studies.framework.selection import ends, last, narrowed
 from rnnnorm.studies.framework.trial import Condition
 from rnnnorm.studies.measures.stepwise import beyond_training, require_answers_per_step
@@ -25,16 +27,16 @@ RISE = 0.02  # bits per step: the smallest difference that Cooijmans et al. make
 FLOOR = 1e-4  # bits: zero has no place on a logarithmic axis
 FULL = {"norm": "bn-timestep", "slots": 1.0}
 FEWER = {"slots": lambda found: [share for share in found if share < 1], "mode": "running"}
-WAYS: Mapping[str, tuple[Mapping[str, Any], str, str]] = {
-    "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "#8a4a00", "-"),
-    "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "#d77810", "--"),
-    "bn-timestep by running averages": ({**FULL, "mode": "running"}, "#f0a03c", ":"),
-    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "#222f3a", "--"),
-    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "#222f3a", "-."),
-    "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "#a8453f", "-"),
-    "none": ({"norm": "none"}, "#878787", "-"), "ln": ({"norm": "ln"}, "#48bc90", "-"),
+WAYS: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "bn-timestep by population statistics": ({**FULL, "mode": "population"}, "bn-timestep"),
+    "bn-timestep by batch statistics": ({**FULL, "mode": "batch"}, "bn-timestep"),
+    "bn-timestep by running averages": ({**FULL, "mode": "running"}, "bn-timestep"),
+    "bn-timestep, last slot repeated": ({"norm": "bn-timestep", **FEWER}, "bn-timestep:tail=last"),
+    "bn-timestep, tail pooled": ({"norm": "bn-timestep:tail=pool", **FEWER}, "bn-timestep:tail=pool"),
+    "bn-shared by population statistics": ({"norm": "bn-shared", "mode": "population"}, "bn-shared"),
+    "none": ({"norm": "none"}, "none"), "ln": ({"norm": "ln"}, "ln"),
 }  # fmt: skip
-"""Ways to predict beyond T_max: which rows are meant, their colour and line style."""
+"""Ways to predict beyond T_max: which rows are meant, and the norm as which they are drawn."""
 
 rise = partial(Contrast, "rise", "bits of rise", needed=RISE, below=True, by=("task", "lengths"),
                only={"slots": 1.0, "mode": "running"}, label="{task}, {lengths}")  # fmt: skip
@@ -80,12 +82,14 @@ class LongerThanTrained(TrainedStudy):
                   lengths={"fixed": "equal lengths", "heavy-tailed": "ragged lengths", "own": "its own lengths"},
                   slots=lambda share: "" if share == 1 else f" with {share:g} T_max slots")  # fmt: skip
     plots = (
-        Lines("along", "{task}, {lengths}: bits per step", "timestep t / T_max",
+        Lines("along", "loss, bits per step; {task}, {lengths}", "timestep t / T_max",
               "The loss along time, within and beyond the trained lengths.", x="reach", each=("task", "lengths"),
               line="{way}", log="xy", base=2, ticks=(0.25, 0.5, 1, 2, 4, 8),
-              colours={way: colour for way, (_, colour, _) in WAYS.items()}, marker=None,
-              styles={way: style for way, (_, _, style) in WAYS.items()}, at=1.0, at_text="T_max"),
+              colours={way: colour(norm) for way, (_, norm) in WAYS.items()}, marker=None,
+              styles=lambda way: mode_style(way) if WAYS[way][1] == "bn-timestep" else dashes(WAYS[way][1]),
+              at=1.0, at_text="T_max"),
     )  # fmt: skip
+    best = Best("beyond", "bits per step at the greatest length", "{way}", "on {task}, {lengths}", {"times": last})
     sentences = (
         Sentence("On {task}, {lengths}, at {times} T_max, bits per step under running averages: {items}.",
                  by=("task", "lengths", "times"), only={"times": last, "mode": "running"},
@@ -138,10 +142,11 @@ class LongerThanTrained(TrainedStudy):
         yield from beyond_training(model, data, options, calibration, [*map(int, times)], *sizes)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """By `way`: the loss `along` time, and the `worst` rise over all tasks and lengths."""
+        """By `way`: the loss `along` time and `beyond` T_max, and the `worst` rise over all tasks and lengths."""
         yield m
-        for way, (chosen, *_) in WAYS.items():
+        for way, (chosen, _) in WAYS.items():
             rows = narrowed(m, chosen).assign(way=way)
+            yield where(rows, quantity="loss").assign(quantity="beyond")
             along = where(rows, quantity="loss_at")
             yield along.assign(quantity="along", value=along["value"].clip(lower=FLOOR))
             if len(rises := where(rows, quantity="rise")):

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.drifting import CLASSES, drifting, test_then_train
 from rnnnorm.studies.data.plain_training import build_data, build_task, curve, train
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
-from rnnnorm.studies.framework.plots import rule
+from rnnnorm.studies.framework.modes import mode_style
+from rnnnorm.studies.framework.plots import OTHERS, rule
 from rnnnorm.studies.framework.selection import Rule, beginning, leading, names_matching
 from rnnnorm.studies.measures.streams import MODES, prequential, reading
 from rnnnorm.tasks import Classification
@@ -87,11 +88,13 @@ class Online(Study):
         Lines("prequential", "loss before learning, nats, {drift}", "sequences seen", "B = 1.", x="t", each=("drift",),
               only={"batch": 1, "drift": calm_first}, rule=math.log(CLASSES), text="guessing", marker=None, band=False,
               also=shift),
-        Lines("reading", "loss, nats", "steps read at a time", "The last point is the whole segment.", x="chunk",
-              log="x", line="{norm}{by}", styles=lambda line: "--" if line.endswith("running") else "-"),
-        Points("loss", "all drifts, second half", "loss before learning, nats", "By norm and batch size.",
-               only={"part": "learning"}, series="B = {batch}", colours=("#2d6779", "#d77810", "#878787")),
+        Lines("reading", "test loss, nats", "steps read at a time", "The last point is the whole segment.",
+              x="chunk", log="x", line="{norm}{by}", styles=mode_style),
+        Points("loss", "loss before learning, nats, second half, all drifts", "nats", "By norm and batch size.",
+               only={"part": "learning"}, series="B = {batch}", colours=OTHERS),
     )  # fmt: skip
+    best = Best("loss", "loss in nats of learning one sequence at a time", at="with {drift}",
+                only={"part": "learning", "drift": calm_first, "batch": 1})  # fmt: skip
     sentences = (
         Sentence("One sequence at a time, {drift}, nats: {items}.", by=("drift",),
                  only={"part": "learning", "drift": calm_first, "batch": 1}, items="`{norm}` {loss:.3f}", rising=True,

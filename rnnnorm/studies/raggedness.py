@@ -10,8 +10,10 @@ from lightning import LightningDataModule
 
 from rnnnorm.studies.data.padding import FINISHED, CountPadding
 from rnnnorm.studies.data.ragged_arms import BASE, FRAMED, LENGTHS, OWN, RAGGED, arms
-from rnnnorm.studies.framework import Claim, Lines, Points, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Lines, Points, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.modes import mode_style
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import narrowed
 from rnnnorm.studies.measures import ragged_effects as effects
 from rnnnorm.studies.measures.ragged_effects import base_first, cured, late_if_any, recalibrated, scores, wider
@@ -104,19 +106,19 @@ class Raggedness(TrainedStudy):
     plots = (
         Lines("score_by_step", "score, {data}", "timestep t",
               "Scores by timestep: normalization per step loses at late steps.", only={"data": [RAGGED, OWN]}, x="t",
-              line="{norm}, {mode}", also=effects.mark_late,
-              styles=lambda line: "--" if "population" in line else ":" if "own" in line else None),
+              line="{norm}{how}", also=effects.mark_late, styles=mode_style),
         Lines("moments_off_by", "stored moments are off by, in normalized units", "timestep t",
               "Error of stored statistics by timestep.", x="t", log="y",
-              line="{what}", marker=None, colours=["#d77810", "#4e6dea", "#2d6779", "#b04db1", "#48bc90"],
-              styles=lambda line: "--" if "population" in line else None),
-        Points("gap_by_lengths", "gap by lengths", "score by the batch's own minus by running averages",
-               "The gap by distribution of lengths.",
+              line="{what}", marker=None, colours=OTHERS, styles=mode_style),
+        Points("gap_by_lengths", "score by the batch's own statistics minus by running averages",
+               "difference of scores", "The gap by distribution of lengths.",
                only={"data": [*LENGTHS, FRAMED, OWN], "region": "all", "batches": "similar"}, line="{norm}, {data}"),
-        Points("tried", "cures and padding, {region}", "score by running averages",
+        Points("tried", "score by running averages, cures and padding, {region}", "score",
                "Cures, and padding counted, at late steps.", only={"data": [RAGGED, OWN], "region": late_if_any},
                line="{way}{batches}"),
     )  # fmt: skip
+    best = Best("tried", "score", "{way}", "in the {region} of {data}",
+                {"data": effects.telling, "region": late_if_any, **PLAIN}, greatest=True)  # fmt: skip
     sentences = (
         scored(only={"data": FRAMED, "region": "all"}), scored(only={"data": effects.unframed, "region": late_if_any}),
         Sentence("Late steps of {data}{batches} begin at t = {late_start:.0f}; one has {late_active:.0f} rows and "

@@ -14,7 +14,7 @@ from lightning import LightningDataModule
 
 from rnnnorm.studies.data.plain_training import evaluate
 from rnnnorm.studies.data.real import VOWELS
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.measurements import where
@@ -87,17 +87,16 @@ class Regularization(TrainedStudy):
     )  # fmt: skip
     diverged = "count as guessing"
     words = Words(train=spelled, dropout=lambda rate: f" with dropout {rate:g}" if rate else "",
-                  split={"train": ", training", "test": ""})  # fmt: skip
+                  split={"train": ", training data", "test": ""})  # fmt: skip
     plots = (
-        Lines("final", "accuracy, {train}", "dropout", "Solid: test; dashed: training.", x="dropout", each=("train",),
-              only={"train": ends}, line="{norm}{split}",
-              styles=lambda line: "--" if line.endswith(", training") else "-"),
-        Lines("gap", "training minus test accuracy, no dropout", "training sequences", "The gap.", x="size", log="x",
-              rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []}),
+        Lines("final", "test accuracy (dashed: on training data), {train}", "dropout", "Solid: test; dashed: training.",
+              x="dropout", each=("train",), only={"train": ends}, line="{norm}{split}",
+              styles=lambda line: "--" if line.endswith(", training data") else "-"),
+        Lines("gap", "training minus test accuracy (share), no dropout", "training sequences", "The gap.", x="size",
+              log="x", rule=0.0, only={"dropout": 0.0, "size": lambda sizes: sizes if len(sizes) > 1 else []}),
     )  # fmt: skip
+    best = Best("score", "test accuracy", "`{norm}`{dropout}", "on {train}", {"train": by_size}, greatest=True)
     sentences = (
-        Sentence("On {train} the best is {first}.", ("train",), {"train": by_size},
-                 "`{norm}`{dropout} with {score:.3f}", ("norm", "dropout"), rising=False, least=2),
         Sentence("On {train} the widest gap between training and test is that of {first}.", ("train",),
                  {"train": by_size}, "`{norm}`{dropout}, {gap:.3f}", ("norm", "dropout"), rising=False, least=2),
     )  # fmt: skip

@@ -12,9 +12,11 @@ import pandas as pd
 from rnnnorm.studies.data.plain_training import curve, final, fit
 from rnnnorm.studies.data.real import stream
 from rnnnorm.studies.data.varied_norms import variations, varied
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.modes import mode_style
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import beginning, first
 from rnnnorm.studies.measures.carried_losses import STATES, advice, losses_by_state
 from rnnnorm.studies.measures.step_distances import SETTLED, distance_rows, settled
@@ -23,7 +25,6 @@ MODES, TRANSIENT = ("population", "running"), 15  # steps
 NEEDED = 0.01  # nats per step: a little more than the 0.01 bits to which the papers agree or differ
 of_batch, recurrent = beginning("bn-"), beginning(but=("input",))  # places whose statistics depend on the state
 PLACE = "{state} state, {cell}, gain {gain}"
-SHADES = ("#d77810", "#4e6dea", "#a8453f", "#2d6779")
 
 per_step = partial(Contrast, unit="nats per step", by=("data", "state", "gain", "cell"), needed=NEEDED)
 sharing = partial(per_step, "extra", norms="bn-shared", by=("mode", "data", "state", "gain", "cell"),
@@ -81,24 +82,22 @@ class StepStatistics(Study):
               about="With a reset state statistics pass through a transient, with a carried one there is none.",
               only={"data": first, "norm": "bn-timestep", "cell": "yes", "gain": first, "place": recurrent},
               line="{place}, {state}", styles=lambda line: "--" if line.startswith("c,") else "-",
-              colours={"W_hh h, reset": "#a8453f", "c, reset": "#d77810", "W_hh h, carried": "#2d6779",
-                       "c, carried": "#4e6dea"}),
+              colours=dict(zip(("W_hh h, reset", "c, reset", "W_hh h, carried", "c, carried"), OTHERS, strict=False))),
         along("extra_at", "extra loss of shared statistics, nats",
               about="Loss under shared minus loss under per-step statistics along the segment; cell normalized.",
               only={"data": first, "norm": "bn-shared", "cell": "yes"}, band=False, line="{state}, {mode} statistics",
-              styles=lambda line: "--" if "running" in line else "-",
-              colours={"reset, population statistics": "#a8453f", "reset, running statistics": "#d77810",
-                       "carried, population statistics": "#2d6779", "carried, running statistics": "#4e6dea"}),
-        Points("loss", "trained on reset, evaluated on carried states", "loss, nats",
+              styles=mode_style, colours=OTHERS),
+        Points("loss", "loss, nats; trained on reset, evaluated on carried states", "nats per step",
                "Per-step statistics of reset states where the state is carried on.", series="{cell}, gain {gain}",
                only={"data": first, "mode": "population", "state": "reset", "read": "carried", "norm": of_batch},
-               colours=SHADES),
-        Points("extra", "every seed (small) and their mean (large)",
-               "extra loss of shared population statistics, nats per step",
+               colours=OTHERS),
+        Points("extra", "extra loss of shared population statistics, nats", "nats per step",
                "Loss under shared minus loss under per-step statistics, by condition.",
                only={"norm": "bn-shared", "mode": "population"}, line="{state} state, {cell}",
-               series="gain {gain}{data}", colours=SHADES, at=0.0),
+               series="gain {gain}{data}", colours=OTHERS, at=0.0),
     )  # fmt: skip
+    best = Best("as_trained", "loss in nats, population statistics", "`{norm}` with {cell}, gain {gain}",
+                "with {state} state{data}", {"mode": "population"})  # fmt: skip
     sentences = (
         Sentence("State {state}, {mode} statistics: sharing costs {first} to {last} nats per step over {count} "
                  "conditions.", by=("state", "mode"), only={"norm": "bn-shared", "mode": MODES}, items="{extra:+.3f}",
@@ -137,10 +136,12 @@ class StepStatistics(Study):
         yield from distance_rows(task)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """`extra` loss, evaluated as trained, and `trap`, that on carried states, against another norm; `settled`."""
+        """Loss `as_trained` and its `extra`, and `trap`, that on carried states, against another norm; `settled`."""
         loss = where(m, quantity="loss")
         yield m
-        yield paired(loss[loss["read"] == loss["state"]], "loss", "bn-timestep", "extra")
+        as_trained = loss[loss["read"] == loss["state"]]
+        yield as_trained.assign(quantity="as_trained")
+        yield paired(as_trained, "loss", "bn-timestep", "extra")
         yield paired(where(m, quantity="loss_at", mode=MODES), "loss_at", "bn-timestep", "extra_at")
         yield paired(where(loss, mode="population", state="reset", read="carried"), "loss", "bn-shared", "trap")
         yield settled(m)

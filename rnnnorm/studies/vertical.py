@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.studies.data.real import VOWELS
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.derive import best_by, paired
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.selection import first, last
@@ -65,15 +65,16 @@ class Vertical(Study):
     words = Words(data={"segments": "noisy segments", "vowels": "Japanese vowels", "own": "your data"},
                   layers=lambda count: f"{count:g} layer{'s' * (count > 1)}")  # fmt: skip
     plots = (
-        Lines("train_curve", "training loss (nats), {layers}", "step", "Training curves of the deepest stack.", x="t",
-              only={"data": first, "layers": last}, marker=None),
-        Lines("speed", "steps to none's halfway loss, ÷ none's", "layers", "Speed against the number of layers.",
-              x="layers", only={"data": first}, rule=1.0),
+        Lines("train_curve", "training loss (nats), {layers}", "training step", "Training curves of the deepest stack.",
+              x="t", only={"data": first, "layers": last}, marker=None),
+        Lines("speed", "training steps to none's halfway loss, multiples of none's", "layers",
+              "Speed against the number of layers.", x="layers", only={"data": first}, rule=1.0),
         Lines("final_train_loss", "training loss at the end (nats)", "layers", "What was fitted.", x="layers",
               only={"data": first}),
         Lines("best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.",
               x="layers", only={"data": first}),
     )  # fmt: skip
+    best = Best("best_val_loss", "validation loss in nats", at="on {data}, {layers}", only={"layers": last})
     sentences = (
         Sentence("{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a "
                  "step taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score "

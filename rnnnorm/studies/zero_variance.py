@@ -9,17 +9,26 @@ import pandas as pd
 import torch
 
 from rnnnorm.probes import growth
+from rnnnorm.report.colours import colour, dashes
 from rnnnorm.studies.data.constant_start import black_border, symbols
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
+from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Points, Row, Sentence, Study, Trained, Trial, Words
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import backwards, beginning, first
-from rnnnorm.studies.measures.constant_steps import along_time, arm, clipped, draw_inverse, inverse_eps, shade_constant
+from rnnnorm.studies.measures.constant_steps import (
+    along_time,
+    arm,
+    as_norm,
+    clipped,
+    draw_inverse,
+    inverse_eps,
+    shade_constant,
+)
 from rnnnorm.studies.measures.gradients import projected_gradients
 from rnnnorm.studies.measures.guessing import score
 from rnnnorm.tasks.cells import build_recurrent
 
 FLAT, NEEDED = 1.1, 0.01
-SHADES = ("#a8453f", "#d77810", "#c5b500", "#2d6779", "#4e6dea", "#7a4fa3")
 
 grown = partial(Contrast, "growth", "factor per step back")
 border = partial(grown, by=("norm",), label="MNIST's border, {norm}")
@@ -74,25 +83,25 @@ class ZeroVariance(Study):
         Lines(
             "along", "‖∂L/∂h_t‖ at initialization", "timestep t", "Gradients along time; shaded: constant inputs.",
             x="t", line="{shown}", log="y", marker=None, band=False, also=shade_constant,
-            colours=lambda lines: dict(zip((line for line in lines if line.startswith("bn-")), SHADES, strict=False)),
+            styles=lambda line: ":" if "noise" in line else dashes(as_norm(line)),
+            colours=lambda lines: {line: colour(as_norm(line)) for line in lines},
         ),
-        Lines("growth", "growth of ‖∂L/∂h_t‖ per constant step back", "ε", "Growth against ε.", x="eps",
-              only={"part": "eps"}, line="gain {gain}", colours=SHADES[3:], log="xy", also=draw_inverse, rule=1.0,
+        Lines("growth", "growth of ‖∂L/∂h_t‖, factor per constant step back", "ε", "Growth against ε.", x="eps",
+              only={"part": "eps"}, line="gain {gain}", colours=OTHERS, log="xy", also=draw_inverse, rule=1.0,
               text="neither grows nor fades"),
-        Lines("growth", "growth per constant step back, smallest ε", "standard deviation of h_0",
-              "Growth against noise on h_0.", x="noise", only={"part": "noise"}, line="gain {gain}", colours=SHADES[3:],
+        Lines("growth", "growth of ‖∂L/∂h_t‖, factor per constant step back, smallest ε", "standard deviation of h_0",
+              "Growth against noise on h_0.", x="noise", only={"part": "noise"}, line="gain {gain}", colours=OTHERS,
               log="x", rule=1.0, text="neither grows nor fades"),
-        Points("final", "after training on sequences with a constant start", "test score",
+        Points("final", "test score after training with a constant start", "test score",
                "Scores of each arm; small dots: seeds.", line="{arm}"),
     )  # fmt: skip
+    best = Best("final", "test score after a constant start", "{arm}", only={"part": "trained"}, greatest=True)
     sentences = (
         Sentence("With gain {gain} and ε = {eps} each constant step multiplies gradients by {growth:.3g}, and float32 "
                  "holds them for {finite_steps:.0f} of {constant_steps:.0f} steps.", by=("gain", "eps"),
                  only={"part": "eps", "eps": first}),
         Sentence("A batch of MNIST digits has {constant_steps:.0f} black pixels in common before the first stroke.",
                  only={"part": "mnist"}),
-        Sentence("Best trained: {first}; worst: {last}.", only={"part": "trained"}, items="{arm} with {final:.3f}",
-                 over=("arm",), rising=False),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:

@@ -72,7 +72,7 @@ def test_a_study_of_which_only_training_was_measured_has_no_blocks(tmp_path: Pat
     made_up = table(True)
     trained = made_up[made_up["part"] == "trained"].drop(columns="block")
     assert len(study().panels(trained)) == 2
-    assert len(study().findings(trained)) == 5
+    assert len(study().findings(trained)) == 6
 
 
 @pytest.mark.parametrize("agrees", [True, False])

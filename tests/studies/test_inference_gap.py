@@ -131,7 +131,7 @@ def test_findings_are_the_numbers(agrees: bool, tmp_path: Path) -> None:
     assert "of 5 momenta, plain average (1." in text
     assert re.search(r"by running averages and momentum 0\.3 \(1\.\d+ bits\) worst", text)
     assert "a pass over the training set gives 1.001" in text
-    costs = "+0.600 in batches of 2, +0.350" if agrees else "-0.100 in batches of 2, -0.100"
+    costs = "+0.600 in batches of 2, +0.350" if agrees else "−0.100 in batches of 2, −0.100"
     assert f"{costs} in batches of 4" in text
     assert "diverged" not in text
 

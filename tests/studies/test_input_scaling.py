@@ -56,7 +56,8 @@ def test_effects_are_octaves_and_accuracies(quick: InputScaling) -> None:
 
 
 def test_the_findings_rank_the_scalings_of_each_norm(quick: InputScaling) -> None:
-    said = quick.findings(table(quick))
+    best, *said = quick.findings(table(quick))
+    assert best.startswith("Best of all by test score: logarithm with `none` and SGD on series (0.95; ")
     assert len(said) == 3
     assert said[0].startswith("On series `none`")
     assert said[0].endswith(": logarithm 0.950, arctangent 0.940, z-score 0.900, min-max 0.800, raw 0.700.")
@@ -65,7 +66,8 @@ def test_the_findings_rank_the_scalings_of_each_norm(quick: InputScaling) -> Non
 def test_every_plot_shows_every_scaling(quick: InputScaling) -> None:
     panels = quick.panels(table(quick))
     assert [panel.title for panel in panels] == [
-        "change of another weight, none, sgd", "sgd, series", "adam, series", "sgd, series",
+        "path of two weights from the cross (none, SGD)", "test score, series, SGD", "test score, series, Adam",
+        "training steps to the target loss, series, SGD",
     ]  # fmt: skip
     for panel in panels:
         labels = dict.fromkeys(drawn(panel).get_legend_handles_labels()[1])
@@ -81,7 +83,7 @@ def test_paths_begin_at_the_cross_and_have_the_small_feature_along(quick: InputS
 def test_without_the_usual_norm_another_ones_path_is_drawn(quick: InputScaling) -> None:
     m = table(quick)
     panel = quick.panels(m[m["norm"] == "ln"])[0]
-    assert panel.title == "change of another weight, ln, sgd"
+    assert panel.title == "path of two weights from the cross (ln, SGD)"
     assert len(drawn(panel).get_legend_handles_labels()[1]) == 5
 
 
@@ -96,8 +98,8 @@ def test_spoken_digits_are_scaled_too(tmp_path: Path) -> None:
         assert (keys["scaling"], keys["batch_size"]) == (trial.conditions["scaling"], 32)
         assert config["trainer"]["max_epochs"] == 3
     found = {v.claim.key: [case.condition for case in v.cases] for v in real.judge(table(real))}
-    assert "bn-vertical, adam, spoken digits" in found["invariant"]
-    assert "arctangent, none, adam, spoken digits" in found["tails"]
+    assert "bn-vertical, Adam, spoken digits" in found["invariant"]
+    assert "arctangent, none, Adam, spoken digits" in found["tails"]
 
 
 def test_trials_train_with_the_optimizer_and_the_scaling_they_are_named_after(quick: InputScaling) -> None:

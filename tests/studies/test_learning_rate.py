@@ -81,7 +81,8 @@ def test_conditions_and_findings(measured: pd.DataFrame) -> None:
     assert cases["unused"] == ["bn-timestep, B = 4", "none, B = 4"]
     assert cases["pays"] == ["bn-timestep, gain over none at B = 64 minus that at B = 4"]
     assert cases["linear"][0] == "bn-timestep, B = 4 to 16, not slower"
-    small, large, end = study().findings(measured)
+    best, small, large, end = study().findings(measured)
+    assert "`bn-timestep` at B = 4 (0.388" in best
     assert "bn-timestep loss 0.388 at 0.25 of at most 16, none loss 0.500 at 0.25 of at most 8" in small
     assert "B = 64" in large
     assert end == "Stable up to the end of the grid, so that the true limit is higher: bn-timestep (32)."

@@ -67,7 +67,10 @@ def test_the_cases_are_tasks_lengths_and_the_ends_of_time() -> None:
 
 
 def test_findings_are_the_numbers() -> None:
-    said = study().findings(table())
+    best, *said = study().findings(table())
+    assert best.startswith(
+        "Best of all by bits per step at the greatest length: bn-timestep by population statistics on "
+    )
     assert len(said) == 5
     assert said[0].startswith("On made-up language, equal lengths, at 10 T_max, bits per step under running averages")
     numbers = [float(part.rpartition(" ")[2]) for part in said[0].partition("averages: ")[2].rstrip(".").split(", ")]
@@ -113,7 +116,7 @@ def test_a_loss_of_zero_has_a_place_on_the_axis() -> None:
 
 def test_tasks_and_lengths_of_the_users_own_are_drawn() -> None:
     made_up = table().replace({"task": {"sum": "parity"}, "lengths": {"fixed": "uniform"}})
-    assert "parity, uniform: bits per step" in [panel.title for panel in study().panels(made_up)]
+    assert "loss, bits per step; parity, uniform" in [panel.title for panel in study().panels(made_up)]
     assert "On parity, uniform, at 10 T_max" in " ".join(study().findings(made_up))
 
 

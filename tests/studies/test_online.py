@@ -52,7 +52,8 @@ def test_effects_are_differences_paired_by_seed() -> None:
 
 
 def test_findings_are_the_numbers() -> None:
-    calm, abrupt, pieces = Online(load("online", quick=True)).findings(table())
+    best, calm, abrupt, pieces = Online(load("online", quick=True)).findings(table())
+    assert best.startswith("Best of all by loss in nats of learning one sequence at a time: `ln` with no drift (0.501")
     assert calm.startswith("One sequence at a time, no drift, nats: `ln` 0.501,")  # the best one first
     assert calm.index("`none` 0.901") < calm.index("`bn-timestep` 1.201")
     assert "abrupt drift" in abrupt
@@ -62,7 +63,7 @@ def test_findings_are_the_numbers() -> None:
 def test_lines_name_statistics_where_there_are_several() -> None:
     panels = Online(load("online", quick=True)).panels(table())
     titles = [panel.title for panel in panels]
-    assert [title.rpartition(", ")[2] for title in titles] == ["no drift", "abrupt drift", "nats", "second half"]
+    assert [title.rpartition(", ")[2] for title in titles] == ["no drift", "abrupt drift", "nats", "all drifts"]
     axes = Figure().subplots()
     panels[2].draw(axes, LIGHT)
     lines = [f"bn-{kind}, {mode}" for kind in ("timestep", "shared") for mode in ("population", "running")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import Any
 
@@ -18,9 +19,11 @@ from rnnnorm.norms.presets import parse_norm
 from rnnnorm.report.colours import colour, dashes
 from rnnnorm.studies import STUDIES
 from rnnnorm.studies.framework.compose import save_figure
+from rnnnorm.studies.framework.modes import STYLES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+BATCH = ("bn-vertical", "bn-vertical-framewise", "bn-shared", "bn-timestep")
 LEAST = 9.0  # pixels of type
 PAGE = 384 / 470
 """By what a page scales a panel where columns are narrowest: `minmax(24rem, 1fr)` of a panel of 470 pixels."""
@@ -112,6 +115,28 @@ def test_norms_look_as_in_the_report(figure: Figure) -> None:
                 assert line.get_linestyle() in (dashes(norm), "None"), norm
 
 
+def test_what_is_no_norm_has_no_colour_of_one(figure: Figure) -> None:
+    presets = {colour(norm): norm for norm in ("none", "ln", "wn", "ln-carried", *BATCH)}
+    for axes in figure.axes:
+        for line in axes.lines:
+            label, paint = str(line.get_label()), matplotlib.colors.to_hex(line.get_color())
+            if not label.startswith("_") and paint in presets:
+                named = label.split(",")[0].split(" ")[0].split(":")[0]
+                assert named == presets[paint] or named in ("BN", "skip", "no", "time"), (label, presets[paint])
+
+
+def test_minus_signs_are_no_hyphens(figure: Figure) -> None:
+    for text, _ in texts(figure):
+        assert not re.search(r"(^|[\s(,e=])-\d", text.get_text()), text.get_text()
+
+
+def test_a_mode_has_one_line_style(figure: Figure) -> None:
+    for axes in figure.axes:
+        for line in (line for line in axes.lines if line.get_linewidth() > 1):  # others are rules
+            found = [style for mode, style in STYLES.items() if f"{mode} statistics" in str(line.get_label())]
+            assert found in ([], [line.get_linestyle()]) or "bn-shared" in str(line.get_label()), line.get_label()
+
+
 def is_norm(label: str) -> bool:
     try:
         parse_norm(label)
@@ -124,5 +149,12 @@ def test_timesteps_are_counted_from_0_and_called_alike(figure: Figure) -> None:
     for axes in figure.axes:
         name = axes.get_xlabel()
         if name.startswith("timestep") and "/" not in name and name != "timesteps T":
+            assert axes.get_xlim()[0] <= 0
             assert name in ("timestep t", "timestep t (pixel)")
             assert axes.get_xscale() == "linear", "a logarithmic axis has no place for step 0"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_findings_begin_with_what_is_best_of_all(name: str) -> None:
+    study = quick(name)
+    assert study.findings(TABLES[name](study))[0].startswith("Best of all by ")

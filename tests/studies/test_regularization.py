@@ -112,11 +112,10 @@ def test_findings_name_the_best_recipe_and_the_widest_gap(quick: Regularization)
     put(m, "final", 0.93, split="test", norm="ln", dropout=0.3, train="250 sequences")
     put(m, "gap", 0.44, norm="none", dropout=0.0, train="250 sequences")
     said = quick.findings(m)
-    assert said[0] == "On 250 training sequences the best is `ln` with dropout 0.3 with 0.930."
-    assert said[1].startswith("On 4000 training sequences the best is `bn-")
-    assert said[2] == "On 250 training sequences the widest gap between training and test is that of `none`, 0.440."
+    assert "`ln` with dropout 0.3 on 250 training sequences (0.93); `bn-vertical` on 4000 training sequenc" in said[0]
+    assert said[1] == "On 250 training sequences the widest gap between training and test is that of `none`, 0.440."
     put(m, "final", 0.98, split="test", norm="none", dropout=0.0, train="250 sequences")
-    assert "the best is `none` with 0.980" in quick.findings(m)[0]
+    assert "`none` on 250 training sequences (0.98" in quick.findings(m)[0]
 
 
 def test_divergence_is_told(quick: Regularization) -> None:
@@ -130,14 +129,14 @@ def test_the_figure_shows_the_numbers(quick: Regularization, tmp_path: Path) -> 
     m = reread(table(quick), tmp_path)
     panels = quick.panels(m)
     assert [panel.title for panel in panels] == [
-        "accuracy, 250 training sequences",
-        "accuracy, 4000 training sequences",
-        "training minus test accuracy, no dropout",
+        "test accuracy (dashed: on training data), 250 training sequences",
+        "test accuracy (dashed: on training data), 4000 training sequences",
+        "training minus test accuracy (share), no dropout",
     ]
     save_figure(panels, tmp_path, quick.question)
     lines = {line.get_label(): line for line in drawn(panels[0]).lines}
     for norm in quick.settings.norms:
-        for split, label, style in (("test", norm, "-"), ("train", f"{norm}, training", "--")):
+        for split, label, style in (("test", norm, "-"), ("train", f"{norm}, training data", "--")):
             here = where(m, quantity="final", split=split, norm=norm, train="250 sequences")
             expected = here.groupby("dropout")["value"].mean()
             assert lines[label].get_xdata().tolist() == [0.0, 0.3]
@@ -151,7 +150,7 @@ def test_the_figure_shows_the_numbers(quick: Regularization, tmp_path: Path) -> 
 def test_real_data_have_a_panel(tmp_path: Path) -> None:
     real = Regularization(load("regularization", quick=True, data_dir=str(tmp_path)))
     panels = real.panels(table(real))
-    assert [panel.title for panel in panels][2] == "accuracy, Japanese vowels"
+    assert [panel.title for panel in panels][2] == "test accuracy (dashed: on training data), Japanese vowels"
     assert len(panels) == 4
     save_figure(panels, tmp_path, "?")
 
@@ -181,8 +180,8 @@ def test_own_data_are_one_arm(tmp_path: Path) -> None:
     assert config["data"]["init_args"] == {"num_train": 90, "batch_size": 16}
     m = made(trials, lambda trial: [{"quantity": "final", "split": s, "value": 0.5} for s in ("train", "test")])
     titles = [panel.title for panel in regularization.panels(m)]
-    assert titles == ["accuracy, your data"]
-    assert "On your data the best is" in regularization.findings(
+    assert titles == ["test accuracy (dashed: on training data), your data"]
+    assert " on your data (0.5; " in regularization.findings(
         pd.concat([m, made(trials, lambda trial: [{"quantity": "gap", "value": 0.1}])])
     )[0]  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
     text = " ".join(study().findings(made_up))
     assert f"bn-vertical on noisy segments, 5 layers: {0.5 if agrees else 2:.2f} times the steps of none" in text
     assert "a step taking 2.00 times as long" in text
-    assert ("loss +0.251 nats" if agrees else "loss -0.249 nats") in text
+    assert ("loss +0.251 nats" if agrees else "loss −0.249 nats") in text
     assert "diverged" not in text
 
 

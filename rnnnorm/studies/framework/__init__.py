@@ -1,7 +1,7 @@
 """Framework of the studies: what a declared study is made of.
 
 A study is a class in a file of `rnnnorm/studies/` and a YAML file of the same name in `experiments/studies/`. It
-enters `STUDIES` by being defined, and with that the command line, the report and the tests. It has five parts:
+enters `STUDIES` by being defined, and with that the command line, the report and the tests. It has six parts:
 
     class Warmth(Study):
         name, question, method = "warmth", "Does it get warmer?", "…"        # a paragraph for the report
@@ -10,6 +10,7 @@ enters `STUDIES` by being defined, and with that the command line, the report an
                                  label="{norm}, {layers}, {data}")),)
         plots = (Lines("loss", "loss (nats), {data}", "layers", "Loss against depth.", x="layers", each=("data",)),)
         sentences = (Sentence("On {data}, `{norm}` gains {gain:.3f} nats.", by=("data", "norm")),)
+        best = Best("best_val_loss", "validation loss in nats", at="on {data}, {layers}")
         words = Words(layers="{} layers")
 
         def trials(self):                   # conditions × norms × seeds
@@ -37,7 +38,8 @@ every one, contradicted where it fails in every one, else depends. The first mea
 claims, unless `Study.headline` gives another one a larger key.
 
 **Plots** are `Lines` and `Points`; what is measured without a value draws nothing. `line` names a line, `each` makes
-one plot per value, `also` draws what no argument says. **Sentences** are formats filled in with means over seeds; a
+one plot per value, `also` draws what no argument says. Findings begin with what is **best** of all that the study
+compares, batch normalization or not. **Sentences** are formats filled in with means over seeds; a
 sentence of which a quantity is missing is left out, and divergence is always told. **Words** say how the values of a
 column are written: a mapping, a function, or a format.
 
@@ -55,13 +57,14 @@ from rnnnorm.studies.framework.figure import Lines, Points
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.modes import in_every_mode
 from rnnnorm.studies.framework.selection import Words, first, last, names_matching
-from rnnnorm.studies.framework.sentence import Sentence
+from rnnnorm.studies.framework.sentence import Best, Sentence
 from rnnnorm.studies.framework.study import STUDIES, Study, TrainedStudy
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Row, Trial
 
 __all__ = [
     "STUDIES",
+    "Best",
     "Claim",
     "Contrast",
     "Lines",

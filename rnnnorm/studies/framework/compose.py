@@ -126,7 +126,7 @@ def _figure(panels: Sequence[Panel], title: str) -> Figure:
         panel.onto(one, LIGHT)
         legends.append(entries([one]))
     common = shared(legends)
-    title = "\n".join(textwrap.wrap(title, 44 * columns))
+    title = "\n".join(textwrap.wrap(title, 48 * columns))
     head, width = 22 + 19 * len(title.splitlines()), columns * _WIDTH
     heights = []  # of each row of panels
     for row in range(0, len(panels), columns):

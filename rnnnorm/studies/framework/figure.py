@@ -14,7 +14,7 @@ from rnnnorm.report.canvas import Theme
 from rnnnorm.report.colours import colour
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import HEIGHT, ROW, Panel, broken, linear_axis, lines, log_axis, points, rule
-from rnnnorm.studies.framework.selection import Only, Words, fields, narrowed, occurring, spoken
+from rnnnorm.studies.framework.selection import Only, Words, fields, narrowed, occurring, signed, spoken
 from rnnnorm.studies.framework.selection import points as points_of
 
 FEW = 9
@@ -186,13 +186,15 @@ class Lines(Plot):
             axes.set_xticks(list(ticks))
         else:
             linear_axis(axes, "x")
+        if self.axis.startswith("timestep t") and "x" not in self.log and axes.get_xlim()[0] > 0:
+            axes.set_xlim(left=0)
         if self.linear_up_to is not None:
             axes.set_yscale("symlog", linthresh=self.linear_up_to)
             axes.minorticks_off()
         if "y" in self.log:
             log_axis(axes, numbers=self.y_ticks)
         elif self.y_ticks is not None:
-            axes.set_yticks(list(self.y_ticks), [f"{tick:g}" for tick in self.y_ticks])
+            axes.set_yticks(list(self.y_ticks), [signed(f"{tick:g}") for tick in self.y_ticks])
         elif self.linear_up_to is None:
             linear_axis(axes)
 
@@ -228,7 +230,7 @@ class Points(Plot):
             if self.log:
                 log_axis(axes, "x")
             else:
-                linear_axis(axes, "x", ticks=4)
+                linear_axis(axes, "x", ticks=6)
             self._finish(axes, theme, m)
 
         pitch = ROW + 15 * max(broken(row).count("\n") for row in rows)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rnnnorm.data.base import Batch
 from rnnnorm.engine.evaluation import MODES
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.tasks import SequenceTask
+
+STYLES: Mapping[str, str] = {"population": "-", "running": "--", "batch": ":"}
+"""Mode → line style, the same in every figure."""
+
+
+def mode_style(line: str) -> str | None:
+    """The line style of the mode that the name of a line names; None if it names none."""
+    return next((style for mode, style in STYLES.items() if f"{mode} " in f"{line} " or f"{mode}'" in line), None)
 
 
 def in_every_mode(

@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from rnnnorm.report.canvas import Theme, compact, name_axes
 from rnnnorm.report.colours import colour, dashes
+from rnnnorm.studies.framework.selection import signed
 
 SIZE = 12
 """Pixels of all type in a plot that is 470 pixels wide: a page shows it at 384 pixels or more, and type at 9.8."""
@@ -25,6 +26,8 @@ HEIGHT = 330
 """Pixels of a plot with its labels."""
 ROW = 19
 """Pixels of a row of points, so that the names of neighbours do not touch."""
+OTHERS = ("#1fa8c9", "#8a5a3c", "#df6a9a", "#83a328", "#b59a6a")
+"""Colours of what is no norm, such as tasks, gains and scalings: none of them is that of a preset."""
 EDGE = 14
 """Pixels between the left edge of a plot and what stands there: names of rows, the title."""
 
@@ -100,7 +103,9 @@ def lines(
         place = summary.index.to_numpy(dtype=float)
         if band and (summary["max"] > summary["min"]).any():
             axes.fill_between(place, summary["min"], summary["max"], color=paint, alpha=0.15, linewidth=0)
-        axes.plot(place, summary["mean"], style, marker=marker, markersize=4, color=paint, linewidth=1.8, label=value)
+        look: Any = {"marker": marker, "markersize": 4, "color": paint, "linewidth": 1.8, "label": value}
+        # Where lines coincide, the solid one shows through the gaps of the others.
+        axes.plot(place, summary["mean"], style, zorder=2.0 if style == "-" else 2.1, **look)
 
 
 def points(
@@ -190,11 +195,11 @@ def log_axis(axes: Axes, which: str = "y", base: float = 10, numbers: Sequence[f
     low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
     given = [number for number in numbers or () if low <= number <= high]
     ticks = given if len(given) > 1 else _log_ticks(low, high, base)
-    far = low > 0 and high / low > 1e4
+    far = low > 0 and (high / low > 1e4 or min(ticks) < 9e-4)
     powers = all(math.isclose(math.log(tick, base), round(math.log(tick, base)), abs_tol=1e-9) for tick in ticks)
-    exponent = FuncFormatter(lambda v, _: f"1e{math.log10(v):.0f}" if v > 0 else "0")
+    exponent = FuncFormatter(lambda v, _: signed(f"1e{math.log10(v):.0f}") if v > 0 else "0")
     halves = FuncFormatter(lambda v, _: f"1/{compact(1 / v)}" if 0 < v < 1 else compact(v))
-    short = FuncFormatter(lambda v, _: compact(v))
+    short = FuncFormatter(lambda v, _: signed(compact(v)))
     target.set_major_locator(FixedLocator(ticks))
     target.set_major_formatter(halves if base == 2 and powers else exponent if far and powers else short)
     target.set_minor_locator(NullLocator())
@@ -206,6 +211,9 @@ def _log_ticks(low: float, high: float, base: float) -> list[float]:
     if not 0 < low < high < math.inf:
         return [1.0]
     powers = range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)
+    if base == 10 and len(powers) > 9:  # decades at round exponents
+        step = next(step for step in (2, 5, 10, 20, 50, 100) if len(powers) <= 7 * step or step == 100)
+        powers = range(-(-powers[0] // step) * step, powers[-1] + 1, step)
     for factors in ((1.0,), (1.0, 2.0, 5.0)) if base == 10 else ((1.0,),):
         found = [factor * base**power for power in powers for factor in factors]
         inside = [tick for tick in found if low <= tick <= high]
@@ -218,4 +226,4 @@ def linear_axis(axes: Axes, which: str = "y", integer: bool = False, ticks: int 
     """An axis with few, short numbers."""
     target = axes.yaxis if which == "y" else axes.xaxis
     target.set_major_locator(MaxNLocator(ticks, integer=integer, steps=[1, 2, 2.5, 5, 10]))
-    target.set_major_formatter(FuncFormatter(lambda v, _: compact(v)))
+    target.set_major_formatter(FuncFormatter(lambda v, _: signed(compact(v))))

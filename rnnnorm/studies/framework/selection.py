@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import Formatter
 from typing import Any
@@ -110,12 +111,20 @@ def names_matching(*presets: str) -> Rule:
     return lambda found: [norm for norm in found if norm.split(":")[0] in presets]
 
 
+def signed(number: str) -> str:
+    """A number as it is read: with a minus sign, not a hyphen, none before a zero, and `1e−5` for `1e-05`."""
+    if re.fullmatch(r"-0(\.0*)?%?", number):
+        return number[1:]
+    return re.sub(r"e([+-])0*", lambda found: "e" + found[1].strip("+"), number).replace("-", "−")
+
+
 class _Speaker(Formatter):
-    """`str.format` that writes numbers without a format of their own as `%g`."""
+    """`str.format` that writes numbers with a minus sign, and those without a format of their own as `%g`."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        plain = isinstance(value, int | float) and not format_spec
-        return str(super().format_field(value, "g" if plain else format_spec))
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return str(super().format_field(value, format_spec))
+        return signed(str(super().format_field(value, format_spec or "g")))
 
 
 def in_words(column: str, value: Any, words: Words) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from rnnnorm.common.estimate import estimate
-from rnnnorm.studies.framework.measurements import per_seed, where
-from rnnnorm.studies.framework.selection import Only, Point, Words, fields, narrowed, points, spoken
+from rnnnorm.studies.framework.measurements import difference, per_seed, where
+from rnnnorm.studies.framework.selection import Only, Point, Words, fields, narrowed, points, signed, spoken
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,60 @@ class Sentence:
         if self.rising is not None:
             made.sort(key=lambda pair: pair[0], reverse=not self.rising)
         return [text for _, text in made]
+
+
+@dataclass(frozen=True)
+class Best:
+    """What is best of all that a study compares, batch normalization or not; findings begin with it.
+
+    In each condition the smallest (or `greatest`) mean over seeds wins; a training that diverged counts as infinite.
+    The runner-up may be as good unless the 95 % interval of its distance, paired by seed, leaves 0 out.
+
+    Args:
+        quantity: what is compared.
+        called: what its numbers are, with their unit: `"test loss in nats"`.
+        name: what competes: a format of the columns that tell it apart.
+        at: the condition: a format of its columns; without, there is one.
+        only: column → which of its values.
+        greatest: the greatest number is the best one.
+    """
+
+    quantity: str
+    called: str
+    name: str = "`{norm}`"
+    at: str = ""
+    only: Only = field(default_factory=dict)
+    greatest: bool = False
+
+    def said(self, m: pd.DataFrame, words: Words) -> Iterator[str]:
+        """The sentence; none where fewer than two compete.
+
+        Args:
+            m: measurements, derived quantities among them.
+            words: how values are written.
+        """
+        by, over = fields(self.at), fields(self.name)
+        fixed = {column: rule for column, rule in self.only.items() if column not in (*by, *over)}
+        rows, won = narrowed(where(m, quantity=self.quantity), fixed), dict[str, list[str]]()
+        for point in points(rows, by, self.only):
+            here = where(rows, **point)
+            values = {
+                spoken(self.name, rival, words): per_seed(here, **rival) for rival in points(here, over, self.only)
+            }
+            values = {name: value for name, value in values.items() if value.notna().any()}
+            if len(values) > 1:
+                name, note = self._winner(values)
+                won.setdefault(name, []).append(f"{spoken(self.at, point, words)} ({note})".strip())
+        if won:
+            winners = "; ".join(f"{name} {', '.join(notes)}" for name, notes in won.items())
+            yield f"Best of all by {self.called}: {winners}."
+
+    def _winner(self, values: Mapping[str, pd.Series]) -> tuple[str, str]:
+        """Who wins, and its number, with the runner-up if the seeds do not tell it apart."""
+        best, second, *_ = sorted(values, key=lambda name: values[name].mean() * (-1 if self.greatest else 1))
+        apart = estimate(difference(values[best], values[second]))
+        told = apart.low > 0 or apart.high < 0 or not math.isfinite(values[second].mean())
+        return best, signed(f"{values[best].mean():.3g}") + ("" if told else f"; {second} may be as good")
 
 
 def _filled(template: str, m: pd.DataFrame, point: Point, words: Words) -> str | None:

@@ -15,7 +15,7 @@ from rnnnorm.studies.framework.figure import Plot
 from rnnnorm.studies.framework.grid import Source, grid, sources
 from rnnnorm.studies.framework.plots import Panel
 from rnnnorm.studies.framework.selection import Words
-from rnnnorm.studies.framework.sentence import Sentence, divergence
+from rnnnorm.studies.framework.sentence import Best, Sentence, divergence
 from rnnnorm.studies.framework.settings import Settings
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Condition, Row, Trial
@@ -48,8 +48,10 @@ class Study(ABC):
     """What is judged, each claim by its contrasts."""
     plots: ClassVar[tuple[Plot, ...]] = ()
     """The figure, the most telling plot first."""
+    best: ClassVar[Best | None] = None
+    """Which of all that is compared is best; the first finding."""
     sentences: ClassVar[tuple[Sentence, ...]] = ()
-    """Findings that belong beside the figure; advice, above all."""
+    """Further findings that belong beside the figure."""
     diverged: ClassVar[str] = ""
     """How trainings that diverged are counted, as their finding says it: "count as guessing"."""
     diverged_by: ClassVar[str] = "{norm}"
@@ -123,9 +125,9 @@ class Study(ABC):
         return [panel for plot in self.plots for panel in plot.panels(m, self.words)]
 
     def findings(self, m: pd.DataFrame) -> list[str]:
-        """Sentences made from the measurements that belong beside the figure, divergence last."""
-        whole = self.derived(m)
-        said = [text for sentence in self.sentences for text in sentence.said(whole, self.words)]
+        """Sentences made from the measurements that belong beside the figure: what is best first, divergence last."""
+        whole, best = self.derived(m), () if self.best is None else (self.best,)
+        said = [text for sentence in (*best, *self.sentences) for text in sentence.said(whole, self.words)]
         return [*said, *divergence(m, self.diverged, self.diverged_by, self.words)]
 
     def derived(self, m: pd.DataFrame) -> pd.DataFrame:

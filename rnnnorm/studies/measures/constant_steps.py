@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.framework import paired, where
 from rnnnorm.studies.framework.plots import rule
-from rnnnorm.studies.framework.selection import occurring
+from rnnnorm.studies.framework.selection import occurring, signed
 
 
 def inverse_eps(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -30,12 +30,19 @@ def along_time(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     gains = occurring(where(norms, part="eps"), "gain")[:1]
     of_bn = where(norms, part=["eps", "noise"], gain=gains, noise=[0.0, 0.1])
     names = [
-        f"bn-timestep, ε = {eps:g}" + (f", noise {noise:g} on h_0" if noise else "")
+        f"bn-timestep, ε = {signed(f'{eps:g}')}" + (f", noise {noise:g} on h_0" if noise else "")
         for eps, noise in zip(of_bn.get("eps", ()), of_bn.get("noise", ()), strict=True)
     ]
     others = where(norms, part="norm", norm=["none", "ln"])
     for rows, shown in ((of_bn, names), (others, others["norm"])):
         yield rows.assign(quantity="along", shown=shown, constant=steps)
+
+
+def as_norm(shown: str) -> str:
+    """The norm of a line of `along_time` as it is written for a network: with its ε where that is not 1e-5."""
+    norm, _, rest = shown.partition(", ε = ")
+    eps = rest.partition(",")[0]
+    return f"{norm}:eps={eps.replace('−', '-')}" if eps not in ("", "1e−5") else norm
 
 
 def shade_constant(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:

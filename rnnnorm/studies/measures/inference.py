@@ -101,6 +101,16 @@ def in_full_batches(losses: pd.DataFrame) -> pd.DataFrame:
     return losses[losses["rows"] == losses["task"].map(largest)].assign(quantity="full")
 
 
+def ways(full: pd.DataFrame) -> pd.DataFrame:
+    """`predicted`: the losses in evaluation, `how` saying by which statistics where there are stored ones.
+
+    Population statistics do not depend on the momentum: they are told once.
+    """
+    rows = full[(full["mode"] == "running") | ((full["mode"] == "population") & (full["norm"] == full["base"]))]
+    named = rows["mode"].map({"running": " by running averages", "population": " by population statistics"})
+    return rows.assign(quantity="predicted", how=named.where(rows["momentum"].notna(), ""))
+
+
 def averaged(full: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Losses after a pass, `calibrated`; `averaging`: what running averages lose against them, by `momentum`.
 

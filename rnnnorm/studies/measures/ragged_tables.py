@@ -10,7 +10,7 @@ from rnnnorm.common.estimate import estimate
 from rnnnorm.studies.data.ragged_arms import BASE, FRAMED, OWN, RAGGED
 from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
-from rnnnorm.studies.framework.selection import Point, beginning, occurring
+from rnnnorm.studies.framework.selection import Point, beginning, occurring, signed
 
 MODES = ("running", "population", "batch")
 RECALIBRATION = "recalibration"
@@ -86,7 +86,8 @@ def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield late.assign(quantity="late_" + late["quantity"])
     scored = where(steps, quantity="bucket", norm=["none", "ln", BASE], batches="similar", mode=MODES)
     scored = scored[(scored["norm"] == BASE) | (scored["mode"] == "running")]
-    yield scored.assign(quantity="score_by_step", t=(scored["t"] + scored["last"]) / 2)
+    how = (", " + scored["mode"] + " statistics").where(scored["norm"] == BASE, "")
+    yield scored.assign(quantity="score_by_step", t=(scored["t"] + scored["last"]) / 2, how=how)
     off = where(plain, quantity="off_by", norm=BASE, data=[RAGGED, "fixed", FRAMED, OWN])
     off = off[(off["mode"] == "running") | ((off["batches"] == "similar") & off["data"].isin([RAGGED, OWN]))]
     what = off["data"].replace({FRAMED: "constant start", OWN: "your data"})
@@ -95,7 +96,7 @@ def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def best_cure(tried: pd.DataFrame) -> Iterator[str]:
-    """In two sentences: what is best of all, which cure gains most over the base's running averages, what else helps.
+    """In two sentences, which cure gains most over the base's running averages, what else helps.
 
     Counted padding is no cure: what it does is said by itself, and real data do not confirm that it helps.
 
@@ -111,10 +112,7 @@ def best_cure(tried: pd.DataFrame) -> Iterator[str]:
         return
     name = max(effects, key=lambda key: effects[key].mean)
     best, others = effects[name], [key for key, effect in effects.items() if effect.low > 0 and key != name]
-    ways = {way: estimate(per_seed(tried, way=way)).mean for way in occurring(tried, "way")}
-    top = max(ways, key=lambda way: ways[way])
-    verb = f"for {BASE} use" if best.low > 0 else f"no cure of {BASE} is beyond doubt; the best on average is"
+    verb = f"For {BASE} use" if best.low > 0 else f"No cure of {BASE} is beyond doubt; the best on average is"
     helpful = f"Also helpful: {'; '.join(others)}." if others else "Nothing else helps beyond the seeds' spread."
-    spread = f"{best.mean:+.3f} [{best.low:+.3f}, {best.high:+.3f}]"
-    best_of_all = f"Advice: best of all is {top} ({ways[top]:.3f})"
-    yield f"{best_of_all}; {verb} {name}: {spread} over the default's running averages. {helpful}"
+    spread = signed(f"{best.mean:+.3f} [{best.low:+.3f}, {best.high:+.3f}]")
+    yield f"{verb} {name}: {spread} over the default's running averages. {helpful}"

@@ -13,7 +13,7 @@ from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.data.scaling import zigzag
 from rnnnorm.studies.framework import Row, Trained, Words, where
 from rnnnorm.studies.framework.figure import Plot
-from rnnnorm.studies.framework.plots import Panel
+from rnnnorm.studies.framework.plots import Panel, linear_axis
 
 POINTS = 200
 WINDOW = 20
@@ -72,5 +72,7 @@ class Paths(Plot):
                 axes.plot(a, b, "-", color=colours[str(name)], linewidth=1.1, label=name)
                 axes.plot(a[-1:], b[-1:], "o", color=colours[str(name)], markersize=5)
             axes.plot([0], [0], "+", color=theme.ink, markersize=9)
+            linear_axis(axes, "x")
+            linear_axis(axes, "y")
 
         return Panel(self._titled(self.title, m, words), self.axis, draw, self.about)

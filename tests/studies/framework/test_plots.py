@@ -118,6 +118,28 @@ def test_logarithmic_axes_have_few_short_ticks(
         assert all(re.fullmatch(r"1e-?\d+", text) for text in shown if text)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (1e-5, 0.01, ["1e−5", "1e−4", "1e−3", "1e−2"]),
+        (1e-60, 1e30, ["1e−60", "1e−40", "1e−20", "1e0", "1e20"]),
+        (0.5, 1e28, ["1e0", "1e5", "1e10", "1e15", "1e20", "1e25"]),
+    ],
+)
+def test_decades_stand_at_round_exponents(axes: Axes, low: float, high: float, shown: list[str]) -> None:
+    axes.set_xlim(low, high)
+    log_axis(axes, "x")
+    assert [axes.xaxis.get_major_formatter()(tick) for tick in axes.get_xticks()] == shown
+
+
+def test_where_lines_coincide_both_are_seen(axes: Axes) -> None:
+    m = table()
+    m["line"] = m["norm"]
+    lines(axes, m, "t", styles={"none": "--", "ln": "-"})
+    order = {str(line.get_label()): line.get_zorder() for line in axes.lines}
+    assert order["none"] > order["ln"]
+
+
 def test_powers_of_two_are_written_as_fractions() -> None:
     axes = Figure().add_subplot()
     axes.plot([2.0**-9, 2.0**5], [1, 1])

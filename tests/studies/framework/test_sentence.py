@@ -6,7 +6,8 @@ import math
 
 import pandas as pd
 
-from rnnnorm.studies.framework import Sentence, first
+from rnnnorm.studies.framework import Best, Sentence, first
+from rnnnorm.studies.framework.selection import signed
 from rnnnorm.studies.framework.sentence import divergence
 
 WORDS = {"data": {"made": "made data"}, "loss": lambda loss: "low" if loss < 2 else "high"}
@@ -55,6 +56,37 @@ def test_too_few_items_are_no_list() -> None:
     m = table()
     sentence = Sentence("{items}", by=("data",), items="{norm} {loss}", least=3)
     assert list(sentence.said(m, WORDS)) == ["none high, ln high, bn low"]
+
+
+def test_the_best_of_each_condition_is_named_by_who_wins() -> None:
+    said = Best("score", "score in points", at="on {data}").said(table(), WORDS)
+    assert list(said) == ["Best of all by score in points: `ln` on made data (1.5), on real (1.5)."]
+    said = Best("loss", "loss", "{norm}", "on {data}", greatest=True).said(table(), WORDS)
+    assert list(said) == ["Best of all by loss: ln on made data (3.5), on real (3.5)."]
+
+
+def test_a_runner_up_that_the_seeds_do_not_tell_apart_is_named() -> None:
+    m = table()
+    m.loc[(m["norm"] == "none") & (m["seed"] == 0), "value"] = 0.9
+    said = Best("score", "score", only={"data": "made"}).said(m, WORDS)
+    assert list(said) == ["Best of all by score: `ln` (1.5; `none` may be as good)."]
+
+
+def test_what_diverged_is_not_the_best() -> None:
+    m = table()
+    m.loc[(m["norm"] == "ln") & (m["seed"] == 1), "value"] = math.inf
+    said = Best("score", "score", only={"data": "made"}).said(m, WORDS)
+    assert list(said) == ["Best of all by score: `none` (2.5)."]
+
+
+def test_one_alone_is_not_the_best_of_all() -> None:
+    assert list(Best("score", "score", only={"norm": "ln", "data": "made"}).said(table(), WORDS)) == []
+
+
+def test_numbers_have_a_minus_sign_and_zero_has_none() -> None:
+    assert [signed(text) for text in ("-0.25", "+1.5", "1e-05", "-0.000", "-0", "-0%", "2e+05")] == [
+        "−0.25", "+1.5", "1e−5", "0.000", "0", "0%", "2e5",
+    ]  # fmt: skip
 
 
 def test_divergence_is_told() -> None:
