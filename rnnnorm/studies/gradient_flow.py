@@ -26,7 +26,9 @@ def published_gains(gains: Sequence[float]) -> Sequence[float]:
     return [1.0, 0.1] if {0.1, 1.0} <= set(gains) else gains
 
 
-of_stacks = partial(Contrast, unit="factor", norms="bn-vertical", only={"part": "layers"}, needed=1.05, below=True, null=1.0)
+of_stacks = partial(
+    Contrast, unit="factor", norms="bn-vertical", only={"part": "layers"}, needed=1.05, below=True, null=1.0
+)
 by_gain = partial(Lines, "growth", "growth of ‖∂L/∂h_t‖ per step back", log="x")
 
 

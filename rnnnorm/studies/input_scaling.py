@@ -64,7 +64,8 @@ class InputScaling(Study):
     claims = (
         Claim("faster", "Inputs of mean 0 and variance 1 let networks learn faster than raw ones.",
               "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
-              contrast=compared("octaves_of_steps", "octaves of steps to the target, raw minus z-score", "none", needed=FASTER)),
+              contrast=compared("octaves_of_steps", "octaves of steps to the target, raw minus z-score", "none",
+                                needed=FASTER)),
         Claim("zigzag", "On raw inputs gradient descent zig-zags; on standardized ones its path is straighter.",
               "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
               contrast=compared("octaves_of_zigzag", "octaves of zig-zag, raw minus z-score", "none", needed=FASTER)),

@@ -46,7 +46,7 @@ def in_powers(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
 limit = partial(Contrast, "stable_octaves", "octaves", against="none", by=("batch",), only={"batch": backwards},
                 needed=OCTAVE, label="{norm}, B = {batch}")  # fmt: skip
 slope = partial(Contrast, "slope", "exponent of the best learning rate in B", horizontal_first, by=("start", "batch"),
-                only={"batch": moderate})  # fmt: skip
+                only={"batch": moderate}, null=1.0)  # fmt: skip
 by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2, also=in_powers)
 
 
@@ -85,8 +85,8 @@ class LearningRate(Study):
                                 label="{norm}, B = {batch}")),
         Claim("linear", "The best learning rate is proportional to the batch size as long as batches are small.",
               "De & Smith, NeurIPS 2020; Goyal et al., 2017", "exponent 1",
-              (slope(needed=1 - SLOPE_WITHIN, null=1.0, label="{norm}, B = {start} to {batch}, not slower"),
-               slope(needed=1 + SLOPE_WITHIN, below=True, null=1.0, label="{norm}, B = {start} to {batch}, not faster"))),
+              (slope(needed=1 - SLOPE_WITHIN, label="{norm}, B = {start} to {batch}, not slower"),
+               slope(needed=1 + SLOPE_WITHIN, below=True, label="{norm}, B = {start} to {batch}, not faster"))),
     )  # fmt: skip
     plots = (
         Lines("mean_loss", "final training loss, nats; B = {batch}", "learning rate",

@@ -24,10 +24,10 @@ class Case:
     The claim says that e is beyond `needed`. What distinguishes its standings is the margin d = ±(needed - null), the
     sign being that of the claim's direction:
 
-    - d > 0: the claim asserts an effect of at least δ = d, the smallest one of interest. `supported`: the whole interval
-      is beyond δ; `opposite`: beyond -δ; `negligible`: inside ±δ; `undecided` otherwise.
-    - d < 0: the claim asserts that nothing worse than δ = -d happens. `supported`: the whole interval is better than -δ;
-      `opposite`: worse. d = 0 is a mere threshold and has the same two.
+    - d > 0: the claim asserts an effect of at least δ = d, the smallest one of interest. `supported`: the whole
+      interval is beyond δ; `opposite`: beyond -δ; `negligible`: inside ±δ; `undecided` otherwise.
+    - d < 0: the claim asserts that nothing worse than δ = -d happens. `supported`: the whole interval is better than
+      -δ; `opposite`: worse. d = 0 is a mere threshold and has the same two.
 
     Args:
         condition: under which, in words: `batch size 4`.
@@ -108,7 +108,7 @@ class Case:
         Args:
             standing: `supported`, `opposite` or `negligible`; 1 for any other.
         """
-        mean, low, high = self.towards
+        mean, low, _ = self.towards
         gaps = {
             SUPPORTED: mean - self.margin,
             OPPOSITE: self.limit - mean,
@@ -125,8 +125,11 @@ class Case:
 
     def seeds_to_decide(self) -> int | None:
         """How many seeds would decide it if mean and standard deviation stayed as they are; None: cannot be said."""
-        if self.decided or self.aside or math.isnan(self.error):
+        if self.decided or self.aside:
             return None
+        if math.isnan(self.error):  # infinite values: as many as give the smallest and the largest one the confidence
+            fewest = math.ceil(1 - math.log2(NOMINAL))
+            return fewest if math.isinf(self.effect.mean) and self.effect.n < fewest else None
         mean = self.towards[0]
         ends = {self.margin, self.limit}
         gap, deviation = min(abs(mean - end) for end in ends), self.error * math.sqrt(self.effect.n)

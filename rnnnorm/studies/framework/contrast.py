@@ -12,6 +12,7 @@ from rnnnorm.studies.framework.case import NOT_APPLICABLE, NOT_LEARNED, Case
 from rnnnorm.studies.framework.interval import interval
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.selection import Only, Point, Words, narrowed, occurring, points, spoken
+from rnnnorm.studies.framework.trial import Trial
 
 LEARNED = 0.1
 """A network that got less far than this between guessing and certainty has not learned."""
@@ -93,30 +94,44 @@ class Contrast:
             words: how values are written.
             of_trials: columns that tell trials apart; points that differ in others come from the same runs.
         """
-        rows = self._rows(m)
         for point, reference in self.pairs(m):
-            values = per_seed(rows, **point)
-            if reference is not None:
-                pair = (values, per_seed(rows, **reference))
-                effect = interval(difference(*(pair[::-1] if self.turned else pair)))
-            else:
-                effect = interval(values)
-            if effect.n:
-                rules = (self.needed, self.below, self.null)
-                needed, below, null = (rule(point) if callable(rule) else rule for rule in rules)
-                yield (
-                    point,
-                    Case(
-                        self.named(point, reference, words),
-                        effect,
-                        float(needed),
-                        bool(below),
-                        float(null),
-                        self._runs(point, reference, of_trials),
-                        self.scope is None or self.scope(point),
-                        set_aside(m, point, reference),
-                    ),
-                )
+            found = self.case(m, point, reference, words, of_trials)
+            if found.effect.n:
+                yield point, found
+
+    def case(
+        self, m: pd.DataFrame, point: Point, reference: Point | None, words: Words, of_trials: Container[str]
+    ) -> Case:
+        """The case of a point and its reference, as `pairs` has them; see `cases`."""
+        rows = self._rows(m)
+        values = per_seed(rows, **point)
+        if reference is not None:
+            pair = (values, per_seed(rows, **reference))
+            values = difference(*(pair[::-1] if self.turned else pair))
+        rules = (self.needed, self.below, self.null)
+        needed, below, null = (rule(point) if callable(rule) else rule for rule in rules)
+        return Case(
+            self.named(point, reference, words),
+            interval(values),
+            float(needed),
+            bool(below),
+            float(null),
+            self._runs(point, reference, of_trials),
+            self.scope is None or self.scope(point),
+            set_aside(m, point, reference),
+        )
+
+    def concerns(self, trial: Trial, point: Point, reference: Point | None, of_trials: Container[str]) -> bool:
+        """Whether a trial stands where one of a case's trials stands, whatever its norm and seed.
+
+        Norms of one arm are paired by seed, and derived quantities may need all of them.
+        """
+        fixed = {column: rule for column, rule in self.chosen.items() if isinstance(rule, str | int | float)}
+        told = [
+            {c: v for c, v in {**fixed, **one}.items() if c in of_trials and c != "norm"}
+            for one in (point, reference or point)
+        ]
+        return any(all(trial.conditions.get(column) == value for column, value in one.items()) for one in told)
 
     def named(self, point: Point, reference: Point | None, words: Words) -> str:
         """The condition of a point in words."""

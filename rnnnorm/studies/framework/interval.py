@@ -14,7 +14,7 @@ LOOKS = (5, 10, 20, 40)
 """Numbers of seeds at which a condition is looked at; it gets no more seeds once it is decided."""
 ERROR = 0.05
 NOMINAL = 0.0182
-"""Error of each look that makes `ERROR` of four (Pocock, Biometrika 1977, after Jennison & Turnbull, 2000, table 2.1)."""
+"""Nominal error of each of four looks that together err with probability `ERROR`: a constant bound, after Pocock (1977)."""
 
 
 def interval(values: Iterable[float]) -> Estimate:

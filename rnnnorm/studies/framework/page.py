@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
+
 from rnnnorm._version import __version__
 from rnnnorm.engine.records import write, write_json
 from rnnnorm.report.markup import environment
@@ -167,8 +169,7 @@ def count_verdicts(contents: Any) -> dict[str, int]:
 def tally(conditions: Sequence[Mapping[str, Any]]) -> str:
     """How many conditions have which standing, `3 ✓ 1 ✗ 2 ?`, what counts for nothing last, as –."""
     counts = Counter(STANDINGS[case["standing"]] if case.get("in_scope", True) else "–" for case in conditions)
-    counts = {mark: counts[mark] for mark in dict.fromkeys(STANDINGS.values())}
-    return " ".join(f"{count} {mark}" for mark, count in counts.items() if count)
+    return " ".join(f"{counts[mark]} {mark}" for mark in dict.fromkeys(STANDINGS.values()) if counts[mark])
 
 
 def effect(value: float | None) -> str:

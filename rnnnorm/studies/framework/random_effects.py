@@ -40,9 +40,9 @@ class Pooled:
 def pool(effects: Sequence[float], errors: Sequence[float], nominal: float = NOMINAL) -> Pooled:
     """Random-effects mean with τ² after Paule & Mandel (1982) and the interval of Hartung & Knapp (2001).
 
-    With weights wᵢ = 1/(sᵢ² + τ²), τ² is the root of Σ wᵢ (yᵢ - μ)² = k - 1, at least 0; μ = Σ wᵢ yᵢ / Σ wᵢ, its variance
-    q / Σ wᵢ with q = max(1, Σ wᵢ (yᵢ - μ)² / (k - 1)), so that it is never less than without heterogeneity; Student's t
-    with k - 1 degrees of freedom. The prediction interval is μ ± t(k - 2) √(τ² + var μ) (Higgins et al., 2009).
+    With weights wᵢ = 1/(sᵢ² + τ²), τ² is the root of Σ wᵢ (yᵢ - μ)² = k - 1, at least 0; μ = Σ wᵢ yᵢ / Σ wᵢ, its
+    variance q / Σ wᵢ with q = max(1, Σ wᵢ (yᵢ - μ)² / (k - 1)), so that it is never less than without heterogeneity;
+    Student's t with k - 1 degrees of freedom. The prediction interval is μ ± t(k - 2) √(τ² + var μ) (Higgins et al., 2009).
 
     Args:
         effects: yᵢ, one per condition, all in the same unit.

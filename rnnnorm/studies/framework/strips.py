@@ -24,9 +24,11 @@ def strip(cases: Sequence[Mapping[str, Any]]) -> list[Markup]:
     limits = [_limits(case) for case in cases]
     ends = [[v for v in (case["effect"], *case["interval"]) if _finite(v)] for case in cases]
     every = [v for values in (*ends, *limits) for v in values] or [0.0]
-    low, span = min(every), (max(every) - min(every)) or 1.0
+    low = float(min(every))
+    span = float(max(every)) - low or 1.0
 
     def x(value: float) -> float:
+        """Place of a value on the axis that all share."""
         return EDGE + (WIDTH - 2 * EDGE) * (value - low) / span
 
     drawn = []
@@ -56,7 +58,7 @@ def in_units(verdict: Mapping[str, Any]) -> Markup:
     pooled = verdict.get("pooled")
     if pooled:
         if all(map(_finite, pooled["prediction"])):
-            parts.append(_line(*map(_scaled, pooled["prediction"]), "thin"))
+            parts.append(_line(_scaled(pooled["prediction"][0]), _scaled(pooled["prediction"][1]), "thin"))
         parts.append(_line(_scaled(pooled["low"]), _scaled(pooled["high"]), "range"))
         parts.append(f'<circle cx="{_scaled(pooled["mean"]):.1f}" cy="9" r="4"/>')
     elif len(cases) == 1 and effects:

@@ -176,9 +176,7 @@ def corrected(verdicts: Sequence[tuple[str, float]]) -> list[str]:
     if not verdicts:
         return []
     adjusted = stats.false_discovery_control([p for _, p in verdicts])
-    return [
-        verdict if found <= ERROR else UNDECIDED for (verdict, _), found in zip(verdicts, adjusted, strict=True)
-    ]
+    return [verdict if found <= ERROR else UNDECIDED for (verdict, _), found in zip(verdicts, adjusted, strict=True)]
 
 
 def listing(cases: Iterable[Case]) -> str:
@@ -202,4 +200,3 @@ def counted(cases: Sequence[Case]) -> str:
     ends = [(case.effect, case.condition) for case in (alike[-1], alike[0])]
     words = [f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}] ({condition})" for e, condition in ends]
     return f"{says} Largest effect {words[0]}; smallest {words[1]}." if len(cases) > 1 else f"{says} Effect {words[0]}."
-

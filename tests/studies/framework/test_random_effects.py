@@ -15,7 +15,7 @@ from rnnnorm.studies.framework.verdict import corrected, judge
 
 CLAIM = Claim("it", "It is so.", "Somebody, 1997")
 
-# Thirteen trials of the BCG vaccine (Colditz et al., 1994): vaccinated and control, with and without tuberculosis.
+# Thirteen trials of the BCG vaccine (Colditz et al., 1994, as the documentation of metafor has them): vaccinated and control, with and without tuberculosis.
 BCG = [
     (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
     (180, 1361, 372, 1079), (8, 2537, 10, 619), (505, 87886, 499, 87892), (29, 7470, 45, 7232),
@@ -105,7 +105,7 @@ def test_claims_get_the_verdict_they_deserve(effects: tuple[float, ...], verdict
 
 
 def test_of_claims_that_are_decided_few_are_wrong() -> None:
-    """Half of the effects at the border, where every decision is false, half of size 2δ: 5 % of the decisions at most."""
+    """Half of the effects at the border, where every decision is false, half of size 2δ: 5 % of decisions at most."""
     draw, false, decided = np.random.default_rng(4), 0, 0
     for _ in range(100):
         true = [1.0] * 10 + [2.0] * 10
