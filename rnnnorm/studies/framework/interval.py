@@ -14,7 +14,7 @@ LOOKS = (5, 10, 20, 40)
 """Numbers of seeds at which a condition is looked at; it gets no more seeds once it is decided."""
 ERROR = 0.05
 NOMINAL = 0.0182
-"""Nominal error of each of four looks that together err with probability `ERROR`: a constant bound, after Pocock (1977)."""
+"""Error of each of four looks that together err with probability `ERROR`: a constant bound, after Pocock (1977)."""
 
 
 def interval(values: Iterable[float]) -> Estimate:

@@ -42,7 +42,8 @@ def pool(effects: Sequence[float], errors: Sequence[float], nominal: float = NOM
 
     With weights wᵢ = 1/(sᵢ² + τ²), τ² is the root of Σ wᵢ (yᵢ - μ)² = k - 1, at least 0; μ = Σ wᵢ yᵢ / Σ wᵢ, its
     variance q / Σ wᵢ with q = max(1, Σ wᵢ (yᵢ - μ)² / (k - 1)), so that it is never less than without heterogeneity;
-    Student's t with k - 1 degrees of freedom. The prediction interval is μ ± t(k - 2) √(τ² + var μ) (Higgins et al., 2009).
+    Student's t with k - 1 degrees of freedom. The prediction interval is μ ± t(k - 2) √(τ² + var μ), after Higgins et
+    al. (2009).
 
     Args:
         effects: yᵢ, one per condition, all in the same unit.

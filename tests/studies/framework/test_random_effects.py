@@ -15,7 +15,8 @@ from rnnnorm.studies.framework.verdict import corrected, judge
 
 CLAIM = Claim("it", "It is so.", "Somebody, 1997")
 
-# Thirteen trials of the BCG vaccine (Colditz et al., 1994, as the documentation of metafor has them): vaccinated and control, with and without tuberculosis.
+# Thirteen trials of the BCG vaccine (Colditz et al., 1994, as the documentation of metafor has them):
+# vaccinated and control, with and without tuberculosis.
 BCG = [
     (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
     (180, 1361, 372, 1079), (8, 2537, 10, 619), (505, 87886, 499, 87892), (29, 7470, 45, 7232),
