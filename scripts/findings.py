@@ -17,8 +17,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rnnnorm.studies import STUDIES
+from rnnnorm.studies.framework.case import DECIDED, NOT_APPLICABLE, NOT_LEARNED, UNDECIDED
 from rnnnorm.studies.framework.conclude import read_verdict
-from rnnnorm.studies.framework.page import MARKS, count_verdicts, effect, interval, tally
+from rnnnorm.studies.framework.page import MARKS, correct, count_verdicts, effect, interval, tally
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -28,12 +29,13 @@ def studies(out: Path) -> dict[str, dict[str, Any]]:
     found = {name: content for name in STUDIES if (content := read_verdict(out / name))}
     if not found:
         raise SystemExit(f"{out} holds no study that has come to a verdict: run `rnnnorm study all` first")
+    correct(found.values())
     return found
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """All claims as a Markdown table."""
-    lines = ["| claim | verdict | size, 95 % interval, n | where |", "|---|---|---|---|"]
+    lines = ["| claim | verdict | size, interval, n | where |", "|---|---|---|---|"]
     for name, content in found.items():
         for verdict in content["verdicts"]:
             size = f"{effect(verdict['effect'])} {interval(verdict['interval'])} {verdict['unit']}, n = {verdict['n']}"
@@ -49,7 +51,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 def short(verdict: dict[str, Any], most: int = 3) -> str:
     """Where a claim holds, fails and is undecided, with at most so many conditions of each; the report has all."""
-    words = {"holds": "Holds for", "fails": "Fails for", "open": "Undecided for"}
+    words = {s: f"{s.capitalize()} for" for s in (*DECIDED, UNDECIDED, NOT_LEARNED, NOT_APPLICABLE)}
     parts = []
     for standing, word in words.items():
         found = [case for case in verdict["conditions"] if case["standing"] == standing]

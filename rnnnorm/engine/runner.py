@@ -53,6 +53,13 @@ class Outcome:
         """The exit code: 0, or 1 if a trial failed, 130 or 143 if the user interrupted by SIGINT or SIGTERM."""
         return 128 + self.signal if self.signal is not None else int(bool(self.failed))
 
+    def add(self, other: Outcome) -> None:
+        """Count what became of further trials; those that wait now are the ones that wait."""
+        self.done += other.done
+        self.cut += other.cut
+        self.failed += other.failed
+        self.waiting, self.signal, self.disk_full = other.waiting, other.signal, other.disk_full
+
 
 def run(
     works: Sequence[Work],

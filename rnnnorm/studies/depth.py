@@ -62,7 +62,7 @@ class Depth(Study):
                     below=True)),
         Claim("exponential", "Without normalization the variance doubles with each residual block.",
               "De & Smith, NeurIPS 2020", "variance 2^l after block l, of which the branch has one half",
-              start("factor", "factor per block", only={"method": "plain"}, needed=1.5)),
+              start("factor", "factor per block", only={"method": "plain"}, needed=1.5, null=1.0)),
         Claim("identity",
               "Batch normalization biases deep blocks to the identity: branch l has 1/l of the variance, not half.",
               "De & Smith, NeurIPS 2020", "branches scaled down by a factor of order √depth",

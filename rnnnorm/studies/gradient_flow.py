@@ -26,7 +26,9 @@ def published_gains(gains: Sequence[float]) -> Sequence[float]:
     return [1.0, 0.1] if {0.1, 1.0} <= set(gains) else gains
 
 
-of_stacks = partial(Contrast, unit="factor", norms="bn-vertical", only={"part": "layers"}, needed=1.05, below=True)
+of_stacks = partial(
+    Contrast, unit="factor", norms="bn-vertical", only={"part": "layers"}, needed=1.05, below=True, null=1.0
+)
 by_gain = partial(Lines, "growth", "growth of ‖∂L/∂h_t‖ per step back", log="x")
 
 
@@ -60,7 +62,7 @@ class GradientFlow(Study):
               "no measurement was published",
               contrast=Contrast("growth_by_gain", "factor per step back", by=("cell", "input", "gain"),
                                 only={"cell": ("rnn-tanh", "lstm"), "input": INPUTS, "gain": published_gains},
-                                needed=1.0, label="{cell} {input}, gain {gain}")),
+                                needed=1.01, null=1.0, label="{cell} {input}, gain {gain}")),
         Claim("vertical", "Between layers batch normalization is fine: it makes nothing explode.",
               "Laurent et al., ICASSP 2016; Amodei et al., ICML 2016",
               contrast=(of_stacks("layer_growth", label="growth per layer, 8 layers of LSTM"),

@@ -64,7 +64,7 @@ class InferenceGap(TrainedStudy):
               "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
               "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
               contrast=evaluated(norms=(SWEPT, "bn-shared", "bn-vertical"), against={"mode": "population"},
-                                 only={"mode": "batch"})),
+                                 only={"mode": "batch"}, needed=NEEDED)),
         Claim(
             "one", "Batch normalization cannot evaluate a batch of one.",
             "after Ba et al. 2016 (not applicable to online learning); torch.nn.BatchNorm1d refuses one row in "

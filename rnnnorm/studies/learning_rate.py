@@ -46,7 +46,7 @@ def in_powers(axes: Axes, theme: Theme, rows: pd.DataFrame) -> None:
 limit = partial(Contrast, "stable_octaves", "octaves", against="none", by=("batch",), only={"batch": backwards},
                 needed=OCTAVE, label="{norm}, B = {batch}")  # fmt: skip
 slope = partial(Contrast, "slope", "exponent of the best learning rate in B", horizontal_first, by=("start", "batch"),
-                only={"batch": moderate})  # fmt: skip
+                only={"batch": moderate}, null=1.0)  # fmt: skip
 by_size = partial(Lines, axis="batch size B", x="batch", log="x", base=2, also=in_powers)
 
 

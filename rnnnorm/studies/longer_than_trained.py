@@ -70,7 +70,7 @@ class LongerThanTrained(TrainedStudy):
               "0.022 bits at length 100, 0.023 at 500, 0.029 at 1000 (read off)",
               contrast=Contrast("loss", "bits, batch minus population", "bn-timestep", {"mode": "population"},
                                 by=("task", "lengths", "times"), only={"slots": 1.0, "times": ends, "mode": "batch"},
-                                label="{task}, {lengths}, {times} T_max")),
+                                needed=RISE, label="{task}, {lengths}, {times} T_max")),
         Claim(
             "ln", "Layer normalization has no problem with sequences longer than any in training.",
             "Ba et al. 2016, introduction and section 3.1", "no measurement was published", contrast=rise(norms="ln"),

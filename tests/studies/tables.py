@@ -37,9 +37,15 @@ def reread(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return read(folder)
 
 
+PLAIN = {
+    **{"supported": "supported", "opposite": "refuted", "negligible": "refuted"},
+    **dict.fromkeys(("heterogeneous", "undecided"), "open"),
+}
+
+
 def verdicts(study: Study, table: pd.DataFrame) -> dict[str, str]:
-    """Claim → verdict."""
-    return {verdict.claim.key: verdict.verdict for verdict in study.judge(table)}
+    """Claim → whether measurements support it, refute it, or leave it open."""
+    return {verdict.claim.key: PLAIN[verdict.verdict] for verdict in study.judge(table)}
 
 
 def keep(rows: Iterable[dict[str, Any]], trial: Trial, out: Path) -> None:

@@ -60,8 +60,8 @@ def test_costly_and_cheap_are_above_and_below_what_the_method_says(quick: Cost, 
     put(m, COSTLY + off, part="preset", norm=["bn-timestep", "ln"])
     put(m, CHEAP + off, part="preset", norm=["wn", "normprop"])
     found = verdicts(quick, m)
-    assert found["costly"] == ("supported" if off > 0 else "contradicted")
-    assert found["cheap"] == ("supported" if off < 0 else "contradicted")
+    assert found["costly"] == ("supported" if off > 0 else "refuted")
+    assert found["cheap"] == ("supported" if off < 0 else "refuted")
     assert f"more than {COSTLY:g} times" in Cost.method
     assert f"less than {CHEAP:g} times" in Cost.method
 

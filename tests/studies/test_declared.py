@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from studies.tables import PLAIN
 
 from rnnnorm.norms.presets import presets
 from rnnnorm.studies import STUDIES
@@ -23,6 +24,9 @@ MADE = {"mode": ["running", "population", "batch", "training"]}
 """Values of columns that are no conditions of trials; of others numbers will do."""
 NUMBERS = [1, 2, 3, 64, 128]
 DECLARED = [(name, claim.key) for name, cls in STUDIES.items() for claim in cls.claims if claim.contrasts]
+
+SEEDS = 7
+"""The fewest with an interval of infinite values."""
 
 Place = tuple[str, frozenset[tuple[str, Hashable]]]
 """A quantity at a point."""
@@ -58,10 +62,14 @@ def place(quantity: str, point: Mapping[str, Any]) -> Place:
     return quantity, frozenset(point.items())
 
 
-def world(study: Study, key: str, agrees: bool) -> tuple[pd.DataFrame, bool]:
-    """A table of derived quantities in which a claim holds everywhere, or nowhere; and whether it can hold nowhere."""
+def world(study: Study, key: str, agrees: bool | str) -> tuple[pd.DataFrame, bool]:
+    """A table of derived quantities in which a claim holds everywhere, or nowhere; and whether it can hold nowhere.
+
+    Or one in which all norms are alike ("alike"), those meant are better by 2δ ("better"), or always diverge ("lost").
+    """
     ends: dict[tuple[Place, Place | None, bool], dict[str, float]] = defaultdict(dict)
     points: dict[Place, dict[str, Any]] = {}
+    nulls: dict[Place, float] = {}
     tables = []
     for contrast in study.claim(key).contrasts:
         tables.append(grid(study, contrast))
@@ -72,8 +80,10 @@ def world(study: Study, key: str, agrees: bool) -> tuple[pd.DataFrame, bool]:
             if there is not None and reference is not None:
                 points[there] = {**reference, "quantity": contrast.quantity}
             needed, below = (rule(point) if callable(rule) else rule for rule in (contrast.needed, contrast.below))
+            null = contrast.null(point) if callable(contrast.null) else contrast.null
             ends[here, there, contrast.turned]["high" if below else "low"] = float(needed)
-    effects = {here: (there, -_inside(end, agrees) if turned else _inside(end, agrees))
+            nulls[here] = float(null)
+    effects = {here: (there, _inside(end, agrees, nulls[here]) * (-1 if turned else 1))
                for (here, there, turned), end in ends.items()}  # fmt: skip
 
     def value(here: Place | None) -> float:
@@ -87,13 +97,18 @@ def world(study: Study, key: str, agrees: bool) -> tuple[pd.DataFrame, bool]:
         constant = {c: table[c].iloc[0] for c in table if c not in ("quantity", "seed", "value")}
         for here, point in points.items():
             if point["quantity"] == table["quantity"].iloc[0]:
-                rows += [{**constant, **point, "seed": seed, "value": value(here)} for seed in (0, 1)]
+                rows += [{**constant, **point, "seed": seed, "value": value(here)} for seed in range(SEEDS)]
     whole = pd.concat([pd.DataFrame(rows), *(table.assign(value=math.nan) for table in tables)], ignore_index=True)
     return whole.drop_duplicates(), all(len(end) == 1 for end in ends.values())
 
 
-def _inside(end: Mapping[str, float], agrees: bool) -> float:
-    """An effect on the claim's side of every threshold, or beyond one."""
+def _inside(end: Mapping[str, float], agrees: bool | str, null: float) -> float:
+    """An effect on the claim's side of every threshold, or beyond one; or one of a made-up norm."""
+    if isinstance(agrees, str):
+        ((kind, needed),) = [*end.items()][:1]
+        asserts = needed > null if kind == "low" else needed < null
+        worst = -math.inf if kind == "low" else math.inf
+        return {"alike": null, "better": null + 2 * (needed - null) * asserts, "lost": worst}[agrees]
     if len(end) == 2:
         return (end["low"] + end["high"]) / 2 if agrees else end["high"] + 1
     ((kind, needed),) = end.items()
@@ -116,10 +131,30 @@ def test_a_claim_follows_its_contrasts(name: str, key: str, agrees: bool, tmp_pa
     study = STUDIES[name](load(name, quick=True, data_dir=str(tmp_path)))
     table, possible = world(study, key, agrees)
     found = {verdict.claim.key: verdict for verdict in study.judged(table)}
-    expected = "supported" if agrees else "contradicted" if possible else "depends"
-    assert found[key].verdict == expected
+    expected = "supported" if agrees else "refuted" if possible else "open"
+    assert PLAIN[found[key].verdict] == expected
     names = [case.condition for case in found[key].cases]
     assert len(set(names)) == len(told_apart(study, key, table))
+
+
+@pytest.mark.parametrize(("name", "key"), DECLARED)
+def test_made_up_norms_get_the_verdicts_they_deserve(name: str, key: str, tmp_path: Path) -> None:
+    """One that is equal to what it is compared with, one that is better by 2δ, one that always diverges."""
+    study = STUDIES[name](load(name, quick=True, data_dir=str(tmp_path)))
+    standings = {}
+    for norm in ("alike", "better", "lost"):
+        table, one_sided = world(study, key, norm)
+        (verdict,) = (verdict for verdict in study.judged(table) if verdict.claim.key == key)
+        standings[norm] = {case.standing for case in verdict.cases}
+        asserting = [case.margin > 0 for case in verdict.cases]
+    if not one_sided:  # "neither more nor less" has no worst
+        return
+    assert standings["better"] == {"supported"}
+    assert standings["lost"] == {"opposite"}
+    expected = (
+        {"negligible"} if all(asserting) else {"supported"} if not any(asserting) else {"negligible", "supported"}
+    )
+    assert standings["alike"] == expected
 
 
 @pytest.mark.parametrize("name", dict.fromkeys(name for name, _ in DECLARED))

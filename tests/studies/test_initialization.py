@@ -78,7 +78,7 @@ def test_what_learns_nothing_anywhere_is_not_robust() -> None:
     made_up.loc[stuck, "value"] = 1.4
     careful = next(v for v in study().judge(made_up) if v.claim.key == "careful")
     assert careful.headline.condition.startswith("bn-timestep")
-    assert careful.headline.standing == "fails"
+    assert careful.headline.standing in ("opposite", "negligible")
 
 
 @pytest.mark.parametrize("agrees", [True, False])

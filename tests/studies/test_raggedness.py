@@ -109,11 +109,8 @@ class TestSentences:
 
     def test_a_verdict_says_where_it_holds_and_between_which_effects(self, measured: pd.DataFrame) -> None:
         rows, cure = (next(v for v in quick().judge(measured) if v.claim.key == key) for key in ("rows", "cure"))
-        assert rows.says == (
-            "Of 1 conditions it holds in 1 and fails in 0; open: 0. "
-            "Effect +0.200 [+0.200, +0.200] (heavy-tailed lengths)."
-        )
-        assert "Of 2 conditions it holds in 2 and fails in 0; open: 0. Largest effect +0.500" in cure.says
+        assert rows.says == ("Of 1 conditions: 1 supported. Effect +0.200 [+0.200, +0.200] (heavy-tailed lengths).")
+        assert "Of 2 conditions: 2 supported. Largest effect +0.500" in cure.says
         assert cure.says.endswith("(heavy-tailed lengths, late steps: recalibration against min_rows=8).")
 
 

@@ -55,10 +55,10 @@ def put(m: pd.DataFrame, quantity: str, value: float, **chosen: Any) -> None:
     ("scores", "instead", "disharmony"),
     [
         ({"bn": 0.8, "dropout": 0.75, "both": 0.7}, "supported", "supported"),
-        ({"bn": 0.8, "dropout": 0.75, "both": 0.9}, "contradicted", "contradicted"),
-        ({"bn": 0.8, "dropout": 0.9, "both": 0.85}, "contradicted", "supported"),  # dropout is the better one
-        ({"bn": 0.8, "dropout": 0.75, "both": 0.805}, "supported", "contradicted"),  # less than a percent
-        ({"bn": 0.8, "dropout": 0.75, "both": 0.795}, "supported", "contradicted"),
+        ({"bn": 0.8, "dropout": 0.75, "both": 0.9}, "refuted", "refuted"),
+        ({"bn": 0.8, "dropout": 0.9, "both": 0.85}, "refuted", "supported"),  # dropout is the better one
+        ({"bn": 0.8, "dropout": 0.75, "both": 0.805}, "supported", "refuted"),  # less than a percent
+        ({"bn": 0.8, "dropout": 0.75, "both": 0.795}, "supported", "refuted"),
         ({"bn": 0.8, "dropout": 0.75, "both": 0.785}, "supported", "supported"),
     ],
     ids=["both are worst", "both are best", "in between", "a little better", "a little worse", "worse"],

@@ -104,9 +104,7 @@ def concluded(study: Study, m: pd.DataFrame) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name, module in SAYING.items() for key in module.CLAIMS])
-@pytest.mark.parametrize(
-    ("true", "verdict"), [(True, "supported"), (False, "contradicted"), (None, "depends")], ids=str
-)
+@pytest.mark.parametrize(("true", "verdict"), [(True, "supported"), (False, "refuted"), (None, "open")], ids=str)
 def test_each_verdict_follows_the_measurements(name: str, key: str, true: bool | None, verdict: str) -> None:
     module, study = SAYING[name], quick(name)
     found = verdicts(study, module.table(study, dict.fromkeys(module.CLAIMS, True) | {key: true}))
@@ -114,7 +112,7 @@ def test_each_verdict_follows_the_measurements(name: str, key: str, true: bool |
 
 
 @pytest.mark.parametrize("name", AGREEING)
-@pytest.mark.parametrize(("agrees", "verdict"), [(True, "supported"), (False, "contradicted")])
+@pytest.mark.parametrize(("agrees", "verdict"), [(True, "supported"), (False, "refuted")])
 def test_verdicts_follow_the_measurements(name: str, agrees: bool, verdict: str, tmp_path: Path) -> None:
     m = AGREEING[name].table(agrees)
     assert verdicts(quick(name), m) == dict.fromkeys(AGREEING[name].CLAIMS, verdict)

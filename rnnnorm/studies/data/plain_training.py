@@ -20,13 +20,14 @@ from rnnnorm.compare.parameters import parameters_of
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms.places import Norm
+from rnnnorm.studies.framework.grid import drawn_anew
 from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask, for_spec
 from rnnnorm.tasks.carry import CarriedStates
 
 
 def build_data(config: Mapping[str, Any], seed: int) -> SequenceDataModule:
-    """The data module of a configuration; the order of its training batches depends on the seed, as in a comparison.
+    """The data module of a configuration: generated data and the order of training batches depend on the seed.
 
     Args:
         config: `data`, as for `rnnnorm compare -c`.
@@ -38,7 +39,7 @@ def build_data(config: Mapping[str, Any], seed: int) -> SequenceDataModule:
     if "class_path" not in config.get("data", {}):
         raise ValueError("data.class_path is missing: it names the data module")
     cls = named_class(config["data"]["class_path"])
-    keys = dict(config["data"].get("init_args", {}))
+    keys = dict(drawn_anew(config["data"], seed).get("init_args", {}))
     if "shuffle_seed" in parameters_of(cls):
         keys.setdefault("shuffle_seed", seed)
     data: SequenceDataModule = cls(**keys)

@@ -33,8 +33,10 @@ paired by seed. Conditions are the columns `by`, the first being the outermost l
 named. `only` says which values of a column are meant: one, a list (in that order), or a rule, a function from those
 that occur (numbers ascending, words as they come in the table) to those that are meant: `first`, `names_matching("ln")`
 and others of `framework.selection`. `needed` and `below` may be functions of the point (column → value). A claim with
-several contrasts has the cases of all of them. `judge` makes a verdict of the cases: supported where the claim holds in
-every one, contradicted where it fails in every one, else depends. The first measured case stands in the table of
+several contrasts has the cases of all of them. `needed` - `null` is the smallest effect of interest δ: a case is
+supported, opposite, negligible or undecided by where its interval lies to ±δ; where the claim asserts that nothing
+worse than δ happens, supported, opposite or undecided (see `framework.case`). `judge` makes a verdict of the cases in
+the `scope` of the claim's source (see `framework.verdict`). The first measured case stands in the table of
 claims, unless `Study.headline` gives another one a larger key.
 
 **Plots** are `Lines` and `Points`; what is measured without a value draws nothing. `line` names a line, `each` makes

@@ -26,6 +26,8 @@ from rnnnorm.engine.records import write
 from rnnnorm.engine.runner import Outcome, run
 from rnnnorm.engine.work import Work
 from rnnnorm.studies.framework.conclude import check_settings, conclude, note_settings
+from rnnnorm.studies.framework.interval import LOOKS
+from rnnnorm.studies.framework.sequential import FIRST, arms, tally, weigh
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.study import STUDIES, Study
 from rnnnorm.studies.framework.trial import Trial
@@ -36,6 +38,7 @@ examples:
   rnnnorm study gradient-flow --quick                  a few minutes: a figure and verdicts on four claims
   rnnnorm study all --quick --data-dir data            every study, about 25 minutes on two cores
   rnnnorm study raggedness -c mine.yaml                on your own data: a YAML file with `data:`, as for compare
+  rnnnorm study all --confirm --hours 8                more seeds where claims are undecided; goes on when repeated
   rnnnorm report runs/studies                          write verdicts, figures and report.html again
 The same command again skips what is done and goes on with what was interrupted.
 `rnnnorm list studies` shows the questions; their full configurations are in experiments/studies/.
@@ -68,8 +71,9 @@ def study(args: list[str], console: Console | None = None) -> int:
         raise ValueError("-c belongs to one study; name it instead of all")
     options = Options(*(getattr(given, key) for key in OPTIONS)).resolved(default_jobs())
     out = Path(given.out or "runs/studies")
+    seeds = _seeds(given)
     chosen = [
-        STUDIES[name](load(name, given.quick, given.config, given.norms, given.seeds, given.data_dir)) for name in names
+        STUDIES[name](load(name, given.quick, given.config, given.norms, seeds, given.data_dir)) for name in names
     ]
     for one in chosen:  # what cannot be run is refused before the first trial, and before anything is deleted
         check_settings(one, out / one.name, given.overwrite)
@@ -78,7 +82,26 @@ def study(args: list[str], console: Console | None = None) -> int:
     with locked(out):
         for one in chosen:
             note_settings(one, out / one.name)
+        if given.confirm:
+            seconds = math.inf if given.hours is None else 3600 * given.hours
+            return _confirm(chosen, out, options, seconds, args, console)
         return _run(chosen, out, options, args, console)
+
+
+def _seeds(given: argparse.Namespace) -> str | None:
+    """The seeds asked for; those of a confirmatory run begin with the one named, or with `FIRST`.
+
+    Raises:
+        ValueError: --hours without --confirm, not positive, or several seeds with --confirm.
+    """
+    if given.hours is not None and not (given.confirm and given.hours > 0):
+        raise ValueError(f"--hours must be positive and belongs to --confirm, got --hours {given.hours:g}")
+    if not given.confirm:
+        return str(given.seeds) if given.seeds is not None else None
+    first = str(FIRST if given.seeds is None else given.seeds)
+    if not first.isdigit():
+        raise ValueError(f"--confirm takes the first of its seeds, {FIRST} if not given; got --seeds {given.seeds}")
+    return ",".join(str(int(first) + k) for k in range(LOOKS[-1]))
 
 
 def _parse(args: Sequence[str]) -> argparse.Namespace:
@@ -101,6 +124,12 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
         metavar="DIR",
         help="where real data lie; without it, or RNNNORM_DATA, only generated data are used",
     )
+    add(
+        "--confirm",
+        action="store_true",
+        help=f"add seeds from {FIRST} on where something is undecided, looking at {', '.join(map(str, LOOKS))} of them",
+    )
+    add("--hours", type=float, metavar="H", help="with --confirm: stop after about so long; the same command goes on")
     add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
     add_options(add)
     return parser.parse_args(list(args))
@@ -148,6 +177,39 @@ def _run(studies: Sequence[Study], out: Path, options: Options, args: list[str],
     if done := outcome.done + len(outcome.failed):
         console.print(f"{count(done, 'trial')} in {duration(time.monotonic() - began)}", highlight=False)
     return _conclude(out, outcome, broken, command, console)
+
+
+def _confirm(
+    studies: Sequence[Study], out: Path, options: Options, seconds: float, args: list[str], console: Console
+) -> int:
+    """Add seeds to the most informative arms until all is decided, or the time is over."""
+    deadline, command = time.monotonic() + seconds, shlex.join(["rnnnorm", "study", *args])
+    by_study = {one.name: arms(one) for one in studies}
+    verdicts = {one.name: weigh(one, by_study[one.name], out) for one in studies}
+    total = Outcome()
+    while time.monotonic() < deadline and total.signal is None and not total.disk_full:
+        best = max((arm for found in by_study.values() for arm in found), key=lambda arm: arm.worth)
+        if best.worth <= 0:
+            break
+        one = best.study
+        alike = [arm for arm in by_study[one.name] if arm.worth >= best.worth / 2]  # workers take a while to start
+        missing = [trial for arm in alike for trial in arm.next(out)]
+        say(
+            console,
+            f"{tally(verdicts)}; next: {one.name}, {count(len(missing), 'trial')} of {count(len(alike), 'arm')}",
+        )
+        outcome = run([_work(one, trial, out / one.name) for trial in missing], out, options, 1, console, noun="trials")
+        total.add(outcome)
+        lost = {work.folder for work in outcome.failed}  # they would be tried for ever
+        for arm in alike:
+            arm.trials = [trial for trial in arm.trials if trial.run(out / one.name).folder not in lost]
+        verdicts[one.name] = weigh(one, by_study[one.name], out)
+    broken = [text for one in studies for text in _conclude_one(partial(say, console), one, out, command)]
+    left = sum(arm.worth > 0 for found in by_study.values() for arm in found)
+    say(console, f"{tally(verdicts)}; {count(left, 'arm')} would get more seeds" if left else tally(verdicts))
+    if left and total.signal is None:
+        say(console, f"to go on: {command}")
+    return _conclude(out, total, broken, command, console)
 
 
 def _work(one: Study, trial: Trial, out: Path) -> Work:

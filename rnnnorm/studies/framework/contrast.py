@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from rnnnorm.common.estimate import estimate
-from rnnnorm.studies.framework.case import Case
+from rnnnorm.studies.framework.case import NOT_APPLICABLE, NOT_LEARNED, Case
+from rnnnorm.studies.framework.interval import interval
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.selection import Only, Point, Words, narrowed, occurring, points, spoken
+from rnnnorm.studies.framework.trial import Trial
+
+LEARNED = 0.1
+"""A network that got less far than this between guessing and certainty has not learned."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class Contrast:
         only: column → which of its values, as for norms.
         needed: the claim says that the effect is above this; a function of the point where it depends on it.
         below: the claim says that it is below; or a function of the point.
+        null: the effect if there is none: 0 for differences, 1 for factors; `needed` - `null` is the smallest effect of
+            interest. Equal to `needed` for a mere threshold.
+        scope: whether the claim's source speaks of a point; None: of all.
         turned: the difference is reference minus point.
         label: the condition in words: a format of the columns, and of the reference as `{against[batch]}`, or a
             function of the point; without, the values of the columns with the norm first.
@@ -44,6 +51,8 @@ class Contrast:
     only: Only = field(default_factory=dict)
     needed: float | Callable[[Point], float] = 0.0
     below: bool | Callable[[Point], bool] = False
+    null: float | Callable[[Point], float] = 0.0
+    scope: Callable[[Point], bool] | None = None
     turned: bool = False
     label: str | Callable[[Point], str] = ""
 
@@ -75,24 +84,54 @@ class Contrast:
             elif any(point[column] != value for column, value in reference.items()):
                 yield point, {**point, **reference}
 
-    def cases(self, m: pd.DataFrame, words: Words) -> Iterator[tuple[dict[str, Any], Case]]:
+    def cases(
+        self, m: pd.DataFrame, words: Words, of_trials: Container[str] = ("norm",)
+    ) -> Iterator[tuple[dict[str, Any], Case]]:
         """Each point and its case; points where nothing was measured have no case.
 
         Args:
             m: measurements, derived quantities among them.
             words: how values are written.
+            of_trials: columns that tell trials apart; points that differ in others come from the same runs.
         """
-        rows = self._rows(m)
         for point, reference in self.pairs(m):
-            values = per_seed(rows, **point)
-            if reference is not None:
-                pair = (values, per_seed(rows, **reference))
-                effect = estimate(difference(*(pair[::-1] if self.turned else pair)))
-            else:
-                effect = estimate(values)
-            if effect.n:
-                needed, below = (rule(point) if callable(rule) else rule for rule in (self.needed, self.below))
-                yield point, Case(self.named(point, reference, words), effect, float(needed), bool(below))
+            found = self.case(m, point, reference, words, of_trials)
+            if found.effect.n:
+                yield point, found
+
+    def case(
+        self, m: pd.DataFrame, point: Point, reference: Point | None, words: Words, of_trials: Container[str]
+    ) -> Case:
+        """The case of a point and its reference, as `pairs` has them; see `cases`."""
+        rows = self._rows(m)
+        values = per_seed(rows, **point)
+        if reference is not None:
+            pair = (values, per_seed(rows, **reference))
+            values = difference(*(pair[::-1] if self.turned else pair))
+        rules = (self.needed, self.below, self.null)
+        needed, below, null = (rule(point) if callable(rule) else rule for rule in rules)
+        return Case(
+            self.named(point, reference, words),
+            interval(values),
+            float(needed),
+            bool(below),
+            float(null),
+            self._runs(point, reference, of_trials),
+            self.scope is None or self.scope(point),
+            set_aside(m, point, reference),
+        )
+
+    def concerns(self, trial: Trial, point: Point, reference: Point | None, of_trials: Container[str]) -> bool:
+        """Whether a trial stands where one of a case's trials stands, whatever its norm and seed.
+
+        Norms of one arm are paired by seed, and derived quantities may need all of them.
+        """
+        fixed = {column: rule for column, rule in self.chosen.items() if isinstance(rule, str | int | float)}
+        told = [
+            {c: v for c, v in {**fixed, **one}.items() if c in of_trials and c != "norm"}
+            for one in (point, reference or point)
+        ]
+        return any(all(trial.conditions.get(column) == value for column, value in one.items()) for one in told)
 
     def named(self, point: Point, reference: Point | None, words: Words) -> str:
         """The condition of a point in words."""
@@ -108,6 +147,14 @@ class Contrast:
         aside = {column: rule for column, rule in self.chosen.items() if column not in varied}
         return narrowed(where(m, quantity=self.quantity), aside)
 
+    def _runs(self, point: Point, reference: Point | None, of_trials: Container[str]) -> Hashable:
+        """What tells the runs that a case is made of from those of others."""
+        here = {c: repr(rule) for c, rule in self.chosen.items() if c not in point}
+        return tuple(
+            tuple((column, str(value)) for column, value in part.items() if column in of_trials)
+            for part in (here, point, reference or {})
+        )
+
     def _fixed(self) -> Mapping[str, Any] | None:
         return {"norm": self.against} if isinstance(self.against, str) else self.against
 
@@ -118,3 +165,25 @@ class Contrast:
             return None
         values = {c: rule(occurring(rows, c)) if callable(rule) else rule for c, rule in fixed.items()}
         return None if any(value is None for value in values.values()) else values
+
+
+def set_aside(m: pd.DataFrame, point: Point, reference: Point | None) -> str:
+    """Why a comparison is no evidence: "not applicable", "not learned", or "" if it is one.
+
+    Args:
+        m: measurements. A row `inapplicable` at the point says that what it varies changes nothing there;
+            `above_guessing` says how far a network got between guessing (0) and certainty (1). Without these rows
+            nothing is set aside.
+        point: which.
+        reference: what it is compared with.
+    """
+    if len(_at(where(m, quantity="inapplicable", value=1.0), point)):
+        return NOT_APPLICABLE
+    learned = where(m, quantity="above_guessing")
+    reached = [_at(learned, one)["value"].mean() for one in (point, reference) if one is not None]
+    return NOT_LEARNED if reached and max(reached) < LEARNED else ""
+
+
+def _at(rows: pd.DataFrame, point: Point) -> pd.DataFrame:
+    """The rows at a point, as far as they have its columns."""
+    return where(rows, **{c: value for c, value in point.items() if c in rows and rows[c].notna().any()})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from itertools import product
 from typing import Any
 
+from rnnnorm.data.synthetic import Generated
 from rnnnorm.studies.framework.settings import Settings, merged
 from rnnnorm.studies.framework.trial import Condition, Trial
 
@@ -71,6 +74,8 @@ def grid(
 ) -> list[Trial]:
     """A trial for every combination of conditions, norms and seeds, the first axis being the outermost loop.
 
+    Generated data are drawn anew for each seed.
+
     Args:
         axes: condition → its value, or several.
         norms: of each combination.
@@ -85,5 +90,33 @@ def grid(
         here: dict[str, Condition] = dict(zip(axes, combination, strict=True))
         shared = config(here) if callable(config) else config
         seconds = weight(here) if callable(weight) else weight
-        made += [Trial(here, norm, seed, shared, seconds) for norm in norms for seed in seeds]
+        drawn = {seed: None if shared is None else drawn_anew(shared, seed) for seed in seeds}
+        made += [Trial(here, norm, seed, drawn[seed], seconds) for norm in norms for seed in seeds]
     return made
+
+
+def drawn_anew(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A configuration whose generated data are drawn from a seed, test sequences among them.
+
+    A replicate is everything that is drawn: intervals over seeds that share their data say nothing about other data.
+    Data of files, and those whose seed the configuration names, stay as they are.
+
+    Args:
+        config: with `class_path` and `init_args` at any depth.
+        seed: of the trial.
+    """
+    made = {key: drawn_anew(value, seed) if isinstance(value, Mapping) else value for key, value in config.items()}
+    if _generated(str(made.get("class_path"))):
+        made["init_args"] = {"seed": seed, **(made.get("init_args") or {})}
+    return made
+
+
+@cache
+def _generated(class_path: str) -> bool:
+    """Whether a class generates its data; one that cannot be imported is complained about later."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(import_module(module or "rnnnorm.data"), name, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and issubclass(found, Generated)

@@ -6,7 +6,8 @@ import json
 import logging
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from rnnnorm.studies.framework.compose import Drawn, Entry, inline_panels, save_
 from rnnnorm.studies.framework.conclude import VERDICT, describe, read_verdict
 from rnnnorm.studies.framework.measurements import FILE, read
 from rnnnorm.studies.framework.settings import from_description, load
+from rnnnorm.studies.framework.strips import in_units, strip
 from rnnnorm.studies.framework.study import STUDIES, Study
+from rnnnorm.studies.framework.verdict import VERDICTS, corrected
 
 log = logging.getLogger(__name__)
 
-MARKS = {"supported": "✓", "contradicted": "✗", "depends": "±"}
-TALLY = {"holds": "✓", "fails": "✗", "open": "?"}
-STANDINGS = {"holds": "✓ holds", "fails": "✗ fails", "open": "? undecided"}
+MARKS = {"supported": "✓", "opposite": "✗", "negligible": "≈", "heterogeneous": "±", "undecided": "?"}
+STANDINGS = {**MARKS, "not learned": "–", "not applicable": "–"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Section:
     """
 
     study: Study
-    content: Mapping[str, Any]
+    content: dict[str, Any]
     panels: list[Drawn]
     legend: list[Entry]
     settings: str
@@ -61,12 +63,14 @@ def build(out: Path) -> Path:
     sections = [section for name in STUDIES if (section := _section(name, out)) is not None]
     templates = environment(Path(__file__).parent)
     templates.filters |= {"effect": effect, "interval": interval, "tally": tally}
+    correct(section.content for section in sections)
     page = templates.get_template("studies.html.j2").render(
         sections=sections,
         marks=MARKS,
-        standings=STANDINGS,
+        standings={word: f"{mark} {word}" for word, mark in STANDINGS.items()},
         counts=count_verdicts(section.content for section in sections),
         strip=strip,
+        in_units=in_units,
         markup=Markup,
         seconds=_spent(sections, out),
         tensorboard=f"tensorboard --logdir {shlex.quote(str(out))}",
@@ -140,9 +144,22 @@ def _spent(sections: Sequence[Section], out: Path) -> float:
     return total
 
 
+def correct(contents: Iterable[dict[str, Any]]) -> None:
+    """Let only those verdicts stand that survive the correction for the number of claims, over all studies.
+
+    Args:
+        contents: of `verdict.json`; the others become `undecided`, their `says` tells what they were.
+    """
+    every = [verdict for content in contents for verdict in content["verdicts"]]
+    for verdict, word in zip(every, corrected([(v["verdict"], v["p"]) for v in every]), strict=True):
+        if word != verdict["verdict"]:
+            verdict["says"] += f" (By itself it would be {verdict['verdict']}.)"
+            verdict["verdict"] = word
+
+
 def count_verdicts(contents: Any) -> dict[str, int]:
-    """How many claims are supported, contradicted, or depend."""
-    counts = dict.fromkeys(MARKS, 0)
+    """How many claims have which verdict."""
+    counts = dict.fromkeys(VERDICTS, 0)
     for content in contents:
         for verdict in content["verdicts"]:
             counts[verdict["verdict"]] += 1
@@ -150,9 +167,9 @@ def count_verdicts(contents: Any) -> dict[str, int]:
 
 
 def tally(conditions: Sequence[Mapping[str, Any]]) -> str:
-    """In how many conditions a claim holds, fails or is undecided: `3 ✓ 1 ✗ 2 ?`; what does not occur is left out."""
-    counts = {mark: sum(case["standing"] == word for case in conditions) for word, mark in TALLY.items()}
-    return " ".join(f"{count} {mark}" for mark, count in counts.items() if count)
+    """How many conditions have which standing, `3 ✓ 1 ✗ 2 ?`, what counts for nothing last, as –."""
+    counts = Counter(STANDINGS[case["standing"]] if case.get("in_scope", True) else "–" for case in conditions)
+    return " ".join(f"{counts[mark]} {mark}" for mark in dict.fromkeys(STANDINGS.values()) if counts[mark])
 
 
 def effect(value: float | None) -> str:
@@ -167,28 +184,3 @@ def interval(ends: Sequence[float | None]) -> str:
     """A confidence interval, or nothing where one seed cannot have one."""
     low, high = ends
     return "" if low is None or high is None else f"[{effect(low)}, {effect(high)}]"
-
-
-def strip(cases: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    """For each case a drawing of its effect and interval, all on one scale, with a line at what the claim needs."""
-    needed = [float(str(case["needed"]).split()[-1]) for case in cases]
-    ends = [[v for v in (case["effect"], *case["interval"]) if v is not None] for case in cases]
-    every = [v for values in ends for v in values] + needed
-    low, high = min(every), max(every)
-    span = (high - low) or 1.0
-
-    def x(value: float) -> str:
-        return format(8 + 184 * (value - low) / span, ".1f")
-
-    drawn = []
-    for case, limit, values in zip(cases, needed, ends, strict=True):
-        parts = [f'<line x1="{x(limit)}" x2="{x(limit)}" y1="0" y2="18" class="limit"/>']
-        if values:
-            parts.append(f'<line x1="{x(min(values))}" x2="{x(max(values))}" y1="9" y2="9" class="range"/>')
-            parts.append(f'<circle cx="{x(case["effect"])}" cy="9" r="4"/>')
-        drawn.append(
-            Markup(
-                f'<svg class="strip {case["standing"]}" viewBox="0 0 200 18" aria-hidden="true">{"".join(parts)}</svg>'
-            )
-        )
-    return drawn

@@ -109,8 +109,9 @@ class Study(ABC):
     def judged(self, m: pd.DataFrame) -> list[Verdict]:
         """The verdicts on a table with all derived quantities."""
         verdicts = []
+        of_trials = {"norm", *(column for trial in self.trials() for column in trial.conditions)}
         for claim in self.claims:
-            found = [pair for contrast in claim.contrasts for pair in contrast.cases(m, self.words)]
+            found = [pair for contrast in claim.contrasts for pair in contrast.cases(m, self.words, of_trials)]
             if found:
                 cases = [case for _, case in found]
                 head = max(range(len(found)), key=lambda k: self.headline(**found[k][0]))

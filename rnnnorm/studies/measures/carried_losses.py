@@ -8,14 +8,15 @@ from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.studies.data.plain_training import carrying, losses_by_step
 from rnnnorm.studies.framework import Row, in_every_mode
-from rnnnorm.studies.framework.case import FAILS, HOLDS, OPEN, Case
+from rnnnorm.studies.framework.case import NEGLIGIBLE, OPPOSITE, SUPPORTED, UNDECIDED, Case
 from rnnnorm.tasks import SequenceTask
 
 STATES = ("reset", "carried")
 ADVICE = {
-    HOLDS: "keep them per step there",
-    FAILS: "one pair for all steps is enough",
-    OPEN: "the seeds do not decide whether that matters; per-step statistics are the safe choice",
+    SUPPORTED: "keep them per step there",
+    OPPOSITE: "share them",
+    NEGLIGIBLE: "one pair for all steps is enough",
+    UNDECIDED: "the seeds do not decide whether that matters; per-step statistics are the safe choice",
 }
 
 

@@ -89,7 +89,7 @@ def test_trials_of_one_seed_share_batches_and_differ_between_seeds(finished: Run
 
 
 def test_verdicts_stand_in_verdict_json(finished: Runner) -> None:
-    assert finished.verdicts() == {"higher": "supported", "lower": "contradicted", "either": "depends"}
+    assert finished.verdicts() == {"higher": "supported", "lower": "opposite", "either": "heterogeneous"}
     content = json.loads((finished.folder / "verdict.json").read_text())
     assert content["trials"] == content["measured"] == 15
     assert (content["seeds"], content["scale"]) == (3, "full")
@@ -102,7 +102,7 @@ def test_verdicts_stand_in_verdict_json(finished: Runner) -> None:
 
 def test_the_terminal_says_every_verdict(finished: Runner) -> None:
     assert "tiny: supported: With `ln` numbers are > those with none" in finished.printed
-    assert "tiny: contradicted: With ln numbers are lower." in finished.printed
+    assert "tiny: opposite: With ln numbers are lower." in finished.printed
     assert "[15/15]" in finished.printed
 
 

@@ -123,8 +123,8 @@ def test_special_characters_are_text(finished: Runner) -> None:
 
 def test_it_shows_verdicts_effects_and_how_to_run_it_again(finished: Runner) -> None:
     text = " ".join(page(finished).text.split())
-    assert "1✓ supported 1✗ contradicted 1± depends" in text
-    assert "depends 1 ✓ 1 ✗" in text
+    assert "1✓ supported 1✗ opposite 0≈ negligible 1± heterogeneous 0? undecided" in text
+    assert "heterogeneous 1 ✓ 1 ✗" in text
     assert "15 of 15 trials, full configuration" in text
     assert "rnnnorm study tiny --out" in text
     assert "max_epochs: 2" in text
@@ -172,7 +172,7 @@ def test_the_table_alone_is_enough(finished: Runner, left: str) -> None:
             (finished.folder / name).unlink()
     shutil.rmtree(finished.folder / "part=trained")
     assert report(finished) == 0
-    assert finished.verdicts() == {"higher": "supported", "lower": "contradicted", "either": "depends"}
+    assert finished.verdicts() == {"higher": "supported", "lower": "opposite", "either": "heterogeneous"}
     assert "tiny" in page(finished).ids
 
 
@@ -181,13 +181,13 @@ def test_verdicts_flip_with_the_measurements(finished: Runner) -> None:
     table["norm"] = table["norm"].map({"none": "ln", "ln": "none"})
     save(table, finished.folder)
     assert report(finished) == 0
-    assert finished.verdicts() == {"higher": "contradicted", "lower": "supported", "either": "depends"}
+    assert finished.verdicts() == {"higher": "opposite", "lower": "supported", "either": "heterogeneous"}
     assert "1✓ supported" in " ".join(page(finished).text.split())
     shrunk = read(finished.folder)
     shrunk = shrunk[(shrunk["size"] != 0.5)]
     save(shrunk, finished.folder)
     assert report(finished) == 0
-    assert finished.verdicts() == {"higher": "contradicted", "lower": "supported", "either": "contradicted"}
+    assert finished.verdicts() == {"higher": "opposite", "lower": "supported", "either": "opposite"}
 
 
 def test_verdicts_vanish_with_the_measurements(finished: Runner) -> None:
@@ -248,17 +248,17 @@ def test_intervals_are_two_numbers_or_nothing() -> None:
 
 
 def test_a_tally_counts_the_conditions() -> None:
-    cases = [{"standing": standing} for standing in ("holds", "fails", "holds", "open")]
-    assert tally(cases) == "2 ✓ 1 ✗ 1 ?"
+    cases = [{"standing": standing} for standing in ("supported", "opposite", "supported", "undecided", "not learned")]
+    assert tally(cases) == "2 ✓ 1 ✗ 1 ? 1 –"
     assert tally(cases[:1]) == "1 ✓"
     assert tally([]) == ""
 
 
 def test_strips_share_one_scale() -> None:
     cases = [
-        {"needed": "> 0", "effect": 1.0, "interval": [0.0, 2.0], "standing": "open"},
-        {"needed": "< -2", "effect": None, "interval": [None, None], "standing": "open"},
-        {"needed": "> 1e-05", "effect": 2.0, "interval": [None, None], "standing": "open"},
+        {"needed": "> 0", "effect": 1.0, "interval": [0.0, 2.0], "standing": "undecided"},
+        {"needed": "< -2", "effect": None, "interval": [None, None], "standing": "undecided"},
+        {"needed": "> 1e-05", "effect": 2.0, "interval": [None, None], "standing": "undecided"},
     ]
     drawn = [str(one) for one in strip(cases)]
     assert [re.findall(r'class="limit"', one) for one in drawn] == [['class="limit"']] * 3
@@ -266,5 +266,5 @@ def test_strips_share_one_scale() -> None:
     assert 'cx="192.0"' in drawn[2]  # 2, the largest
     assert 'cx="146.0"' in drawn[0]  # 1, three quarters of the way
     assert "circle" not in drawn[1]
-    same = {"needed": "> 0", "effect": 0.0, "interval": [0.0, 0.0], "standing": "fails"}
+    same = {"needed": "> 0", "effect": 0.0, "interval": [0.0, 0.0], "standing": "opposite"}
     assert "nan" not in str(strip([same])[0])

@@ -64,7 +64,7 @@ def test_a_failing_trial_is_recorded_and_tried_again(tiny: Runner, finished: Run
     assert LN1.read(out / "tiny") is None
     content = json.loads((out / "tiny" / "verdict.json").read_text())
     assert (content["measured"], content["trials"]) == (14, 15)
-    assert [v["verdict"] for v in content["verdicts"]] == ["supported", "contradicted", "depends"]
+    assert [v["verdict"] for v in content["verdicts"]] == ["supported", "opposite", "heterogeneous"]
     assert "14 of 15 trials" in (out / "report.html").read_text()
     assert tiny(out=out) == 0
     assert "14 of 15 trials done before: skipped" in tiny.printed

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from rnnnorm.common.estimate import estimate
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.framework.case import Case
 from rnnnorm.studies.framework.claim import Claim
+from rnnnorm.studies.framework.interval import interval
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.plots import Panel, lines
 from rnnnorm.studies.framework.study import STUDIES, Study
@@ -86,10 +86,10 @@ class Tiny(Study):
         cases, lower, either = [], [], []
         for size in sorted(set(where(m, part="drawn").get("size", []))):
             drawn = where(m, quantity="number", size=size)
-            effect = estimate(difference(per_seed(drawn, norm="ln"), per_seed(drawn, norm="none")))
+            effect = interval(difference(per_seed(drawn, norm="ln"), per_seed(drawn, norm="none")))
             cases.append(Case(f"size <{size:g}> & more", effect, 1.0))
-            lower.append(Case(f"size {size:g}", effect, 0.0, below=True))
-            either.append(Case(f"size {size:g}", effect, 0.0, below=size < 1))
+            lower.append(Case(f"size {size:g}", effect, -1.0, below=True))
+            either.append(Case(f"size {size:g}", effect, -1.0 if size < 1 else 1.0, size < 1))
         if not cases:
             return []
         return [

@@ -1,0 +1,55 @@
+"""Intervals over seeds that allow several looks, and values of runs that diverged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from scipy import stats
+
+from rnnnorm.common.estimate import Estimate, estimate
+
+LOOKS = (5, 10, 20, 40)
+"""Numbers of seeds at which a condition is looked at; it gets no more seeds once it is decided."""
+ERROR = 0.05
+NOMINAL = 0.0182
+"""Error of each of four looks that together err with probability `ERROR`: a constant bound, after Pocock (1977)."""
+
+
+def interval(values: Iterable[float]) -> Estimate:
+    """Mean of an effect over seeds with its interval at confidence 1 - `NOMINAL`.
+
+    With values that are infinite, as the loss of a run that diverged may be, it is the median with the interval
+    between two order statistics [x₍ₖ₎, x₍ₙ₊₁₋ₖ₎], k the largest with 2 P(Bin(n, ½) < k) ≤ `NOMINAL`. NaN is "not
+    measured" and left out.
+
+    Args:
+        values: one per seed.
+
+    Returns:
+        The estimate; ends are NaN where so few values have no interval of that confidence.
+    """
+    known = np.sort([float(value) for value in values if value is not None and not math.isnan(value)])
+    n = len(known)
+    if n == 0 or np.isfinite(known).all():
+        return estimate(known, 1 - NOMINAL)
+    middle = float(known[(n - 1) // 2]) if n % 2 else _between(float(known[n // 2 - 1]), float(known[n // 2]))
+    rank = int(stats.binom.ppf(NOMINAL / 2, n, 0.5))
+    if stats.binom.cdf(rank - 1, n, 0.5) > NOMINAL / 2:
+        rank -= 1
+    if rank < 1:
+        return Estimate(middle, math.nan, math.nan, n)
+    return Estimate(middle, float(known[rank - 1]), float(known[n - rank]), n)
+
+
+def _between(low: float, high: float) -> float:
+    """Middle of two values, of which one or both may be infinite: then the infinite one, 0 between both infinities."""
+    if math.isfinite(low) and math.isfinite(high):
+        return (low + high) / 2
+    return low if low == high else 0.0 if low == -high else low if math.isinf(low) else high
+
+
+def corrected_for_looks(p: float) -> float:
+    """A p value of one look as that of all four: p · `ERROR` / `NOMINAL`, at most 1."""
+    return min(1.0, p * ERROR / NOMINAL)

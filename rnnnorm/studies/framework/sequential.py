@@ -1,0 +1,130 @@
+"""Confirmatory runs: seeds are added where something is undecided, the most informative ones first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from rnnnorm.studies.framework.case import UNDECIDED, Case
+from rnnnorm.studies.framework.interval import LOOKS
+from rnnnorm.studies.framework.measurements import collect
+from rnnnorm.studies.framework.study import Study
+from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.framework.verdict import Verdict
+
+FIRST = 1000
+"""First seed of a confirmatory run: smaller ones were explored, or tuned on."""
+ASIDE = 0.1
+"""What an undecided condition of a decided claim is worth beside one of an undecided claim."""
+
+
+@dataclass
+class Arm:
+    """The trials of one combination of conditions, all norms and seeds, and what more seeds of it are worth.
+
+    Args:
+        study: whose.
+        name: of its folder.
+        trials: all that there may be.
+        worth: how many undecided conditions the next look is expected to decide, per second; infinite before the
+            first look, 0 if none needs it.
+    """
+
+    study: Study
+    name: str
+    trials: list[Trial] = field(default_factory=list)
+    worth: float = 0.0
+
+    def next(self, out: Path) -> list[Trial]:
+        """The trials that are missing to the next look; none after the last one.
+
+        Args:
+            out: the folder with one folder per study.
+        """
+        seeds = sorted({trial.seed for trial in self.trials})
+        missing = [trial for trial in self.trials if not trial.measured(out / self.study.name).is_file()]
+        for look in LOOKS:
+            there = [trial for trial in missing if trial.seed in seeds[:look]]
+            if there:
+                return there
+        return []
+
+
+def arms(study: Study) -> list[Arm]:
+    """The arms of a study, in the order of its trials."""
+    found: dict[str, Arm] = {}
+    for trial in study.trials():
+        found.setdefault(trial.arm, Arm(study, trial.arm)).trials.append(trial)
+    return list(found.values())
+
+
+def judged(study: Study, out: Path) -> tuple[pd.DataFrame, list[Verdict]]:
+    """What has been measured of a study, with all derived quantities, and its verdicts."""
+    table = collect(study.trials(), out / study.name, study.columns)
+    if table.empty:
+        return table, []
+    derived = study.derived(table)
+    return derived, [verdict for verdict in study.judged(derived) if verdict.headline.effect.n > 0]
+
+
+def weigh(study: Study, found: Iterable[Arm], out: Path) -> list[Verdict]:
+    """Set what more seeds of each arm are worth.
+
+    A condition that would be decided by n seeds if its mean and standard deviation stayed as they are is worth 1 where
+    n seeds are bought by the next look, and the ratio of both where it takes more.
+
+    Args:
+        study: whose.
+        found: its arms.
+        out: the folder with one folder per study.
+
+    Returns:
+        the verdicts at hand.
+    """
+    table, verdicts = judged(study, out)
+    open_claims = {verdict.claim.key for verdict in verdicts if verdict.verdict == UNDECIDED}
+    cases = [] if table.empty else [*_undecided(study, table, open_claims)]
+    for arm in found:
+        missing = arm.next(out)
+        if not missing:
+            arm.worth = 0.0
+            continue
+        seeds = sorted({trial.seed for trial in arm.trials})
+        look = 1 + seeds.index(max(trial.seed for trial in missing))
+        if look <= LOOKS[0]:
+            arm.worth = math.inf
+            continue
+        gained = sum(share * min(1.0, look / needed) for there, needed, share in cases if arm.name in there)
+        arm.worth = gained / sum(trial.weight for trial in missing)
+    return verdicts
+
+
+def _undecided(study: Study, table: pd.DataFrame, open_claims: set[str]) -> Iterator[tuple[set[str], float, float]]:
+    """Of each undecided condition its arms, the seeds that it would take, and its share."""
+    trials = study.trials()
+    of_trials = {"norm", *(column for trial in trials for column in trial.conditions)}
+    one_each = {trial.arm: trial for trial in trials}.values()
+    for claim in study.claims:
+        share = 1.0 if claim.key in open_claims else ASIDE
+        for contrast in claim.contrasts:
+            for point, reference in contrast.pairs(table):
+                case = contrast.case(table, point, reference, study.words, of_trials)
+                if case.effect.n and case.in_scope and not case.decided and not case.aside:
+                    there = {trial.arm for trial in one_each if contrast.concerns(trial, point, reference, of_trials)}
+                    yield there, _seeds(case), share
+
+
+def _seeds(case: Case) -> float:
+    """How many seeds would decide a case; infinite if that cannot be said."""
+    needed = case.seeds_to_decide()
+    return math.inf if needed is None else float(needed)
+
+
+def tally(verdicts: Mapping[str, list[Verdict]]) -> str:
+    """How many claims are decided so far: `23 of 72 claims decided`."""
+    every = [verdict for found in verdicts.values() for verdict in found]
+    return f"{sum(verdict.verdict != UNDECIDED for verdict in every)} of {len(every)} claims decided"
