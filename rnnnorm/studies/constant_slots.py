@@ -138,4 +138,8 @@ class ConstantSlots(TrainedStudy):
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """`running_none`, `pooled_constant` and so on: `lost` by name; `cured` by `arm`."""
         lost = where(m, quantity="lost")
-        yield from (m, lost.assign(quantity=lost["base"] + "_" + lost["taken"]), effects.arms(m))
+        yield from (
+            m,
+            lost.assign(quantity=lost["base"].astype(str) + "_" + lost["taken"].astype(str)),
+            effects.arms(m),
+        )

@@ -68,6 +68,8 @@ def arms(m: pd.DataFrame) -> pd.DataFrame:
         m: measurements with `score`.
     """
     scores = where(m, quantity="score", base="running")
+    if scores.empty:
+        return scores
     scores = scores[scores["norm"].str.startswith(PLAIN)]
     plain = (scores["norm"] == PLAIN) & (scores["noise"] == 0)
     cured = scores["task"].isin(scores[~plain]["task"])
