@@ -25,8 +25,9 @@ from rnnnorm.compare.runner import compare
 from rnnnorm.data import SequenceDataModule
 from rnnnorm.data.collate import collate
 from rnnnorm.engine.run import Run
-from rnnnorm.norms import BatchNorm, step_statistics
+from rnnnorm.norms import BatchNorm
 from rnnnorm.report.canvas import LIGHT, dress, name_axes
+from rnnnorm.studies.measures.slots import Moments, Slots, exchanged, put, stored, with_error
 from rnnnorm.tasks import SequenceTask
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -45,9 +46,6 @@ ROWS = (32, 100, 300, 1000, 4000)
 SETS = {"none": (), "0": (0,), "1": (1,), "0, 1": (0, 1), "0–3": tuple(range(4)), "all": tuple(range(1000))}
 INJECTED = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0)
 
-Moments = list[tuple[Tensor, Tensor, Tensor]]
-"""Mean, variance and rows of every normalizer."""
-
 
 def accuracy(model: SequenceTask, data: SequenceDataModule, source: str = "population") -> float:
     """Test accuracy by the statistics named."""
@@ -56,27 +54,15 @@ def accuracy(model: SequenceTask, data: SequenceDataModule, source: str = "popul
     return float(scores.double().mean())
 
 
-def stored(model: SequenceTask, running: bool = False) -> Moments:
-    """Copies of what is stored."""
-    found = step_statistics(model)
-    if running:
-        return [(s.running_mean.clone(), s.running_var.clone(), s.num_rows.clone()) for s in found]
-    return [(s.population_mean.clone(), s.population_var.clone(), s.population_rows.clone()) for s in found]
-
-
-def put(model: SequenceTask, moments: Moments, replaced: Moments | None = None, slots: Iterable[int] = ()) -> None:
-    """Store moments as those of the population, some slots taken from others; one slot for all steps counts as 0."""
-    for k, s in enumerate(step_statistics(model)):
-        mean_, var, rows = (part.clone() for part in moments[k])
-        for slot in [slot for slot in slots if slot < len(rows)]:
-            assert replaced is not None
-            mean_[slot], var[slot], rows[slot] = (part[slot] for part in replaced[k])
-        s.population_mean, s.population_var, s.population_rows = mean_, var, rows
+def at_steps(moments: Moments, steps: Iterable[int]) -> Slots:
+    """The slots of some timesteps at all places; one slot for all steps counts as 0."""
+    wanted = torch.tensor(list(steps), dtype=torch.long)
+    return [torch.isin(torch.arange(len(rows)), wanted) for _, _, rows in moments]
 
 
 def ways(model: SequenceTask, data: SequenceDataModule) -> Iterator[tuple[str, float, Moments | None]]:
     """Accuracy in every way of evaluation, and what was stored."""
-    yield "running", accuracy(model, data, "running"), stored(model, running=True)
+    yield "running", accuracy(model, data, "running"), stored(model, "running")
     yield "batch", accuracy(model, data, "batch"), None
     rnnnorm.recalibrate(model, data.train_dataloader(), forward=model.encode, way="pooled", rows=None)
     yield "pooled", accuracy(model, data), stored(model)
@@ -135,11 +121,7 @@ def injected(model: SequenceTask, data: SequenceDataModule, right: Moments, slot
     """Accuracy when the means of one slot are off by ±δ, alternately over features, at every place."""
     found = []
     for size in INJECTED:
-        wrong = [(m.clone(), v, n) for m, v, n in right]
-        for m, _, n in wrong:
-            if len(n) > slot:
-                m[slot] += size * (1 - 2 * (torch.arange(m.shape[1]) % 2))
-        put(model, wrong)
+        put(model, with_error(right, at_steps(right, (slot,)), [size] * len(right)))
         found.append(accuracy(model, data))
     return found
 
@@ -159,7 +141,7 @@ def measure(model: SequenceTask, data: SequenceDataModule) -> dict[str, Any]:
     for name in ("running", "pooled"):
         scores = {}
         for label, slots in SETS.items():
-            put(model, moments[name], right, slots)
+            put(model, exchanged(moments[name], right, at_steps(right, slots)))
             scores[label] = accuracy(model, data)
         result["replaced"][name] = scores
     result["injected"] = {str(slot): injected(model, data, right, slot) for slot in (0, 1, 10)}

@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from rnnnorm.studies.framework.study import STUDIES, Study
 
 ORDER = (
+    "constant-slots",
     "gradient-flow",
     "zero-variance",
     "step-statistics",

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from studies import (
     test_batch_size,
+    test_constant_slots,
     test_cost,
     test_depth,
     test_gradient_flow,
@@ -38,12 +39,14 @@ SAYING: dict[str, Any] = {"gradient-flow": test_gradient_flow, "zero-variance": 
 """Worlds in which each claim is true, false, or (None) true in some places only."""
 AGREEING: dict[str, Any] = {
     "batch-size": test_batch_size,
+    "constant-slots": test_constant_slots,
     "inference-gap": test_inference_gap,
     "vertical": test_vertical,
 }
 """Worlds in which all claims are true, or all false."""
 WORLDS: dict[str, Callable[[Study], pd.DataFrame]] = {
     "batch-size": lambda study: test_batch_size.table(True),
+    "constant-slots": lambda study: test_constant_slots.table(True),
     "cost": test_cost.table,
     "depth": lambda study: test_depth.table(True),
     "gradient-flow": lambda study: test_gradient_flow.table(study, dict.fromkeys(test_gradient_flow.CLAIMS, True)),
