@@ -8,8 +8,21 @@ import pandas as pd
 from lightning import LightningDataModule
 
 from rnnnorm.norms import has_batch_statistics
-from rnnnorm.studies.framework import Claim, Contrast, Lines, Points, Row, Sentence, Trained, TrainedStudy, Trial, Words
+from rnnnorm.studies.framework import (
+    Best,
+    Claim,
+    Contrast,
+    Lines,
+    Points,
+    Row,
+    Sentence,
+    Trained,
+    TrainedStudy,
+    Trial,
+    Words,
+)
 from rnnnorm.studies.framework.measurements import where
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.measures import slot_effects as effects
 from rnnnorm.studies.measures.guessing import guess
 from rnnnorm.studies.measures.mended import BASES, Mended, everything
@@ -17,7 +30,6 @@ from rnnnorm.studies.measures.slot_effects import alike, controls, cure, injecte
 from rnnnorm.tasks import SequenceTask
 
 OURS = "this package, docs/statistics.md"
-SHADES = ("#a8453f", "#d77810", "#4e9a51", "#2d6779", "#4e6dea", "#7a4fa3", "#c5b500", "#5a5a5a")
 
 
 class ConstantSlots(TrainedStudy):
@@ -79,23 +91,24 @@ class ConstantSlots(TrainedStudy):
                "What is left of the loss when almost constant slots, or all others, are mended.",
                each=("unit", "base"), line="{task}, {norm}", series="{taken}",
                only={"unit": ["accuracy", "nats"], "base": BASES, "taken": ("none", "others", "constant", "settled")},
-               colours={"as stored": SHADES[0], "all others copied": SHADES[1],
-                        "almost constant slots copied": SHADES[2],
-                        "almost constant slots estimated in place": SHADES[3]}),
+               colours={"as stored": OTHERS[0], "all others copied": OTHERS[1],
+                        "almost constant slots copied": OTHERS[2],
+                        "almost constant slots estimated in place": OTHERS[3]}),
         Lines("left", "accuracy lost by running averages, bn-timestep", "copied: slots with an amplification above",
               "What is left of the loss against the amplification above which slots are copied.", x="above", log="x",
               only={"unit": "accuracy", "norm": effects.PLAIN, "base": "running",
-                    "above": lambda found: [x for x in found if x]}, line="{task}", colours=SHADES),
+                    "above": lambda found: [x for x in found if x]}, line="{task}", colours=OTHERS),
         Lines("injected", "accuracy lost by an error in one slot", "size of the error of the mean",
               "Loss against the size of an error in one slot.", x="size", log="x", line="{slot} slot",
-              colours=SHADES[::3], only={"unit": "accuracy"}),
+              colours=OTHERS[:2], only={"unit": "accuracy"}),
         Lines("shifted", "accuracy lost by an error in one slot", "shift γδ/√(σ² + ε) that it makes",
               "Loss against the shift of normalized values.", x="shift", log="x", line="{slot} slot",
-              colours=SHADES[::3], only={"unit": "accuracy"}),
+              colours=OTHERS[:2], only={"unit": "accuracy"}),
         Points("cured", "{task}, bn-timestep: cures", "score by running averages",
                "Scores by running averages under each cure, and by one consistent batch.", each=("task",),
                line="{arm}"),
     )  # fmt: skip
+    best = Best("cured", "score by running averages", "{arm}", "on {task}", greatest=True)
     sentences = (
         Sentence("{task}, {norm}: {constant:.0f} of {slots:.0f} slots are almost constant. Running averages lose "
                  "{running_none:.3f}; with these slots copied {running_constant:.3f}, estimated in place "

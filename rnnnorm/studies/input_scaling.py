@@ -16,8 +16,9 @@ from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.grid import Source
 from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import first
+from rnnnorm.studies.framework.trained import CLASSIFIERS
 from rnnnorm.studies.framework.trial import Condition
-from rnnnorm.studies.measures.guessing import CLASSIFIERS, score, spec
+from rnnnorm.studies.measures.guessing import score, spec
 from rnnnorm.studies.measures.scaled_inputs import Paths, steps_to_loss, weight_path
 
 NEEDED = 0.01

@@ -38,7 +38,7 @@ class Vertical(Study):
         "logged values) falls to where the network without norm is after half of its training, over the steps that "
         "one took; a run that never gets there counts as 2. A speed-up counts from 5 %, a difference of losses from "
         "0.01 nats. Validation loss is the best of the run under running averages, test score that of population "
-        "statistics. A run that diverged is left out of differences of losses and noted in the findings."
+        "statistics. The losses of a run that diverged are infinite."
     )
     claims = (
         Claim("faster", "Batch normalization of the input-to-hidden product makes the training criterion fall faster.",

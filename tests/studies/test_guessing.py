@@ -7,12 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
+import pandas as pd
 import pytest
 
 from rnnnorm.data.base import Spec, Task
 from rnnnorm.engine.run import Run
-from rnnnorm.studies.framework.trained import Trained
-from rnnnorm.studies.measures.guessing import CLASSIFIERS, guess, score
+from rnnnorm.studies.framework import Contrast, Words
+from rnnnorm.studies.framework.trained import CLASSIFIERS, Trained
+from rnnnorm.studies.measures.guessing import guess, score
 
 CLASSES = {
     "classification": Spec("classification", num_features=1, num_outputs=4, max_length=5),
@@ -58,3 +60,34 @@ def test_a_network_that_diverged_after_its_best_checkpoint_is_worth_a_guess_all_
     assert score(trained("classification", "diverged", **values)) == 0.25
     assert score(trained("classification", "diverged")) == 0.25
     assert score(trained("regression", "diverged", "min", **values)) == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("loss", "diverged", "value"),
+    [(0.0, False, 1.0), (math.log(4), False, 0.0), (9.0, False, 0.0), (math.log(2), False, 0.5), (0.0, True, 0.0)],
+)
+def test_how_far_a_network_got_from_guessing_to_certainty(loss: float, diverged: bool, value: float) -> None:
+    result = {"test": {"population": {"loss": loss}}, "status": "diverged" if diverged else "done"}
+    trained = Trained(None, result, None)  # type: ignore[arg-type]
+    shape: Any = SimpleNamespace(task="classification", num_outputs=4)
+    assert [row["value"] for row in trained.above_guessing(shape)] == [pytest.approx(value)]
+    assert [*trained.above_guessing(SimpleNamespace(task="regression", num_outputs=1))] == []  # type: ignore[arg-type]
+
+
+def test_what_nobody_has_learned_is_no_evidence() -> None:
+    rows = [
+        {"norm": norm, "seed": seed, "quantity": quantity, "value": value}
+        for norm, reached in (("none", 0.02), ("ln", 0.05))
+        for seed in range(5)
+        for quantity, value in (("loss", 1.3 + reached * seed), ("above_guessing", reached))
+    ]
+    contrast = Contrast("loss", "nats", norms=["ln"], against="none", needed=0.01)
+    ((_, case),) = contrast.cases(pd.DataFrame(rows), Words())
+    assert case.standing == "not learned"
+    table = pd.DataFrame(rows)
+    table.loc[(table["norm"] == "ln") & (table["quantity"] == "above_guessing"), "value"] = 0.5
+    ((_, case),) = contrast.cases(table, Words())
+    assert case.standing != "not learned"  # that the other one learns is an effect
+    inert = pd.concat([table, pd.DataFrame([{"norm": "ln", "seed": 0, "quantity": "inapplicable", "value": 1.0}])])
+    ((_, case),) = contrast.cases(inert, Words())
+    assert case.standing == "not applicable"

@@ -123,7 +123,7 @@ def test_own_data_are_scaled_and_digits_left_out(tmp_path: Path) -> None:
     config: Any = trials[0].config
     assert config["data"]["init_args"]["data"] == {
         "class_path": "rnnnorm.data.AddingProblem",
-        "init_args": {"max_length": 12},
+        "init_args": {"max_length": 12, "seed": 0},
     }
     assert config["data"]["init_args"]["batch_size"] == 7
 

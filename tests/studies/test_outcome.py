@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ def trained(curves: dict[str, list[float]] | None = None, **result: Any) -> Trai
     """A run of which only curves and result are known."""
     common: dict[str, Any] = {"status": "finished", "steps": 40, "seconds": 2.0, "metric": "accuracy"}
     common |= {"metric_mode": "max", "test": {"running": {"accuracy": 0.1}, "population": {"accuracy": 0.8}}}
-    comparison: Any = None
+    shape = SimpleNamespace(task="classification", num_outputs=4)
+    comparison: Any = SimpleNamespace(build_data=lambda: SimpleNamespace(spec=shape))
     one = Trained(Run("ln", 0, Path()), common | result, comparison)
     vars(one)["curves"] = {
         tag: Curve(np.arange(len(values)) * 10 + 9, np.array(values)) for tag, values in (curves or {}).items()

@@ -177,7 +177,7 @@ def test_own_data_are_one_arm(tmp_path: Path) -> None:
     trials = regularization.trials()
     assert {t.conditions["train"] for t in trials} == {"own"}
     config: Any = trials[0].config
-    assert config["data"]["init_args"] == {"num_train": 90, "batch_size": 16}
+    assert config["data"]["init_args"] == {"num_train": 90, "batch_size": 16, "seed": 0}
     m = made(trials, lambda trial: [{"quantity": "final", "split": s, "value": 0.5} for s in ("train", "test")])
     titles = [panel.title for panel in regularization.panels(m)]
     assert titles == ["test accuracy (dashed: on training data), your data"]

@@ -119,7 +119,7 @@ class Case:
         gap, error = gaps[standing], self.error
         if math.isfinite(gap) and error > 0:
             return corrected_for_looks(min(1.0, 2 * float(stats.t.sf(gap / error, self.effect.n - 1))))
-        if error == 0:
+        if error == 0 or self.effect.low == self.effect.high:
             return 0.0 if gap > 0 or (standing == NEGLIGIBLE and gap == 0) else 1.0
         return corrected_for_looks(NOMINAL) if self.standing == standing else 1.0  # order statistics
 

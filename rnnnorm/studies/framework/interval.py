@@ -34,6 +34,8 @@ def interval(values: Iterable[float]) -> Estimate:
     n = len(known)
     if n == 0 or np.isfinite(known).all():
         return estimate(known, 1 - NOMINAL)
+    if n > 1 and known[0] == known[-1]:  # all are lost: as for finite values that are equal
+        return Estimate(float(known[0]), float(known[0]), float(known[0]), n)
     middle = float(known[(n - 1) // 2]) if n % 2 else _between(float(known[n // 2 - 1]), float(known[n // 2]))
     rank = int(stats.binom.ppf(NOMINAL / 2, n, 0.5))
     if stats.binom.cdf(rank - 1, n, 0.5) > NOMINAL / 2:

@@ -22,7 +22,7 @@ class Pooled:
         high: upper end.
         error: standard error of μ.
         spread: τ, the standard deviation of true effects between conditions.
-        prediction: interval in which the true effect of a further condition lies; NaN with fewer than three.
+        prediction: interval in which the true effect of a further condition lies; None with fewer than three.
         p_equal: p value of Cochran's Q: that all conditions have the same effect.
         k: how many conditions.
     """
@@ -32,15 +32,20 @@ class Pooled:
     high: float
     error: float
     spread: float
-    prediction: tuple[float, float]
+    prediction: tuple[float, float] | None
     p_equal: float
     k: int
 
 
-def pool(effects: Sequence[float], errors: Sequence[float], nominal: float = NOMINAL) -> Pooled:
+def pool(
+    effects: Sequence[float],
+    errors: Sequence[float],
+    shares: Sequence[float] | None = None,
+    nominal: float = NOMINAL,
+) -> Pooled:
     """Random-effects mean with τ² after Paule & Mandel (1982) and the interval of Hartung & Knapp (2001).
 
-    With weights wᵢ = 1/(sᵢ² + τ²), τ² is the root of Σ wᵢ (yᵢ - μ)² = k - 1, at least 0; μ = Σ wᵢ yᵢ / Σ wᵢ, its
+    With weights wᵢ = aᵢ/(sᵢ² + τ²), τ² is the root of Σ wᵢ (yᵢ - μ)² = k - 1, at least 0; μ = Σ wᵢ yᵢ / Σ wᵢ, its
     variance q / Σ wᵢ with q = max(1, Σ wᵢ (yᵢ - μ)² / (k - 1)), so that it is never less than without heterogeneity;
     Student's t with k - 1 degrees of freedom. The prediction interval is μ ± t(k - 2) √(τ² + var μ), after Higgins et
     al. (2009).
@@ -48,19 +53,21 @@ def pool(effects: Sequence[float], errors: Sequence[float], nominal: float = NOM
     Args:
         effects: yᵢ, one per condition, all in the same unit.
         errors: their standard errors sᵢ.
+        shares: aᵢ, 1/m for each of m conditions measured on the same runs, so that they have one vote; k = Σ aᵢ.
         nominal: error of the intervals.
 
     Raises:
-        ValueError: fewer than two conditions, or an error that is not positive.
+        ValueError: fewer than two votes, or an error that is not positive.
     """
     y, s = np.asarray(effects, dtype=float), np.asarray(errors, dtype=float)
-    if len(y) < 2 or len(y) != len(s) or not (s > 0).all():
+    a = np.ones(len(y)) if shares is None else np.asarray(shares, dtype=float)
+    k = round(float(a.sum()))
+    if k < 2 or len(y) != len(s) or not (s > 0).all():
         raise ValueError(f"expected two or more effects with positive errors, got {list(effects)}, {list(errors)}")
-    k = len(y)
 
     def weighted(between: float) -> tuple[float, float, float]:
         """μ, Σ w and Σ w (y - μ)²."""
-        w = 1 / (s**2 + between)
+        w = a / (s**2 + between)
         mean = float((w * y).sum() / w.sum())
         return mean, float(w.sum()), float((w * (y - mean) ** 2).sum())
 
@@ -72,10 +79,7 @@ def pool(effects: Sequence[float], errors: Sequence[float], nominal: float = NOM
     mean, total, scatter = weighted(between)
     variance = max(1.0, scatter / (k - 1)) / total
     half = float(stats.t.ppf(1 - nominal / 2, k - 1)) * math.sqrt(variance)
-    wide = math.nan
-    if k > 2:
-        wide = float(stats.t.ppf(1 - nominal / 2, k - 2)) * math.sqrt(between + variance)
-    return Pooled(
-        mean, mean - half, mean + half, math.sqrt(variance), math.sqrt(between), (mean - wide, mean + wide),
-        float(stats.chi2.sf(q, k - 1)), k,
-    )  # fmt: skip
+    wide = float(stats.t.ppf(1 - nominal / 2, k - 2)) * math.sqrt(between + variance) if k > 2 else math.nan
+    prediction = None if k < 3 else (mean - wide, mean + wide)
+    p_equal = float(stats.chi2.sf(q, k - 1))
+    return Pooled(mean, mean - half, mean + half, math.sqrt(variance), math.sqrt(between), prediction, p_equal, k)

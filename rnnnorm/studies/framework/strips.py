@@ -57,7 +57,7 @@ def in_units(verdict: Mapping[str, Any]) -> Markup:
     parts += [f'<circle cx="{_scaled(value):.1f}" cy="9" r="2.5" class="one"/>' for value in effects]
     pooled = verdict.get("pooled")
     if pooled:
-        if all(map(_finite, pooled["prediction"])):
+        if pooled["prediction"]:
             parts.append(_line(_scaled(pooled["prediction"][0]), _scaled(pooled["prediction"][1]), "thin"))
         parts.append(_line(_scaled(pooled["low"]), _scaled(pooled["high"]), "range"))
         parts.append(f'<circle cx="{_scaled(pooled["mean"]):.1f}" cy="9" r="4"/>')

@@ -15,11 +15,15 @@ from lightning import LightningDataModule
 
 from rnnnorm.compare.comparison import Comparison
 from rnnnorm.compare.configuration import AutoTask
+from rnnnorm.data.base import Spec
 from rnnnorm.engine.evaluation import MODES
 from rnnnorm.engine.run import Run
 from rnnnorm.report.curves import Curve, read_curves
 from rnnnorm.studies.framework.trial import Row
 from rnnnorm.tasks import SequenceTask, for_spec
+
+CLASSIFIERS = ("classification", "tagging", "language-modelling")
+"""Tasks whose targets are classes."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,32 @@ class Trained:
         model.load_state_dict(saved["state_dict"])
         return model.eval()
 
+    @cached_property
+    def spec(self) -> Spec:
+        """The shape of its data."""
+        found: Spec = self.data().spec  # type: ignore[attr-defined]
+        return found
+
+    def above_guessing(self) -> Iterator[Row]:
+        """`above_guessing`: how far the best checkpoint got from guessing to certainty: 1 - test loss / ln K.
+
+        0 for a network that diverged, or is worse than a guess; nothing where targets are no classes.
+        """
+        spec = self.spec
+        if spec.task not in CLASSIFIERS or spec.num_outputs < 2:
+            return
+        tested = self.result["test"]
+        losses = [tested[mode]["loss"] for mode in ("population", "running", "batch") if "loss" in tested.get(mode, {})]
+        loss = losses[0] if losses and not self.diverged and losses[0] is not None else math.inf
+        yield {"quantity": "above_guessing", "value": max(0.0, 1 - loss / math.log(spec.num_outputs))}
+
     def rows(self) -> Iterator[Row]:
         """What every trained trial has.
 
         `diverged` (0 or 1), `steps`, `seconds`, `parameters`, `best_val`; per evaluation `mode` each test metric under
         its own name and `loss`; `score` (the metric per example) by bucket, with `axis` ("length" or "step"), `low`,
-        `high`, `count` and `mode`; `train_loss` and `val_loss` at the end, the former as the mean of the last tenth
-        of the logged steps. A network that diverged has no test values; its losses are infinite.
+        `high`, `count` and `mode`; `above_guessing`; `train_loss` and `val_loss` at the end, the former as the mean of
+        the last tenth of the logged steps. A network that diverged has no test values; its losses are infinite.
         """
         result = self.result
         yield {"quantity": "diverged", "value": float(self.diverged)}
@@ -104,3 +127,4 @@ class Trained:
                 last = max(len(curve.value) // 10, 1) if tag == "train/loss" else 1
                 value = float(curve.value[-last:].mean())
             yield {"quantity": tag.replace("/", "_"), "value": value}
+        yield from self.above_guessing()

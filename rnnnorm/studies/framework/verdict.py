@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from scipy import stats
@@ -68,7 +68,7 @@ class Verdict:
             "published": self.claim.published,
             "verdict": self.verdict,
             "p": self.p,
-            "pooled": None if self.pooled is None else vars(self.pooled) | {"prediction": [*self.pooled.prediction]},
+            "pooled": None if self.pooled is None else asdict(self.pooled),
             "effect": head.mean,
             "interval": [head.low, head.high],
             "n": head.n,
@@ -131,6 +131,8 @@ def _decide(cases: Sequence[Case]) -> tuple[str, float, Pooled | None]:
     pooled = _pooled(cases)
     if len(standings) == 1 and (standing := standings.pop()) in DECIDED:
         return standing, max(case.p(standing) for case in cases), pooled
+    if standings == {OPPOSITE, NEGLIGIBLE} and len({case.margin > 0 for case in cases}) == 2:
+        return OPPOSITE, max(case.p(case.standing) for case in cases), None  # of both kinds, and none of them is so
     if pooled is None:
         return UNDECIDED, 1.0, None
     differing = corrected_for_looks(pooled.p_equal)
@@ -149,7 +151,10 @@ def _decide(cases: Sequence[Case]) -> tuple[str, float, Pooled | None]:
 
 
 def _pooled(cases: Sequence[Case]) -> Pooled | None:
-    """Random effects over clusters in units of δ; None with fewer than two, or claims of different kinds."""
+    """Random effects over conditions in units of δ; None with fewer than two clusters, or claims of different kinds.
+
+    That nothing worse than δ happens is a claim about the worst of the conditions that were measured on the same runs.
+    """
     kinds = {(case.margin > 0) - (case.margin < 0) for case in cases}
     if len(kinds) != 1 or kinds == {0}:
         return None
@@ -163,8 +168,11 @@ def _pooled(cases: Sequence[Case]) -> Pooled | None:
         clusters.setdefault(("", k) if case.cluster is None else case.cluster, []).append((mean, error))
     if len(clusters) < 2:
         return None
-    votes = [[sum(values) / len(values) for values in zip(*pairs, strict=True)] for pairs in clusters.values()]
-    return pool([mean for mean, _ in votes], [error for _, error in votes])
+    if kinds == {-1}:
+        clusters = {key: [min(pairs)] for key, pairs in clusters.items()}
+    votes = [(*pair, 1 / len(pairs)) for pairs in clusters.values() for pair in pairs]
+    means, errors, shares = zip(*votes, strict=True)
+    return pool(means, errors, shares)
 
 
 def corrected(verdicts: Sequence[tuple[str, float]]) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 from rnnnorm.data.base import Spec
-from rnnnorm.studies.framework.trained import Trained
-
-CLASSIFIERS = ("classification", "tagging", "language-modelling")
+from rnnnorm.studies.framework.trained import CLASSIFIERS, Trained
 
 
 def spec(trained: Trained) -> Spec:

@@ -34,6 +34,7 @@ def learned(trained: Trained) -> float:
 def outcome(trained: Trained) -> Iterator[Row]:
     """`learned`, `best_val_loss`, `final_train_loss`, `final_val_loss` and `diverged`; infinite where it diverged."""
     yield {"quantity": "learned", "value": learned(trained)}
+    yield from trained.above_guessing()
     yield {"quantity": "diverged", "value": float(trained.diverged)}
     yield {"quantity": "steps", "value": trained.result["steps"]}
     yield {"quantity": "seconds", "value": trained.result["seconds"]}

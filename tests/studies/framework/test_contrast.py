@@ -79,12 +79,15 @@ def test_a_point_differs_from_its_reference_in_one_column_at_least() -> None:
     }
 
 
-def test_only_seeds_of_both_sides_count() -> None:
+def test_only_seeds_of_both_sides_count_and_divergence_is_infinite() -> None:
     m = table()
     m = m[~((m["norm"] == "none") & (m["seed"] == 2))]
+    (_, case), *_ = Contrast("loss", "nats", ("ln",), "none", only={"layers": 1, "data": "made"}).cases(m, WORDS)
+    assert (case.effect.mean, case.effect.n) == (-4, 2)
     m.loc[(m["norm"] == "ln") & (m["seed"] == 1), "value"] = math.inf
     (_, case), *_ = Contrast("loss", "nats", ("ln",), "none", only={"layers": 1, "data": "made"}).cases(m, WORDS)
-    assert (case.effect.mean, case.effect.n) == (-4, 1)
+    assert (case.effect.mean, case.effect.n) == (math.inf, 2)
+    assert case.standing == "undecided"
 
 
 def test_the_first_column_is_the_outermost_loop() -> None:

@@ -257,8 +257,8 @@ def test_a_tally_counts_the_conditions() -> None:
 def test_strips_share_one_scale() -> None:
     cases = [
         {"needed": "> 0", "effect": 1.0, "interval": [0.0, 2.0], "standing": "undecided"},
-        {"needed": "< -2", "effect": None, "interval": [None, None], "standing": "undecided"},
-        {"needed": "> 1e-05", "effect": 2.0, "interval": [None, None], "standing": "undecided"},
+        {"needed": "< -2", "null": -2.0, "effect": None, "interval": [None, None], "standing": "undecided"},
+        {"needed": "> 1e-05", "null": 1e-05, "effect": 2.0, "interval": [None, None], "standing": "undecided"},
     ]
     drawn = [str(one) for one in strip(cases)]
     assert [re.findall(r'class="limit"', one) for one in drawn] == [['class="limit"']] * 3
