@@ -206,7 +206,7 @@ def test_the_view_pins_the_verdict_and_the_means_or_what_moves(tmp_path: Path) -
     assert [card["runId"] for card in pinned[:2]] == [f"defaultExperimentId/{name}/comparison" for name in "ab"]
     _, pinned = parsed(query(["accuracy", "nll"], done=True, names=["a", "b"]))
     assert [card["tag"] for card in pinned[2:]] == [
-        f"{MEAN}/validation {name}" for name in ("accuracy", "nll", "loss")
+        f"{MEAN}/validation {name}" for name in ("accuracy", "loss (nll)", "loss")
     ]  # fmt: skip
     write_run(tmp_path, "ln", 0, status=None)
     assert metric_of(tmp_path) == "accuracy", "from its curves"
