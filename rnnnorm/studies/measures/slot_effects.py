@@ -15,8 +15,8 @@ from rnnnorm.studies.measures.mended import BASES
 
 NEEDED, NEEDED_PER_CHORD = 0.02, 0.1
 """The smallest effects of interest: of an accuracy and of nats per letter; of nats per chord of 88 keys."""
-CONTROLS = ("unframed", "language", "permuted", "chorales")
-"""The tasks whose sequences do not begin alike."""
+CONTROLS = ("unframed", "language", "permuted", "digits", "chorales")
+"""The tasks whose sequences do not begin alike; nor do recordings of digits, whose silence is cut off and is noise."""
 PLAIN, per_slot = "bn-timestep", beginning("bn-timestep", "bn-star")
 
 
