@@ -41,6 +41,8 @@ class ConstantSlots(TrainedStudy):
     columns = ("base", "taken", "above", "rows", "slot", "size", "shift", "unit")
     diverged = "count as guessing"
     claims = (
+        Claim("most", "Where sequences begin alike, almost constant slots carry most of what running averages lose.",
+              OURS, contrast=effects.share),
         Claim("mended", "Where sequences begin alike, mending the almost constant slots regains what stored statistics "
               "lose.", OURS, "rows of MNIST: accuracy .537 → .957 by four of 28 steps",
               contrast=kept("constant", below=True)),
@@ -138,10 +140,7 @@ class ConstantSlots(TrainedStudy):
         yield from ({"unit": "accuracy" if larger else "nats", **row} for row in rows)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """`running_none`, `pooled_constant` and so on: `lost` by name; `cured` by `arm`."""
+        """`running_none`, `pooled_constant` and so on: `lost` by name; `share`; `cured` by `arm`."""
         lost = where(m, quantity="lost")
-        yield from (
-            m,
-            lost.assign(quantity=lost["base"].astype(str) + "_" + lost["taken"].astype(str)),
-            effects.arms(m),
-        )
+        named = lost["base"].astype(str) + "_" + lost["taken"].astype(str)
+        yield from (m, lost.assign(quantity=named), effects.shares(m), effects.arms(m))
