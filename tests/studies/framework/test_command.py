@@ -253,7 +253,7 @@ def test_several_studies_at_once_and_one_named_twice(tiny: Runner, without_pictu
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["nope"], "unknown study nope; there are: gradient-flow"),
+        (["nope"], "unknown study nope; there are: constant-slots"),
         (["tiny,nope"], "unknown study nope"),
         (["tiny,bare", "-c", "default"], "-c belongs to one study"),
         (["tiny", "--norms", "nope"], "unknown norm 'nope'"),
