@@ -23,7 +23,7 @@ from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures import slots
 from rnnnorm.studies.measures.mended import Mended
-from rnnnorm.studies.measures.slot_effects import CONTROLS
+from rnnnorm.studies.measures.slot_effects import CONTROLS, shares
 from rnnnorm.tasks import Classification, SequenceTask
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -240,14 +240,26 @@ def test_cures_are_compared_with_consistent_statistics_of_plain_training() -> No
     assert "5 of 90 slots are almost constant. Running averages lose 0.501; with these slots copied 0.002" in said
 
 
+def test_shares_are_of_what_is_lost_and_of_no_less_than_counts() -> None:
+    m = table(True)
+    assert shares(m)["value"].tolist() == pytest.approx(
+        [1 - (1e-3 + 1e-3 * seed) / (0.5 + 1e-3 * seed) for seed in shares(m)["seed"]]
+    )
+    assert set(shares(m)["task"]) == {"order", "opened"}  # nothing is lost by controls
+    m.loc[(m["task"] == "order") & (m["taken"] == "none"), "value"] = 0.02
+    assert set(shares(m)["task"]) == {"opened"}
+
+
 def test_chorales_count_from_more_nats(tmp_path: Path) -> None:
     m = table(True, data_dir=str(tmp_path))
     whole = ConstantSlots(load("constant-slots", quick=True, data_dir=str(tmp_path)))
     by_key = {verdict.claim.key: verdict for verdict in whole.judge(m)}
     needed = {case.condition.split(",")[0]: case.needed for case in by_key["controls"].cases}
-    assert needed == {"order": 0.02, "language": 0.02, "permuted MNIST": 0.02, "chorales": 0.1}
+    assert needed == {
+        "order": 0.02, "language": 0.02, "permuted MNIST": 0.02, "spoken digits": 0.02, "chorales": 0.1,
+    }  # fmt: skip
     assert {case.condition.split(",")[0] for case in by_key["others"].cases} == {
-        "temporal order", "language after a sign", "rows of MNIST", "spoken digits",
+        "temporal order", "language after a sign", "rows of MNIST",
     }  # fmt: skip
 
 

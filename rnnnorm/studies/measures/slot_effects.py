@@ -9,14 +9,15 @@ from typing import Any
 import pandas as pd
 
 from rnnnorm.studies.framework.contrast import Contrast
+from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import Point, Rule, beginning
 from rnnnorm.studies.measures.mended import BASES
 
 NEEDED, NEEDED_PER_CHORD = 0.02, 0.1
 """The smallest effects of interest: of an accuracy and of nats per letter; of nats per chord of 88 keys."""
-CONTROLS = ("unframed", "language", "permuted", "chorales")
-"""The tasks whose sequences do not begin alike."""
+CONTROLS = ("unframed", "language", "permuted", "digits", "chorales")
+"""The tasks whose sequences do not begin alike; nor do recordings of digits, whose silence is cut off and is noise."""
 PLAIN, per_slot = "bn-timestep", beginning("bn-timestep", "bn-star")
 
 
@@ -43,6 +44,9 @@ def kept(taken: str, tasks: Rule = alike, **keys: Any) -> Contrast:
     )  # fmt: skip
 
 
+share = Contrast(
+    "share", "share of the loss", per_slot, by=("task",), needed=0.5, only={"task": alike}, label="{task}, {norm}"
+)
 injected = partial(Contrast, "injected", "score", per_slot, by=("task",), needed=smallest, label="{task}, {norm}")
 
 
@@ -59,6 +63,20 @@ def cure(option: str = "", noise: float = 0.0) -> Contrast:
         turned=True, only={"noise": noise, "taken": "none", "base": "running"},
         label="{task}, {norm}" if option else "{task}",
     )  # fmt: skip
+
+
+def shares(m: pd.DataFrame) -> pd.DataFrame:
+    """`share` of what running averages lose that is regained where almost constant slots are estimated in place.
+
+    Args:
+        m: measurements with `lost`; where less is lost than counts there is no share.
+    """
+    rows = where(m, quantity="lost", base="running")
+    left = paired(rows, "lost", {"taken": "none"}, "share", lambda settled, none: 1 - settled / none)
+    lost = where(rows, taken="none")
+    counts = lost[lost["value"] > [smallest({"task": task}) for task in lost["task"]]]
+    keys = ["task", "norm", "seed"]
+    return where(left, taken="settled").merge(counts[keys], on=keys)
 
 
 def arms(m: pd.DataFrame) -> pd.DataFrame:
