@@ -86,7 +86,7 @@ def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield late.assign(quantity="late_" + late["quantity"])
     scored = where(steps, quantity="bucket", norm=["none", "ln", BASE], batches="similar", mode=MODES)
     scored = scored[(scored["norm"] == BASE) | (scored["mode"] == "running")]
-    how = (", " + scored["mode"] + " statistics").where(scored["norm"] == BASE, "")
+    how = (", " + scored["mode"].astype(str) + " statistics").where(scored["norm"] == BASE, "")
     yield scored.assign(quantity="score_by_step", t=(scored["t"] + scored["last"]) / 2, how=how)
     off = where(plain, quantity="off_by", norm=BASE, data=[RAGGED, "fixed", FRAMED, OWN])
     off = off[(off["mode"] == "running") | ((off["batches"] == "similar") & off["data"].isin([RAGGED, OWN]))]
