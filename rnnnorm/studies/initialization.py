@@ -12,7 +12,7 @@ import torch
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.surgery import bounded_training, scale_weights, start_from_data
 from rnnnorm.studies.framework import Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
-from rnnnorm.studies.framework.derive import best_by
+from rnnnorm.studies.framework.derive import best_by, by_others
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import beginning, last
 from rnnnorm.studies.measures.rescaling import CHANGES, deviations, name_changes, side_by_side
@@ -38,7 +38,8 @@ class Initialization(Study):
         "multiplies g, unless it is set from data afterwards), and all are trained for the same number of steps, each "
         "at the best of the learning rates. Training is unaffected if the loss at the end (last tenth of the steps) "
         "at the worst factor is close to that at the best; who may be careless is told by the loss at the worst "
-        "factor itself, since what learns nothing anywhere is not sensitive either; both seed by seed. A run that "
+        "factor itself, since what learns nothing anywhere is not sensitive either. For each seed the other seeds say "
+        "which factors are the worst and the best, so that noise alone makes no difference between them. A run that "
         "diverges, or ends above the loss of logits of 0, counts with the latter. Differences count from 0.05 nats. "
         "Saturated is a state of a tanh RNN with |h| > 0.9, on the first batch, before training."
     )
@@ -137,9 +138,9 @@ class Initialization(Study):
         yield where(best, part="trained")
         loss = where(best, quantity="loss")
         if len(loss):
-            over_scales = loss.groupby(["cell", "norm", "seed"], sort=False)["value"]
-            worst, least = over_scales.max().reset_index(), over_scales.min().reset_index()
             ends = {"smallest": loss["scale"].min(), "greatest": loss["scale"].max()}
+            per = ["cell", "norm"]
+            worst, least = (by_others(loss, "scale", per, greatest).drop(columns="scale") for greatest in (True, False))
             yield worst.assign(quantity="worst")
             yield worst.assign(quantity="spread", value=worst["value"] - least["value"], **ends)
             yield loss[loss["scale"] == loss.groupby("cell")["scale"].transform("max")].assign(quantity="largest")
