@@ -62,7 +62,7 @@ class Regularization(TrainedStudy):
     question = "Does batch normalization regularize, and does it need dropout beside it?"
     method = (
         "Two-layer LSTMs are trained on few and on many sequences of one generated problem, noisy series from four "
-        "sources, all for the same number of sequences seen, to the end: no early stopping. Score is the accuracy of "
+        "sources, all for the same number of sequences seen, to the end. Score is the accuracy of "
         "the last weights by population statistics, taken with dropout, under which inputs vary more than in "
         "evaluation; the gap is that on training minus that on test sequences. Dropout acts on what enters each layer "
         "and the head, never on the recurrence. The better one of two is chosen for each seed by the others. With "
@@ -144,7 +144,8 @@ class Regularization(TrainedStudy):
         """The test `score`; what of it is gained `by_dropout`, `by_norm`, and `lost` against the better one alone."""
         m = m.assign(size=m["train"].map(number).replace(math.inf, math.nan))
         score = where(m, quantity="final", split="test").assign(quantity="score")
-        per, ways = ["train", "norm", "dropout"], {"by_dropout": {"dropout": 0.0}, "by_norm": {"norm": "none"}}
+        per = ["train", "norm", "dropout"]
+        ways: dict[str, dict[str, Any]] = {"by_dropout": {"dropout": 0.0}, "by_norm": {"norm": "none"}}
         both = pd.concat([paired(score, "score", one, name) for name, one in ways.items()], ignore_index=True)
         both = both[both.groupby([*per, "seed"])["quantity"].transform("nunique") == 2].dropna(subset=["value"])
         yield from (m, score)
