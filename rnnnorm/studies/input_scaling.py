@@ -56,13 +56,13 @@ class InputScaling(Study):
     question = "How should inputs be scaled, and does normalization make scaling unnecessary?"
     method = (
         "Series of six features whose scales span six decades (in full runs also two), half of them heavy-tailed, all "
-        "off zero, are told apart raw and after each scaling: min-max to [0, 1], z-score, sign(x)·log(1 + |x|), arctan "
-        "x; and, so that centring, spread and tails are told apart, centred min-max, z-score plus 3, and the "
-        "logarithm's z-score. All are fitted on the training split. Steps to target: the first at which the running mean of "
-        "the training loss over 20 steps is below 0.85 times the loss of guessing; a network that never is counts as "
-        "one step more than it was given. Zig-zag: length of the path of two input weights of one unit, those of the "
-        "features with the smallest and the largest scale, over the distance between its ends. With data at hand also "
-        "on raw cepstra of spoken digits. Accuracies differ from 0.01."
+        "off zero, are told apart raw and after each scaling: min-max to [0, 1], z-score, sign(x)·log(1 + |x|), "
+        "arctan x; and, so that centring, spread and tails are told apart, centred min-max, z-score plus 3, and the "
+        "logarithm's z-score. All are fitted on the training split. Steps to target: the first at which the running "
+        "mean of the training loss over 20 steps is below 0.85 times the loss of guessing; a network that never is "
+        "counts as one step more than it was given. Zig-zag: length of the path of two input weights of one unit, of "
+        "the features with the smallest and the largest scale, over the distance between its ends. With data at hand "
+        "also on raw cepstra of spoken digits. Accuracies differ from 0.01."
     )
     columns = ("axis", "low", "high", "count", "mode", "t")
     claims = (
