@@ -47,26 +47,26 @@ class Initialization(Study):
         Claim("invariances",
               "Re-scaling a weight matrix leaves BN, LN, RMS and WN unchanged, re-centring it LN only, re-scaling "
               "single weight vectors BN and WN, re-scaling all data BN, LN and RMS, re-centring them BN, one case LN "
-              "and RMS.", "Ba et al. 2016, table 1; Zhang & Sennrich, NeurIPS 2019",
+              "and RMS.", "Ba et al. 2016, table 1; after Zhang & Sennrich, NeurIPS 2019",
               contrast=Contrast("deviation", "relative deviation", by=("change", "norm", "invariant"),
                                 only={"change": CHANGES}, needed=INVARIANT, below=lambda here: bool(here["invariant"]),
                                 label="{change}, {norm}{invariant}")),
         Claim("resilient", "Training with a normalizer is unaffected by the scale of the weights.",
-              "Ioffe & Szegedy, ICML 2015, section 3.3; Ba et al. 2016, section 5",
+              "after Ioffe & Szegedy, ICML 2015; Ba et al. 2016, section 5",
               contrast=trained("spread", "training loss at the worst scale minus the best, nats",
                                beginning(but=("none", "wn")), below=True)),
         Claim("careful", "Batch normalization lets one be less careful about initialization.",
-              "Ioffe & Szegedy, ICML 2015", contrast=gained(norms=beginning("bn-"), against="none")),
+              "after Ioffe & Szegedy, ICML 2015", contrast=gained(norms=beginning("bn-"), against="none")),
         Claim("saturating",
               "Batch normalization makes saturating nonlinearities usable: networks do not get stuck in saturated "
-              "modes.", "Ioffe & Szegedy, ICML 2015",
+              "modes.", "after Ioffe & Szegedy, ICML 2015",
               contrast=Contrast("largest", "training loss of none minus BN's, nats", beginning("bn-"), "none",
                                 ("cell", "scale"),
                                 {"cell": lambda cells: [cell for cell in cells if cell != "rnn-relu"]}, NATS,
                                 turned=True, label="{norm}, {cell}, weights × {scale}")),
         Claim("data-dependent",
               "Weight normalization needs its initialization by data to be robust to the scale of the initial weights.",
-              "Salimans & Kingma, NIPS 2016, section 3; they do not use it for their LSTM, whose state varies with "
+              "after Salimans & Kingma, NIPS 2016; they do not use it for their LSTM, whose state varies with "
               "time", contrast=gained(norms=beginning("wn:", having="init=data"), against="wn")),
     )  # fmt: skip
     diverged, diverged_by = "count with the loss of logits of 0", "{cell} with {norm}"

@@ -67,15 +67,15 @@ class InputScaling(Study):
     columns = ("axis", "low", "high", "count", "mode", "t")
     claims = (
         Claim("faster", "Inputs of mean 0 and variance 1 let networks learn faster than raw ones.",
-              "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
+              "after LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
               contrast=compared("octaves_of_steps", "octaves of steps to the target, raw minus z-score", "none")),
         Claim("zigzag", "On raw inputs gradient descent zig-zags; on standardized ones its path is straighter.",
-              "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
+              "after LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
               contrast=compared("octaves_of_zigzag", "octaves of zig-zag, raw minus z-score", "none")),
         Claim("invariant", "With batch normalization of W_ih x inputs need no scaling.",
               "invariance of batch normalization to rescaling the data: Ba, Kiros & Hinton 2016, table 1",
               contrast=accuracy("test accuracy, z-score minus raw", "none", norms=VERTICAL, turned=True, below=True)),
-        Claim("centred", "Inputs should be centred.", "LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
+        Claim("centred", "Inputs should be centred.", "after LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998",
               contrast=(accuracy("test accuracy, centred minus not", "minmax-centred", "minmax",
                                  label="{scaling}, " + LABEL),
                         accuracy("test accuracy, centred minus not", "zscore", "zscore-offset",

@@ -75,8 +75,7 @@ class Online(Study):
               contrast=single(alphabetical(names_matching(*STREAMING)), "none", turned=True)),
         Claim("drift",
               "A normalizer that looks at one sequence only carries a network over a change of scale of its inputs.",
-              "invariance to rescaling of single cases: Ba, Kiros & Hinton 2016, table 1; Zhang & Sennrich 2019, "
-              "table 1",
+              "invariance to rescaling of single cases: Ba, Kiros & Hinton 2016, table 1; after Zhang & Sennrich 2019",
               contrast=single(alphabetical(names_matching("ln", "rms", "gn")), "none", by=("drift", "batch"),
                               turned=True, only={"part": "learning", "drift": alphabetical(beginning(but=("none",)))},
                               label="{norm}, {drift}, B = {batch}")),

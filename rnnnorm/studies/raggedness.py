@@ -76,7 +76,7 @@ class Raggedness(TrainedStudy):
               contrast=scores("tried", by=("norm",), against={"data": RAGGED}, turned=True, needed=0.01,
                               only={**PLAIN, "data": FRAMED, "mode": "running", "region": "all"}, label="{norm}")),
         Claim("lag", "Running averages fail because they lag behind the weights, not because they are noisy.",
-              "Ioffe & Szegedy, ICML 2015 (population statistics at fixed weights); Cooijmans et al., ICLR 2017",
+              "after Ioffe & Szegedy, ICML 2015 (population statistics at fixed weights); Cooijmans et al., ICLR 2017",
               contrast=scores("lag_minus_noise", by=("batches", "data", "region"),
                               label="{data}{batches}, {region}, lag minus noise",
                               only={"data": effects.framed_first, "region": late_if_any})),

@@ -72,13 +72,13 @@ class Regularization(TrainedStudy):
     columns = ("mode", "split")
     claims = (
         Claim("regularizes", "Batch normalization regularizes: training and test lie closer together than without it.",
-              "Ioffe & Szegedy, ICML 2015, section 3.4",
+              "after Ioffe & Szegedy, ICML 2015",
               contrast=alone("gap", "gap without minus gap with, accuracy", BN, turned=True)),
         Claim("better", "Where data are few, networks with batch normalization generalize better.",
-              "Ioffe & Szegedy, ICML 2015; denied for recurrent networks by Laurent et al., ICASSP 2016",
+              "after Ioffe & Szegedy, ICML 2015; denied for recurrent networks by Laurent et al., ICASSP 2016",
               "word PTB, validation perplexity: 119.2 without, 120.9 with vertical BN (small model)",
               contrast=alone("score", "test accuracy gained", BN)),
-        Claim("instead", "With batch normalization dropout can be left out.", "Ioffe & Szegedy, ICML 2015, section 4.2",
+        Claim("instead", "With batch normalization dropout can be left out.", "after Ioffe & Szegedy, ICML 2015",
               contrast=beside("score", "test accuracy gained by dropout", against={"dropout": 0.0}, below=True)),
         Claim("disharmony", "Dropout and batch normalization together are worse than the better one of them.",
               "Li et al., CVPR 2019, for convolutional networks",
