@@ -52,7 +52,9 @@ class Cost(Study):
         "without, in turns in one process on one core: the median of the ratios of single rounds, once per "
         "repetition. Compiled is what rnnnorm runs by default; eager is one operator after the other, as the "
         "published numbers were measured. Peak memory is how far the resident set of a fresh process rises during a "
-        "training step. Costly means more than 1.2 times, next to nothing less than 1.1 times the time."
+        "training step. Statistics per timestep are 2·9·H·T numbers beside the 8·H² of W_ih and W_hh (as many "
+        "inputs as units): 9T/(4H) times as many, more than the weights from T = 4H/9 on. Costly means more than 1.2 "
+        "times, next to nothing less than 1.1 times the time."
     )
     claims = (
         Claim("costly", "Normalizing activations makes an LSTM a good third slower.",
@@ -64,9 +66,10 @@ class Cost(Study):
               time(norms=["wn", "normprop"], needed=CHEAP, below=True, null=1.0)),
         Claim("memory", "Statistics per timestep outgrow the weights of the layer.",
               "Hou et al., NeurIPS 2019, who report 1.7 times the size of a model at T_max = 100",
-              "7736 kB with separate, 4568 kB with shared statistics",
-              Contrast("stored", "times the numbers in W_ih and W_hh", by=("max_steps",), only={"part": "slots"},
-                       needed=1.0, null=1.0, label="max_steps = {max_steps}")),
+              "7736 kB with separate, 4568 kB with shared statistics: 0.69 times a model",
+              Contrast("stored", "times the numbers in W_ih and W_hh", by=("width", "max_steps"),
+                       only={"part": "sizes"}, needed=1.0, null=1.0,
+                       label="H = {width}, max_steps = {max_steps}")),
         Claim("slots", "Statistics per timestep cost memory, not time: a larger T_max is no slower.", "common belief",
               contrast=Contrast("time", "times the plain LSTM's time, more slots minus few", by=("max_steps",),
                                 only={"part": "slots"}, against={"max_steps": partial(min, default=None)}, needed=0.1,
@@ -96,6 +99,8 @@ class Cost(Study):
         Sentence("Beside the published numbers, eagerly: {items}.",
                  items="`{norm}` {time:.2f} (published {published:.2f})",
                  only={"part": "preset", "backend": "reference", "norm": list(PUBLISHED)}),
+        Sentence("Statistics of `bn-timestep` outgrow W_ih and W_hh beyond T = {items}.", over=("width",),
+                 items="{crossover:.0f} at H = {width}"),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:
@@ -106,11 +111,16 @@ class Cost(Study):
         for length in option("lengths"):
             made += grid({"part": "length", "backend": "auto", "T": length, "max_steps": length}, option("growing"))
         slots = {"part": "slots", "backend": "auto", "T": T, "max_steps": option("slots")}
-        return [*made, *grid(slots, ["bn-timestep"])]
+        sizes = {"part": "sizes", "width": option("widths"), "max_steps": option("memory_steps")}
+        return [*made, *grid(slots, ["bn-timestep"]), *self.grid(sizes, ["bn-timestep"], weight=0.02)]
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`time` and `memory` as multiples of none's, `milliseconds`; `parameters` and `stored` as multiples of W's."""
         option, c = self.settings.option, trial.conditions
+        if c["part"] == "sizes":
+            numbers = count_stored(trial.norm, H := int(c["width"]), int(c["max_steps"]))
+            yield {"quantity": "stored", "value": numbers / (8 * H * H)}
+            return
         H, B, T, slots = int(option("hidden_size")), int(option("batch_size")), int(c["T"]), int(c["max_steps"])
         shape = Shape(T, B, H, H)
         batch = Batch(shape, "dense", CPU, trial.seed)
@@ -140,4 +150,7 @@ class Cost(Study):
         times = where(m, quantity="time", part="preset")
         mean = where(times, backend=occurring(times, "backend")[:1]).groupby("norm")["value"].mean()
         yield m.sort_values("norm", key=lambda norms: norms.map(mean), kind="stable")
+        # Statistics grow with their slots: they weigh as much as the weights at max_steps / ratio of them.
+        sizes = where(m, part="sizes")
+        yield mapped(sizes, "stored", "crossover", lambda rows: rows["max_steps"] / rows["value"])
         yield mapped(where(times, backend="reference"), "time", "published", lambda rows: rows["norm"].map(PUBLISHED))

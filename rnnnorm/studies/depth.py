@@ -14,7 +14,7 @@ from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.residual_stacks import METHODS, arguments, growth
 from rnnnorm.studies.data.surgery import bounded_training
 from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
-from rnnnorm.studies.framework.derive import best_by
+from rnnnorm.studies.framework.derive import best_by, by_others
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import backwards, first, last
@@ -34,6 +34,7 @@ drawn = partial(Lines, line="{method}", colours=dict(zip(NAMES.values(), PAINT, 
                 styles=STYLES)  # fmt: skip
 squares = partial(drawn, "square", axis="block", about="Growth with depth.", x="block", log="y", above=1e-3,
                   marker=None)  # fmt: skip
+PER = ["cell", "optimizer", "depth", "method", "norm"]
 
 
 class Depth(Study):
@@ -42,47 +43,47 @@ class Depth(Study):
     name = "depth"
     question = "What makes deep residual stacks of recurrent layers trainable, normalization or small branches?"
     method = (
-        "Each block adds to its input what a recurrent layer makes of it. At initialization a stack of 64 blocks "
-        "reads Gaussian rows; ReLU layers (He-initialized W_ih) read one step, which makes them the fully connected "
-        "layers of the theory. Measured are E[h²] after each block, which is the variance where weights are drawn "
-        "with mean zero (geometric mean over draws), and the share of E[h²] that the block's branch has. A recurrent "
-        "layer ends in its nonlinearity, the branches of the theory in a linear map with mean zero. Growth is linear "
-        "if E[h²] doubles with the depth, 2^p with p within 0.1 of 1, and exponential from a factor of 1.5 per block. "
-        "Then stacks of growing depth are trained for the same number of steps, without clipping, by SGD with "
-        "momentum 0.9 (as De & Smith) and by Adam, each at the best of its learning rates by the mean training loss "
-        "at the end (last tenth of the steps). That loss is what counts, since the question is what can be trained; a "
-        "run that diverges, or ends above the loss of logits of 0, counts with the latter. Batch normalization stands "
-        "behind each layer but the last, on the branch or on the sum. Differences count from 0.05 nats, at the two "
-        "greatest depths. A depth is called trainable up to 0.1 nats above a skip without norm at the smallest depth."
+        "Each block adds to its input what a recurrent layer makes of it. At initialization a stack of 64 blocks reads "
+        "Gaussian rows; ReLU layers (He-initialized W_ih) read one step, which makes them the fully connected layers "
+        "of the theory. Measured are E[h²] after each block, which is the variance where weights are drawn with mean "
+        "zero (geometric mean over draws), and the share of it that the branch has. A recurrent layer ends in its "
+        "nonlinearity, the branches of the theory in a linear map with mean zero. Growth is linear if E[h²] doubles "
+        "with the depth, 2^p with p within 0.1 of 1, and exponential from a factor of 1.5 per block. Then stacks of "
+        "growing depth are trained for the same number of steps, without clipping, by SGD with momentum 0.9 (as De & "
+        "Smith) and by Adam, each at the learning rate with the lowest mean training loss at the end (last tenth of "
+        "the steps), in the mean of the other seeds. That loss counts; a run that diverges, or ends above the loss of "
+        "logits of 0, counts with the latter. Batch normalization stands behind each layer but the last, on the branch "
+        "or on the sum. Differences count from 0.05 nats, at the two greatest depths. A depth is called trainable up "
+        "to 0.1 nats above a skip without norm at the smallest depth."
     )
     claims = (
         Claim("linear", "With batch normalization on the residual branch the variance of h grows linearly with depth.",
-              "De & Smith, NeurIPS 2020", "variance l + 1 after block l",
+              "after De & Smith, NeurIPS 2020", "variance l + 1 after block l",
               start("off_linear", "|p - 1|, where E[h²] ∝ depth^p", only={"method": "bn-branch"}, needed=0.1,
                     below=True)),
         Claim("exponential", "Without normalization the variance doubles with each residual block.",
-              "De & Smith, NeurIPS 2020", "variance 2^l after block l, of which the branch has one half",
+              "after De & Smith, NeurIPS 2020", "variance 2^l after block l, of which the branch has one half",
               start("factor", "factor per block", only={"method": "plain"}, needed=1.5, null=1.0)),
         Claim("identity",
               "Batch normalization biases deep blocks to the identity: branch l has 1/l of the variance, not half.",
-              "De & Smith, NeurIPS 2020", "branches scaled down by a factor of order √depth",
+              "after De & Smith, NeurIPS 2020", "branches scaled down by a factor of order √depth",
               Contrast("last_share", "share of the last branch in E[h²]", "none", by=("cell", "branch"),
                        only={"branch": ["with BN", "without"]}, label="{branch}, {cell}",
                        needed=lambda here: 0.05 if here["branch"] == "with BN" else 0.25,
                        below=lambda here: bool(here["branch"] == "with BN"))),
         Claim(
             "bn-deep", "Batch normalization on the branch makes depths trainable that are not with a skip alone.",
-            "De & Smith, NeurIPS 2020", "1000 layers and more with batch normalization",
+            "after De & Smith, NeurIPS 2020", "1000 layers and more with batch normalization",
             trained("training loss with a skip alone minus BN's, nats", only={"depth": backwards, "method": "plain"}),
         ),
         Claim("skipinit",
               "A learned scalar on each branch that starts at α = 0 or 1/√d replaces batch normalization at any depth.",
-              "De & Smith, NeurIPS 2020 (SkipInit)", "1000 layers without batch normalization",
+              "after De & Smith, NeurIPS 2020 (SkipInit)", "1000 layers without batch normalization",
               trained("training loss minus BN's, nats", by=("cell", "optimizer", "depth", "method"), below=True,
                       only={"depth": backwards, "method": ["skipinit-0", "skipinit-depth"]},
                       label="{method}, {cell}, {optimizer}, {depth}")),
         Claim("alpha-one", "A learned scalar that starts at α = 1 does not: small branches are what matters.",
-              "De & Smith, NeurIPS 2020",
+              "after De & Smith, NeurIPS 2020",
               contrast=trained("training loss minus that of α = 0, nats", against={"method": "skipinit-0"},
                                only={"depth": backwards, "method": "skipinit-1"})),
         Claim("fixup", "Small initial weights on the branches (Fixup) replace batch normalization at any depth.",
@@ -146,9 +147,9 @@ class Depth(Study):
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Losses at the best learning rate; growth from half of all blocks to the last one, and what is there."""
-        best = best_by(m, "loss", "learning_rate", ["cell", "optimizer", "depth", "method", "norm"])
-        loss = where(best, quantity="loss")
-        yield best
+        best = best_by(m, "loss", "learning_rate", PER)
+        loss = by_others(where(m, quantity="loss"), "learning_rate", PER)
+        yield from (best[best["quantity"] != "loss"], loss)
         yield loss[loss.groupby("cell")["depth"].rank("dense", ascending=False) <= 2].assign(quantity="deep_loss")
         yield deepest(loss)
         if "block" in m:

@@ -20,7 +20,7 @@ from rnnnorm.studies.measures import inference
 from rnnnorm.tasks import SequenceTask
 
 NEEDED = 0.02  # bits per prediction: the smallest difference that Cooijmans et al. make something of
-SWEPT = "bn-timestep"
+SWEPT, FEW = "bn-timestep", 8
 SHADES = dict(zip(("made-up language", "temporal order", "Tiny Shakespeare", "own data"), OTHERS, strict=False))
 
 
@@ -45,9 +45,10 @@ class InferenceGap(TrainedStudy):
         "averages, by population statistics from a pass over the training set, by the moments of each test batch, and "
         "as training computes it. Weights do not depend on the momentum, so a sweep over it compares averages of the "
         "same trajectory. Losses are bits per prediction, differences paired by seed; the smallest of interest is "
-        f"{NEEDED:g} bits. The test sequences are regrouped into batches of 1 to 64; here a batch of one falls back "
-        "on stored statistics, so what its own moments would do is measured with each sequence beside a copy of "
-        "itself, which makes the variance 0. Gap: evaluation minus training on the same sequences; what is left "
+        f"{NEEDED:g} bits. Averages begin at mean 0 and variance 1; debiased ones are divided by their weights, so "
+        "that what a small momentum costs is told apart from that beginning. The test sequences are regrouped into "
+        "batches of 1 to 64; a batch of one has variance 0 by construction, which the figure shows with each sequence "
+        "beside a copy of itself. Gap: evaluation minus training on the same sequences; what is left "
         "between training and test sequences is generalization. In training, the gap is that of the validation loss."
     )
     last_weights = True
@@ -57,21 +58,20 @@ class InferenceGap(TrainedStudy):
               "Estimates of the population statistics kept during training are terrible: a pass of its own is needed.",
               'Cooijmans et al., released code of ICLR 2017 (commit 92acf04: "online popstat estimates are terrible")',
               "no number was published",
-              contrast=evaluated(against={"mode": "population"}, by=("task", "momentum"), needed=NEEDED,
-                                 label="{task}, {momentum}",
-                                 only={"base": SWEPT, "mode": "running", "momentum": leading(0.1)})),
+              contrast=evaluated(against={"mode": "population"}, by=("task", "base", "momentum"), needed=NEEDED,
+                                 label="{task}, {momentum}{base}", only={"base": (SWEPT, SWEPT + inference.DEBIASED),
+                                 "mode": "running", "momentum": leading(0.1)})),
         Claim("population", "Population statistics beat the statistics of the test batch.",
               "Cooijmans et al., ICLR 2017, figure of the Penn Treebank",
               "0.022 bits per character at length 100, 0.029 at 1000 (read off)",
               contrast=evaluated(norms=(SWEPT, "bn-shared", "bn-vertical"), against={"mode": "population"},
                                  only={"mode": "batch"}, needed=NEEDED)),
-        Claim(
-            "one", "Batch normalization cannot evaluate a batch of one.",
-            "after Ba et al. 2016 (not applicable to online learning); torch.nn.BatchNorm1d refuses one row in "
-            "training", "no measurement was published",
-            contrast=Contrast("lost", "bits per prediction", SWEPT, by=("task", "mode"),
-                              only={"mode": ("own", "population", "running")}, needed=NEEDED, label="{task}, {mode}"),
-        ),
+        Claim("one", "By its own moments batch normalization cannot evaluate a batch of few sequences.",
+              "after Ba et al. 2016 (not applicable to online learning); torch.nn.BatchNorm1d refuses one row in "
+              "training", "one sequence has variance 0 by construction, and stored statistics do not see the batch",
+              contrast=Contrast("cost", "bits per prediction", SWEPT, by=("task", "rows"), needed=NEEDED,
+                                only={"mode": "batch", "rows": lambda sizes: [n for n in sizes if 1 < n <= FEW]},
+                                label="{task}, {rows} sequences")),
         Claim("renorm", "Batch renormalization makes training and inference the same model.", "Ioffe, NeurIPS 2017",
               "Inception-v3, microbatches of 4: 74.2 % with batch normalization, 76.5 % renormalized",
               contrast=alike(norms=at_usual_momentum("brn"))),
@@ -81,14 +81,13 @@ class InferenceGap(TrainedStudy):
     words = Words(task={"language": "made-up language", "order": "temporal order",
                         "shakespeare": "Tiny Shakespeare", "own": "own data"},
                   momentum=lambda momentum: "plain average" if momentum == 0 else f"momentum {momentum:g}",
-                  mode={"own": "its own moments", "population": "population statistics",
-                        "running": "running averages"})  # fmt: skip
+                  base=lambda base: ", debiased" if base.endswith(inference.DEBIASED) else "")  # fmt: skip
     plots = (
         by_task("averaging", "bits lost by running averages, bn-timestep", "momentum: weight of the newest batch",
                 "Loss under running averages minus that under population statistics, by momentum.", x="momentum",
                 log="x", ticks=(0.01, 0.03, 0.1, 0.3), text="population statistics", line="{task}{way}",
-                colours=SHADES | {f"{task}, plain average": colour for task, colour in SHADES.items()},
-                styles=lambda name: "--" if name.endswith("plain average") else "-"),
+                colours=SHADES | {task + way: colour for task, colour in SHADES.items() for way in inference.WAYS},
+                styles=lambda name: next((style for way, style in inference.WAYS.items() if way in name), "-")),
         Lines("val_gap", "{task}: validation gap, bits", "share of training",
               "Validation loss under running averages minus that under the moments of the batch, during training.",
               x="progress", only=shown, rule=0.0),
@@ -122,7 +121,7 @@ class InferenceGap(TrainedStudy):
         common = settings.config["data"].get("init_args", {})
         text = shakespeare(**{**common, "max_length": 100})
         short = {"max_epochs": 1, "limit_train_batches": option("text_steps"), "val_check_interval": 0.125}
-        momenta = [f":momentum={f'{m:g}' if m else 'none'}" for m in option("momenta") if m != 0.1]
+        momenta = inference.overrides(option("momenta"), option("debiased"))
         for source in self.sources(option("tasks"), {"shakespeare": text}, common):
             config = source.configured(trainer=short if source.real else {})
             for norm in settings.norms:
@@ -149,5 +148,5 @@ class InferenceGap(TrainedStudy):
         yield paired(where(m, mode=["running", "training"]), "loss_at", {"mode": "training"}, "gap_at")
         both = pd.concat([full, where(m, quantity="train_split")], ignore_index=True).assign(rows=0)
         yield paired(where(both, mode="training"), "full", {"quantity": "train_split"}, "generalization")
-        yield from inference.averaged(where(full, base=SWEPT))
+        yield from inference.averaged(where(full, base=SWEPT), where(full, base=SWEPT + inference.DEBIASED))
         yield from inference.own_moments(where(losses, norm=SWEPT), where(full, norm=SWEPT))

@@ -12,7 +12,7 @@ import torch
 from rnnnorm.studies.data.plain_training import build_data, build_task
 from rnnnorm.studies.data.surgery import bounded_training, scale_weights, start_from_data
 from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentence, Study, Trained, Trial, Words
-from rnnnorm.studies.framework.derive import best_by
+from rnnnorm.studies.framework.derive import best_by, by_others
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.selection import beginning, last
 from rnnnorm.studies.measures.rescaling import CHANGES, deviations, name_changes, side_by_side
@@ -38,7 +38,8 @@ class Initialization(Study):
         "multiplies g, unless it is set from data afterwards), and all are trained for the same number of steps, each "
         "at the best of the learning rates. Training is unaffected if the loss at the end (last tenth of the steps) "
         "at the worst factor is close to that at the best; who may be careless is told by the loss at the worst "
-        "factor itself, since what learns nothing anywhere is not sensitive either; both seed by seed. A run that "
+        "factor itself, since what learns nothing anywhere is not sensitive either. For each seed the other seeds say "
+        "which factors are the worst and the best, so that noise alone makes no difference between them. A run that "
         "diverges, or ends above the loss of logits of 0, counts with the latter. Differences count from 0.05 nats. "
         "Saturated is a state of a tanh RNN with |h| > 0.9, on the first batch, before training."
     )
@@ -46,26 +47,26 @@ class Initialization(Study):
         Claim("invariances",
               "Re-scaling a weight matrix leaves BN, LN, RMS and WN unchanged, re-centring it LN only, re-scaling "
               "single weight vectors BN and WN, re-scaling all data BN, LN and RMS, re-centring them BN, one case LN "
-              "and RMS.", "Ba et al. 2016, table 1; Zhang & Sennrich, NeurIPS 2019",
+              "and RMS.", "Ba et al. 2016, table 1; after Zhang & Sennrich, NeurIPS 2019",
               contrast=Contrast("deviation", "relative deviation", by=("change", "norm", "invariant"),
                                 only={"change": CHANGES}, needed=INVARIANT, below=lambda here: bool(here["invariant"]),
                                 label="{change}, {norm}{invariant}")),
         Claim("resilient", "Training with a normalizer is unaffected by the scale of the weights.",
-              "Ioffe & Szegedy, ICML 2015, section 3.3; Ba et al. 2016, section 5",
+              "after Ioffe & Szegedy, ICML 2015; Ba et al. 2016, section 5",
               contrast=trained("spread", "training loss at the worst scale minus the best, nats",
                                beginning(but=("none", "wn")), below=True)),
         Claim("careful", "Batch normalization lets one be less careful about initialization.",
-              "Ioffe & Szegedy, ICML 2015", contrast=gained(norms=beginning("bn-"), against="none")),
+              "after Ioffe & Szegedy, ICML 2015", contrast=gained(norms=beginning("bn-"), against="none")),
         Claim("saturating",
               "Batch normalization makes saturating nonlinearities usable: networks do not get stuck in saturated "
-              "modes.", "Ioffe & Szegedy, ICML 2015",
+              "modes.", "after Ioffe & Szegedy, ICML 2015",
               contrast=Contrast("largest", "training loss of none minus BN's, nats", beginning("bn-"), "none",
                                 ("cell", "scale"),
                                 {"cell": lambda cells: [cell for cell in cells if cell != "rnn-relu"]}, NATS,
                                 turned=True, label="{norm}, {cell}, weights × {scale}")),
         Claim("data-dependent",
               "Weight normalization needs its initialization by data to be robust to the scale of the initial weights.",
-              "Salimans & Kingma, NIPS 2016, section 3; they do not use it for their LSTM, whose state varies with "
+              "after Salimans & Kingma, NIPS 2016; they do not use it for their LSTM, whose state varies with "
               "time", contrast=gained(norms=beginning("wn:", having="init=data"), against="wn")),
     )  # fmt: skip
     diverged, diverged_by = "count with the loss of logits of 0", "{cell} with {norm}"
@@ -138,9 +139,9 @@ class Initialization(Study):
         yield where(best, part="trained")
         loss = where(best, quantity="loss")
         if len(loss):
-            over_scales = loss.groupby(["cell", "norm", "seed"], sort=False)["value"]
-            worst, least = over_scales.max().reset_index(), over_scales.min().reset_index()
             ends = {"smallest": loss["scale"].min(), "greatest": loss["scale"].max()}
+            per = ["cell", "norm"]
+            worst, least = (by_others(loss, "scale", per, greatest).drop(columns="scale") for greatest in (True, False))
             yield worst.assign(quantity="worst")
             yield worst.assign(quantity="spread", value=worst["value"] - least["value"], **ends)
             yield loss[loss["scale"] == loss.groupby("cell")["scale"].transform("max")].assign(quantity="largest")

@@ -18,7 +18,7 @@ from rnnnorm.studies.framework.derive import mapped
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import linear_axis
 from rnnnorm.studies.framework.selection import backwards, beginning, ends, first, last, leading, names_matching
-from rnnnorm.studies.measures.rates import POINT, rates
+from rnnnorm.studies.measures.rates import POINT, epochs_for, grid_of, rates
 
 OCTAVE = 0.5
 PAYS = 0.02  # nats
@@ -57,7 +57,8 @@ class LearningRate(Study):
     question = "Does normalization allow larger learning rates, and do they pay?"
     method = (
         "SGD with momentum 0.9, constant learning rate, no clipping; every batch size sees the same number of "
-        "sequences. Learning rates are powers of 2. Of each training counts its final loss, the mean over its last "
+        "sequences, and as many more as it needs for the fewest steps that count. Learning rates are powers of √2, as "
+        "fine as the smallest effect of interest. Of each training counts its final loss, the mean over its last "
         f"tenth of the steps; it is stopped, and infinite, once a loss is not finite or {PATIENCE:g} times the first "
         "one. Stable: the final loss is below the loss before training. Best: the lowest final loss. Effects are "
         f"octaves (log2 of a ratio of learning rates), paired by seed; the smallest of interest is {OCTAVE:g} "
@@ -67,24 +68,24 @@ class LearningRate(Study):
     columns = ("learning_rate", "t")
     claims = (
         Claim("larger", "Batch normalization allows larger learning rates.",
-              "Ioffe & Szegedy, ICML 2015; De & Smith, NeurIPS 2020",
-              "learning rates 5 and 30 times as large for Inception on ImageNet", limit(norms=horizontal)),
+              "after Ioffe & Szegedy, ICML 2015; De & Smith, NeurIPS 2020",
+              "learning rates 5 and 30 times as large for Inception on ImageNet", limit(norms=beginning("bn-"))),
         Claim("vertical",
               "Vertical batch normalization cannot use larger learning rates, since W_hh stays unnormalized.",
               "Laurent et al., ICASSP 2016", "no number was published",
               limit(norms=names_matching("bn-vertical", "bn-vertical-framewise"), below=True)),
         Claim("pays", "What batch normalization gains by large learning rates it gains at large batches.",
-              "De & Smith, NeurIPS 2020, figures 5 and 6 (wide residual networks, CIFAR-10, constant number of epochs)",
+              "after De & Smith, NeurIPS 2020 (wide residual networks, CIFAR-10, constant number of epochs)",
               contrast=Contrast("gain", "nats", beginning("bn-"), {"batch": partial(min, default=None)},
                                 only={"batch": last}, needed=PAYS,
                                 label="{norm}, gain over none at B = {batch} minus that at B = {against[batch]}")),
         Claim("unused",
               "At small batches the best learning rate is far below the largest stable one, normalized or not.",
-              "De & Smith, NeurIPS 2020",
+              "after De & Smith, NeurIPS 2020",
               contrast=Contrast("spare", "octaves", horizontal_first, by=("batch",), only={"batch": first}, needed=1.0,
                                 label="{norm}, B = {batch}")),
         Claim("linear", "The best learning rate is proportional to the batch size as long as batches are small.",
-              "De & Smith, NeurIPS 2020; Goyal et al., 2017", "exponent 1",
+              "after De & Smith, NeurIPS 2020; Goyal et al., 2017", "exponent 1",
               (slope(needed=1 - SLOPE_WITHIN, label="{norm}, B = {start} to {batch}, not slower"),
                slope(needed=1 + SLOPE_WITHIN, below=True, label="{norm}, B = {start} to {batch}, not faster"))),
     )  # fmt: skip
@@ -108,16 +109,18 @@ class LearningRate(Study):
 
     def trials(self) -> list[Trial]:
         """Batch size × norm; each trial goes through all learning rates."""
-        return self.grid({"batch": self.settings.option("batch_sizes")}, weight=lambda c: 1 + 40 / float(c["batch"]))
+        option = self.settings.option
+        many = len(grid_of(option("octaves"), option("per_octave"))) / 12
+        return self.grid(
+            {"batch": option("batch_sizes")}, weight=lambda c: many * (1 + 40 / min(float(c["batch"]), 64))
+        )
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`first_loss` and `final_loss` by `learning_rate`: 2 to the powers from `octaves[0]` to `octaves[1]`."""
-        low, high = self.settings.option("octaves")
-        for power in range(low, high + 1):
-            rate = 2.0**power
-            config = self.settings.configured(
-                data={"batch_size": int(trial.conditions["batch"])}, model={"learning_rate": rate}
-            )
+        size, option = int(trial.conditions["batch"]), self.settings.option
+        longer = {"max_epochs": epochs_for(self.settings.config, size, option("min_steps"))}
+        for rate in grid_of(option("octaves"), option("per_octave")):
+            config = self.settings.configured(data={"batch_size": size}, model={"learning_rate": rate}, trainer=longer)
             _, _, losses = fit(config, trial.norm, trial.seed, patience=PATIENCE)
             yield {"quantity": "first_loss", "learning_rate": rate, "value": losses[0]}
             yield {"quantity": "final_loss", "learning_rate": rate, "value": final(losses)}

@@ -22,7 +22,7 @@ PLACE = ("data", "layers")
 NATS = 0.01  # the smallest difference of losses that counts
 
 better = partial(Contrast, norms=VERTICAL, by=PLACE, below=True, label="{norm}, {layers}, {data}")
-gain = partial(better, "gain", unit="improvement of the best validation loss, nats")
+gain = partial(better, "gain", unit="improvement of the test loss, nats")
 
 
 class Vertical(Study):
@@ -37,8 +37,9 @@ class Vertical(Study):
         "depth takes its best, by validation loss. Speed is the number of steps until the training loss (mean of five "
         "logged values) falls to where the network without norm is after half of its training, over the steps that "
         "one took; a run that never gets there counts as 2. A speed-up counts from 5 %, a difference of losses from "
-        "0.01 nats. Validation loss is the best of the run under running averages, test score that of population "
-        "statistics. The losses of a run that diverged are infinite."
+        "0.01 nats. The validation loss (running averages) selects checkpoint and rate, and scores nothing: losses "
+        "and scores are those of the test split, by population statistics. The losses of a run that "
+        "diverged are infinite."
     )
     claims = (
         Claim("faster", "Batch normalization of the input-to-hidden product makes the training criterion fall faster.",
@@ -52,7 +53,7 @@ class Vertical(Study):
               "Amodei et al. (Deep Speech 2), ICML 2016",
               "dev word error rate 13.55 → 14.40 with 1 recurrent layer, 11.61 → 10.56 with 3, 10.77 → 9.78 with 5, "
               "10.83 → 9.52 with 7",
-              contrast=gain(unit="improvement of validation loss, minus that of one layer, nats", against={"layers": 1},
+              contrast=gain(unit="improvement of the test loss, minus that of one layer, nats", against={"layers": 1},
                             needed=NATS, below=False)),
         Claim("shallow", "With a single recurrent layer it does harm.", "Amodei et al. (Deep Speech 2), ICML 2016",
               "dev word error rate 13.55 → 14.40", contrast=gain(only={"layers": 1}, needed=-NATS)),
@@ -71,13 +72,13 @@ class Vertical(Study):
               "Speed against the number of layers.", x="layers", only={"data": first}, rule=1.0),
         Lines("final_train_loss", "training loss at the end (nats)", "layers", "What was fitted.", x="layers",
               only={"data": first}),
-        Lines("best_val_loss", "best validation loss (nats)", "layers", "What was left of it on other data.",
+        Lines("test_loss", "test loss (nats)", "layers", "What was left of it on other data.",
               x="layers", only={"data": first}),
     )  # fmt: skip
-    best = Best("best_val_loss", "validation loss in nats", at="on {data}, {layers}", only={"layers": last})
+    best = Best("test_loss", "test loss in nats", at="on {data}, {layers}", only={"layers": last})
     sentences = (
         Sentence("{norm} on {data}, {layers}: {speed:.2f} times the steps of none to its halfway training loss, a "
-                 "step taking {slower:.2f} times as long; best validation loss {excess:+.3f} nats, test score "
+                 "step taking {slower:.2f} times as long; test loss {excess:+.3f} nats, test score "
                  "{accuracy:+.3f}.", by=("data", "layers", "norm"), only={"data": first, "layers": last}),
     )  # fmt: skip
 
@@ -102,8 +103,8 @@ class Vertical(Study):
         per_step = paired(m, "seconds", {"quantity": "steps"}, "step_time", operator.truediv)
         yield m
         yield speed(m, ["data", "layers"])
-        yield paired(m, "best_val_loss", "none", "gain", how=lambda norm, none: none - norm)
-        yield paired(m, "best_val_loss", "none", "excess")
+        yield paired(m, "test_loss", "none", "gain", how=lambda norm, none: none - norm)
+        yield paired(m, "test_loss", "none", "excess")
         yield paired(m, "learned", "none", "accuracy")
         yield paired(per_step, "step_time", "none", "slower", operator.truediv)
 

@@ -88,6 +88,16 @@ def test_every_claim_is_a_sentence_with_a_source(name: str) -> None:
 
 
 @each
+def test_places_are_named_in_papers_whose_text_was_read_only(name: str) -> None:
+    """Of other papers abstracts, notes or code were at hand: their claims are told "after" them, without numbers."""
+    read = ("Cooijmans et al.", "Ba et al.", "Ba, Kiros & Hinton", "Yang et al.")
+    for claim in STUDIES[name].claims:
+        for part in claim.source.split("; "):
+            if re.search(r"\b(figures?|tables?|sections?) \d", part):
+                assert any(paper in part for paper in read), part
+
+
+@each
 @sizes
 def test_its_file_says_nothing_unknown_and_the_quick_part_changes_what_is_there(name: str, quick: bool) -> None:
     content = yaml.safe_load(study_file(name).read_text(encoding="utf-8"))

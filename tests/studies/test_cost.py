@@ -35,6 +35,9 @@ def table(cost: Cost) -> pd.DataFrame:
 
     def rows(trial: Trial) -> Iterator[dict[str, Any]]:
         c, jitter = trial.conditions, 1e-3 * ((trial.seed * 7 + len(trial.norm)) % 5 - 2)
+        if c["part"] == "sizes":
+            yield {"quantity": "stored", "value": 9 * float(c["max_steps"]) / 4 / float(c["width"])}
+            return
         times = {"none": 1.0, "bn-timestep": 1.5, "ln": 1.5, "wn": 1.04, "normprop": 1.04}
         time = 1 + float(c["T"]) / 1000 if c["part"] == "length" else times.get(trial.norm, 1.15)
         yield {"quantity": "time", "value": time + jitter}
@@ -70,7 +73,7 @@ def test_headlines_are_eager_as_the_published_numbers_are(quick: Cost) -> None:
     found = {v.claim.key: [case.condition for case in v.cases] for v in quick.judge(table(quick))}
     assert found["costly"] == ["bn-timestep, eager", "ln, eager", "bn-timestep, compiled", "ln, compiled"]
     assert found["cheap"][0] == "wn, eager"
-    assert found["memory"] == ["max_steps = 100", "max_steps = 1000", "max_steps = 10000"]
+    assert found["memory"][:4] == [*(f"H = 64, max_steps = {T}" for T in (50, 100, 400)), "H = 256, max_steps = 50"]
     assert found["slots"] == ["max_steps 100 → 1000", "max_steps 100 → 10000"]
 
 
@@ -90,7 +93,7 @@ def test_findings_name_the_cheapest_and_the_dearest(quick: Cost) -> None:
     put(m, 0.87, part="preset", norm="rms", backend="auto")
     put(m, 9.5, part="preset", norm="brn", backend="reference")
     put(m, 1.77, part="preset", norm="bn-timestep", backend="reference")
-    best, compiled, eager, beside = quick.findings(m)
+    best, compiled, eager, beside, memory = quick.findings(m)
     assert "`rms` compiled (0.87)" in best
     assert compiled == (
         "A training step, compiled, takes 0.87 (`rms`) to 3.21 (`gn`) times the time of the plain LSTM."
@@ -99,6 +102,10 @@ def test_findings_name_the_cheapest_and_the_dearest(quick: Cost) -> None:
     assert "to 9.50 (`brn`)" in eager
     assert beside.startswith("Beside the published numbers, eagerly: `bn-timestep` 1.77 (published 1.41), `ln` ")
     assert "`wn` 1.04 (published 1.04)" in beside
+    assert memory == (
+        "Statistics of `bn-timestep` outgrow W_ih and W_hh beyond T = 28 at H = 64, 114 at H = 256, 228 at H = 512, "
+        "444 at H = 1000."
+    )
 
 
 def test_findings_need_no_other_norm_than_there_is(quick: Cost) -> None:
@@ -134,6 +141,23 @@ def test_the_figure_shows_the_numbers(quick: Cost, tmp_path: Path) -> None:
     assert lines["ln"].get_ydata().tolist() == pytest.approx([1.025, 1.1, 1.4], abs=0.003)
     lines = {line.get_label(): line for line in slots.lines}
     assert lines["stored statistics / weights"].get_ydata().tolist() == pytest.approx([2, 11, 101])
+
+
+@pytest.mark.parametrize(("H", "T", "ratio"), [(64, 100, 3.5), (512, 100, 0.44), (9, 4, 1.0)])
+def test_statistics_against_weights_are_what_the_formula_says(quick: Cost, H: int, T: int, ratio: float) -> None:
+    trial = Trial({"part": "sizes", "width": H, "max_steps": T}, "bn-timestep", 0)
+    (row,) = quick.measure(trial, None)
+    assert row["quantity"] == "stored"
+    assert row["value"] == pytest.approx(9 * T / (4 * H))
+    assert row["value"] == pytest.approx(ratio, abs=0.02)
+
+
+def test_whether_statistics_outgrow_the_weights_depends_on_both_sizes(quick: Cost) -> None:
+    (found,) = (v for v in quick.judge(table(quick)) if v.claim.key == "memory")
+    holds = {case.condition for case in found.cases if case.standing == "supported"}
+    assert "H = 64, max_steps = 100" in holds
+    assert "H = 512, max_steps = 100" not in holds
+    assert len(found.cases) == 12
 
 
 def test_times_are_measured_one_at_a_time() -> None:
@@ -238,7 +262,7 @@ def test_a_tiny_run(tmp_path: Path) -> None:
         " growing: []}\n"
     )
     m = run_tiny("cost", settings, tmp_path)
-    assert set(m["part"]) == {"preset", "slots"}
+    assert set(m["part"]) == {"preset", "sizes", "slots"}
     times = where(m, quantity="time")["value"]
     assert len(times) == 2
     assert times.between(0.1, 100).all()

@@ -187,3 +187,12 @@ def test_a_tiny_run() -> None:
     assert (losses["value"] <= blank + 1e-6).all()
     wild = losses[(losses["learning_rate"] == 1e6) & (losses["method"] == "plain")]
     assert wild["value"].tolist() == pytest.approx([blank] * len(wild))
+
+
+def test_the_rate_of_a_seed_is_chosen_by_the_others() -> None:
+    """Of rates that differ by noise alone the best of each seed would be lower than it is."""
+    here = {"cell": "lstm", "optimizer": "sgd", "norm": "none", "method": "plain", "depth": 2, "quantity": "loss"}
+    losses = {(0.1, 0): 0.0, (0.1, 1): 0.8, (0.1, 2): 0.8, (0.2, 0): 0.6, (0.2, 1): 0.6, (0.2, 2): 0.6}
+    m = pd.DataFrame([{**here, "learning_rate": r, "seed": s, "value": v} for (r, s), v in losses.items()])
+    found = where(Depth(load("depth", quick=True)).derived(m), quantity="loss")
+    assert found.set_index("seed")["value"].to_dict() == {0: 0.6, 1: 0.8, 2: 0.8}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -103,6 +104,17 @@ def test_spreads_are_over_scales_at_their_best_learning_rates() -> None:
     found = study().derived(rows).groupby("quantity")["value"].agg(list)
     assert found["loss"] == [0.5, 0.7]
     assert (found["worst"], found["spread"], found["largest"]) == ([0.7], [pytest.approx(0.2)], [0.7])
+
+
+def test_noise_at_five_scales_is_no_sensitivity() -> None:
+    """The maximum over five scales minus the minimum is 2.3 times the noise of a loss, and above 0 for every seed."""
+    noise = np.random.default_rng(1).normal(1.0, 0.1, size=(40, 5))
+    here = {"part": "trained", "cell": "lstm", "norm": "ln", "quantity": "loss", "learning_rate": 0.01}
+    rows = [{**here, "scale": float(k), "seed": s, "value": noise[s, k]} for s in range(40) for k in range(5)]
+    spread = where(study().derived(pd.DataFrame(rows)), quantity="spread")["value"]
+    assert len(spread) == 40
+    assert abs(spread.mean()) < 0.05
+    assert (noise.max(1) - noise.min(1)).mean() > 0.2
 
 
 def test_points_of_the_table_of_invariances_stand_side_by_side() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -10,8 +11,8 @@ import pytest
 
 from rnnnorm.studies.framework.measurements import per_seed, where
 from rnnnorm.studies.framework.settings import Settings, load
-from rnnnorm.studies.learning_rate import LearningRate
-from rnnnorm.studies.measures.rates import rates
+from rnnnorm.studies.learning_rate import OCTAVE, LearningRate
+from rnnnorm.studies.measures.rates import epochs_for, grid_of, rates
 
 
 def study() -> LearningRate:
@@ -95,10 +96,30 @@ def test_a_tiny_run() -> None:
         "model": {"init_args": {"hidden_size": 8, "optimizer": "sgd", "momentum": 0.9}},
         "trainer": {"max_epochs": 2},
     }
-    tiny = LearningRate(Settings((0,), ("ln",), {"batch_sizes": [16], "octaves": [-2, 8]}, config))
+    tiny = LearningRate(
+        Settings((0,), ("ln",), {"batch_sizes": [16], "octaves": [-2, 8], "per_octave": 1, "min_steps": 1}, config)
+    )
     (trial,) = tiny.trials()
     rows = pd.DataFrame(tiny.measure(trial, None))
     losses = rows[rows["quantity"] == "final_loss"].set_index("learning_rate")["value"]
     assert losses[0.25] < rows["value"].iloc[0]
     assert losses[256.0] == math.inf
     assert rows[rows["quantity"] == "first_loss"]["value"].nunique() == 1  # the same start at every rate
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_grid_is_as_fine_as_the_smallest_effect_and_no_training_is_short(quick: bool) -> None:
+    """A best or largest rate is known to a step of the grid: differences of half an octave need half octaves."""
+    found = LearningRate(load("learning-rate", quick=quick))
+    option = found.settings.option
+    grid = grid_of(option("octaves"), option("per_octave"))
+    assert max(math.log2(b / a) for a, b in itertools.pairwise(grid)) <= OCTAVE + 1e-9
+    count = found.settings.config["data"]["init_args"]["num_train"]
+    for size in option("batch_sizes"):
+        assert epochs_for(found.settings.config, size, option("min_steps")) * count / size >= option("min_steps")
+
+
+def test_every_batch_normalization_may_have_larger_rates() -> None:
+    made = {("none", 4, s): {1.0: 0.5} for s in (0, 1)} | {("bn-vertical", 4, s): {4.0: 0.5} for s in (0, 1)}
+    found = {verdict.claim.key: verdict for verdict in study().judge(table(made))}
+    assert [case.condition for case in found["larger"].cases] == ["bn-vertical, B = 4"]

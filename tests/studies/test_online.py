@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rnnnorm.report.canvas import LIGHT
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.measures.streams import with_horizon
 from rnnnorm.studies.online import Online
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,6 +31,9 @@ def table() -> pd.DataFrame:
         level = (1.2 if stored else 0.9 if trial.norm == "none" else 0.5) + jitter
         yield {"quantity": "diverged", "value": 0.0}
         if trial.conditions["part"] == "learning":
+            if trial.norm == "bn-timestep" and trial.conditions["batch"] == 1:
+                yield {"quantity": "inapplicable", "value": 1.0}
+                return
             yield {"quantity": "loss", "value": level}
             yield from ({"quantity": "prequential", "t": t, "value": level + 1 / t} for t in (200, 400, 600, 800))
             return
@@ -44,7 +49,7 @@ def test_effects_are_differences_paired_by_seed() -> None:
     by_key = {verdict.claim.key: verdict for verdict in Online(load("online", quick=True)).judge(table())}
     online, drift, pieces = by_key["online"], by_key["drift"], by_key["pieces"]
     assert online.headline.effect.low == pytest.approx(0.7)  # what all runs of a seed share cancels
-    assert online.headline.condition == "bn-shared, no drift"
+    assert online.headline.condition == "bn-vertical, no drift"
     assert drift.headline.effect.mean == pytest.approx(0.4)
     assert [case.condition for case in drift.cases] == ["ln, abrupt drift, B = 1", "ln, abrupt drift, B = 8"]
     assert len(pieces.cases) == 6  # three sizes, two ways to evaluate; the whole is no piece
@@ -55,7 +60,8 @@ def test_findings_are_the_numbers() -> None:
     best, calm, abrupt, pieces = Online(load("online", quick=True)).findings(table())
     assert best.startswith("Best of all by loss in nats of learning one sequence at a time: `ln` with no drift (0.501")
     assert calm.startswith("One sequence at a time, no drift, nats: `ln` 0.501,")  # the best one first
-    assert calm.index("`none` 0.901") < calm.index("`bn-timestep` 1.201")
+    assert calm.index("`none` 0.901") < calm.index("`bn-vertical` 1.201")
+    assert "bn-timestep" not in calm  # refused
     assert "abrupt drift" in abrupt
     assert "`ln` +0.000, `bn-timestep` +0.500, `bn-shared` +0.000" in pieces
 
@@ -88,6 +94,37 @@ def reading(own: dict[str, Any], folder: Path, norm: str = "bn-timestep") -> lis
     return [dict(row) for row in small.measure(Trial({"part": "reading"}, norm, 0), None)]
 
 
+def learned(norm: str, batch: int) -> list[dict[str, Any]]:
+    quick = load("online", quick=True)
+    study = Online(replace(quick, options={**quick.options, "examples": 24, "steps": 6}))
+    conditions: dict[str, Any] = {"part": "learning", "drift": "none", "batch": batch}
+    return [dict(row) for row in study.measure(Trial(conditions, norm, 0), None)]
+
+
+@pytest.mark.parametrize("norm", ["bn-timestep", "bn-shared", "cmbn"])
+def test_moments_of_a_batch_are_refused_in_a_batch_of_one_and_not_trained_on_constants(norm: str) -> None:
+    assert learned(norm, 1) == [{"quantity": "inapplicable", "value": 1.0}]
+    assert {"loss", "prequential"} <= {row["quantity"] for row in learned(norm, 8)}
+
+
+@pytest.mark.parametrize("norm", ["none", "ln", "bn-vertical", "power", "online"])
+def test_moments_over_time_and_carried_ones_learn_from_one_sequence(norm: str) -> None:
+    assert {"loss", "prequential"} <= {row["quantity"] for row in learned(norm, 1)}
+
+
+def test_batch_normalization_is_judged_where_it_can_be_applied() -> None:
+    verdict = next(v for v in Online(load("online", quick=True)).judge(table()) if v.claim.key == "online")
+    assert {case.condition.split(",")[0] for case in verdict.cases} == {"bn-vertical"}
+
+
+def test_the_horizon_is_a_share_of_the_stream() -> None:
+    assert with_horizon("online", 10_000, 500, 0.01) == "online:alpha_forward=0.990000"
+    assert with_horizon("online:groups=4", 200, 10, 0.01) == "online:groups=4:alpha_forward=0.500000"
+    assert with_horizon("power", 10_000, 500, 0.01) == "power:warmup=5"
+    for norm in ("ln", "streaming", "online:alpha_forward=0.9", "power:warmup=7"):
+        assert with_horizon(norm, 10_000, 500, 0.01) == norm
+
+
 SIZES = {"num_train": 32, "num_val": 2, "num_test": 8, "batch_size": 8}
 
 
@@ -109,7 +146,7 @@ def test_ragged_sequences_are_refused_before_anything_is_trained(
 
 def test_a_tiny_run(tmp_path: Path) -> None:
     settings = (
-        "seeds: 1\nnorms: [bn-timestep]\n"
+        "seeds: 1\nnorms: [bn-vertical]\n"
         "options: {drifts: [abrupt], batch_sizes: [1], examples: 60, steps: 4, chunks: [2], "
         "chunk_norms: [bn-timestep]}\n"
         "model: {init_args: {hidden_size: 4}}\ntrainer: {max_epochs: 1}\n"

@@ -47,7 +47,12 @@ def test_a_run_that_diverged_has_learned_nothing_whatever_its_best_checkpoint_sa
     found = numbers(trained(curves, status="diverged"))
     assert found["learned"] == 0
     assert found["diverged"] == 1
-    assert {found[f"{kind}_loss"] for kind in ("best_val", "final_val", "final_train")} == {math.inf}
+    assert {found[f"{kind}_loss"] for kind in ("best_val", "final_val", "final_train", "test")} == {math.inf}
+
+
+def test_the_loss_of_test_sequences_is_that_of_population_statistics() -> None:
+    test = {"population": {"accuracy": 0.5, "loss": 0.7}, "running": {"accuracy": 0.5, "loss": 0.9}}
+    assert numbers(trained({"val/loss": [0.1]}, test=test))["test_loss"] == 0.7
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
 import pandas as pd
 import pytest
 
-from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder
+from rnnnorm.studies.data.plain_training import build_data
+from rnnnorm.studies.data.ragged_arms import inert, sized
+from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder, tail_start
 from rnnnorm.studies.framework.command import study
 from rnnnorm.studies.framework.measurements import per_seed, read, where
 from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures.ragged_effects import least
 from rnnnorm.studies.measures.ragged_tables import lag_and_noise
 from rnnnorm.studies.raggedness import Raggedness
@@ -156,6 +160,44 @@ class TestGrid:
     )
     def test_which_modules_can_be_rearranged(self, path: str, can: bool) -> None:
         assert can_be_rearranged(path) is can
+
+
+class TestConditions:
+    def test_scores_of_the_same_runs_are_one_condition(self) -> None:
+        """Late and overall, by running averages and by population statistics: four scores of a network, one case."""
+        rows = []
+        for padding, value in (("no", 0.8), ("frozen", 0.5)):
+            for region in ("late", "all"):
+                for mode in ("running", "population", "batch"):
+                    rows += score("bn-timestep", value, mode, batches="mixed", padding=padding, region=region)
+        rows += [row for region in ("late", "all") for row in score("none", 0.9, batches="mixed", region=region)]
+        found = {verdict.claim.key: verdict for verdict in quick().judge(pd.DataFrame(rows))}
+        assert [case.condition for case in found["padding"].cases] == [
+            "heavy-tailed lengths, mixed batches, bn-timestep, finished sequences frozen, late steps"
+        ]
+
+    @pytest.mark.parametrize("size", ["quick", "full"])
+    def test_the_tail_is_pooled_where_that_of_the_data_begins(self, size: str) -> None:
+        study = Raggedness(load("raggedness", size == "quick"))
+        (pooled,) = {t.norm for t in study.trials() if "tail=pool" in t.norm}
+        lengths = build_data(study.settings.configured(), 0).lengths("train")
+        assert pooled == f"bn-timestep:max_steps={tail_start(lengths)}:tail=pool"
+        assert tail_start(lengths) < max(lengths)
+
+    def test_data_without_a_tail_have_no_such_cure(self) -> None:
+        data = {"class_path": "rnnnorm.data.DelayedRecall", "init_args": {"length_distribution": "fixed"}}
+        assert sized(["bn-timestep:max_steps=tail:tail=pool", "ln"], data) == ["ln"]
+
+    @pytest.mark.parametrize(("steps", "applies"), [(48, False), (27, False), (26, True)])
+    def test_a_cure_with_as_many_steps_as_the_data_is_not_applicable(self, steps: int, applies: bool) -> None:
+        data: Any = SimpleNamespace(examples=lambda split: [(range(27 if split == "test" else 20), 0)])
+        norm = f"bn-timestep:max_steps={steps}:tail=pool"
+        assert inert(norm, data) is not applies
+        assert not inert(f"bn-timestep:max_steps={steps}", data)
+        if not applies:
+            trial = Trial({"data": "own", "batches": "similar", "padding": "no"}, norm, 0)
+            nothing: Any = None
+            assert list(quick().evaluate(trial, nothing, nothing, data)) == [{"quantity": "inapplicable", "value": 1.0}]
 
 
 def parity_module(folder: Path) -> None:

@@ -137,7 +137,11 @@ def test_each_scaling_is_what_it_is_called() -> None:
         "zscore": (new - fitted.mean(0)) / np.sqrt(((fitted - fitted.mean(0)) ** 2).mean(0)),
         "log": np.where(new < 0, -np.log(1 - np.minimum(new, 0)), np.log(1 + np.maximum(new, 0))),
         "arctan": np.angle(1 + 1j * new),
+        "minmax-centred": (new - fitted.mean(0)) / (high - low),
+        "zscore-offset": (new - fitted.mean(0)) / fitted.std(0) + 3,
     }
+    logs = [np.sign(x) * np.log1p(np.abs(x)) for x in (fitted, new)]
+    expected["log-zscore"] = (logs[1] - logs[0].mean(0)) / logs[0].std(0)
     assert set(expected) == set(SCALINGS)
     for scaling, values in expected.items():
         np.testing.assert_allclose(scaler(scaling, fitted)(new), values, rtol=1e-12, atol=1e-12)
@@ -169,6 +173,15 @@ def test_compression_keeps_order_and_sign(scaling: str) -> None:
     assert (np.diff(y[:, 0]) > 0).all()
     np.testing.assert_allclose(y, -y[::-1])
     assert y[-1] < 15
+
+
+def test_scales_span_as_many_decades_as_they_should() -> None:
+    def spread(**keys: float) -> float:
+        module = BadlyScaled(num_train=50, num_val=1, num_test=1, max_length=20, **keys)
+        sizes = torch.cat([rows for rows, _ in module.examples("train")])[:, ::5].double().std(0)
+        return float(torch.log10(sizes[1] / sizes[0]))
+
+    assert spread() - spread(decades=2.0) == pytest.approx(4.0, abs=1e-3)
 
 
 def test_unknown_scalings_are_refused() -> None:

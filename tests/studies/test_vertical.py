@@ -43,7 +43,8 @@ def table(agrees: bool, **keys: Any) -> pd.DataFrame:
         for t in range(1, 101):
             yield {"quantity": "train_curve", "t": t, "value": (1 + 0.01 * trial.seed) / (speed * t)}
         noise = 1e-4 * trial.seed * (1 + layers)
-        yield {"quantity": "best_val_loss", "value": 1.0 - gain + noise * vertical}
+        yield {"quantity": "best_val_loss", "value": 0.5}
+        yield {"quantity": "test_loss", "value": 1.0 - gain + noise * vertical}
         yield {"quantity": "final_train_loss", "value": final + noise}
         yield {"quantity": "final_val_loss", "value": 1.0 - gain}
         yield {"quantity": "learned", "value": 0.7 + gain / 10}
@@ -61,6 +62,15 @@ def test_verdicts_depend_where_depths_disagree() -> None:
     assert {key: found[key] for key in ("faster", "no-better", "joint")} == dict.fromkeys(
         ("faster", "no-better", "joint"), "open"
     )
+
+
+def test_what_selects_a_rate_does_not_score_it() -> None:
+    """The lowest validation loss of ever more noise is no gain, unless test sequences say so."""
+    made_up = table(True)
+    lucky = (made_up["quantity"] == "best_val_loss") & (made_up["norm"] != "none")
+    expected = verdicts(study(), made_up)
+    made_up.loc[lucky, "value"] -= 0.4
+    assert verdicts(study(), made_up) == expected
 
 
 def test_the_headline_is_the_deepest_stack() -> None:
@@ -86,7 +96,7 @@ def test_panels_and_findings(agrees: bool, tmp_path: Path) -> None:
 def test_divergence_counts_in_differences_and_is_told() -> None:
     made_up = table(True)
     here = (made_up["norm"] == "bn-vertical") & (made_up["layers"] == 5) & (made_up["seed"] == 0)
-    made_up.loc[here & made_up["quantity"].isin(["best_val_loss", "final_train_loss"]), "value"] = math.inf
+    made_up.loc[here & made_up["quantity"].isin(["test_loss", "final_train_loss"]), "value"] = math.inf
     made_up.loc[here & (made_up["quantity"] == "diverged"), "value"] = 1.0
     (better,) = (verdict for verdict in study().judge(made_up) if verdict.claim.key == "no-better")
     lost = {case.condition: case for case in better.cases}["bn-vertical, 5 layers, noisy segments"]

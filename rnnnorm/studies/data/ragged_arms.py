@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import rnnnorm
 from rnnnorm.norms import has_batch_statistics
 from rnnnorm.studies.data.padding import FINISHED, counting
-from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder
+from rnnnorm.studies.data.plain_training import build_data
+from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder, tail_start
 from rnnnorm.studies.framework.grid import grid
 from rnnnorm.studies.framework.settings import Settings
 from rnnnorm.studies.framework.trial import Trial
@@ -17,6 +20,8 @@ BASE, VERTICAL = "bn-timestep", "bn-vertical"
 RAGGED, FRAMED, OWN = "heavy-tailed", "framed", "own"
 LENGTHS = (RAGGED, "uniform", "fixed")
 ORIGINAL = "rnnnorm.data.TemporalOrder"
+TAIL = "max_steps=tail"
+"""In the name of a cure: as many steps as there are before t*, where the tail of the lengths begins."""
 
 
 def arms(settings: Settings) -> Iterator[Trial]:
@@ -32,7 +37,7 @@ def arms(settings: Settings) -> Iterator[Trial]:
 
     option, config, inner = settings.option, settings.configured(), dict(settings.config["data"])
     name, batches = OWN if settings.own else RAGGED, "similar"
-    yield from arm(name, [*settings.norms, *_chosen(settings, option("cures"))], config)
+    yield from arm(name, [*settings.norms, *_chosen(settings, sized(option("cures"), inner))], config)
     if not settings.own:
         stored = [norm for norm in settings.norms if has_batch_statistics(rnnnorm.LSTM(4, 4, norm=norm))]
         for lengths in LENGTHS[1:]:  # without stored statistics there is no gap that could change
@@ -54,6 +59,43 @@ def arms(settings: Settings) -> Iterator[Trial]:
             yield from arm(name, _chosen(settings, spec["norms"]), config)
             if name in option("real_padding"):
                 yield from arm(name, _chosen(settings, [BASE]), counting(config, "frozen"), padding="frozen")
+
+
+def sized(norms: Iterable[str], data: dict[str, Any]) -> list[str]:
+    """Norms whose number of steps is that before the tail of the data; of data without a tail these are left out.
+
+    Args:
+        norms: names, some of them with `TAIL`.
+        data: the `data` part of a configuration.
+    """
+    norms = list(norms)
+    if not any(TAIL in norm for norm in norms):
+        return norms
+    start = _start_of_tail(json.dumps(data, sort_keys=True))
+    return [norm.replace(TAIL, f"max_steps={start}") for norm in norms if start or TAIL not in norm]
+
+
+@lru_cache
+def _start_of_tail(data: str) -> int:
+    """t* of data; 0 where no training or test sequence is longer."""
+    module = build_data({"data": json.loads(data)}, 0)
+    start = tail_start(module.lengths("train"))
+    return start if start < max(map(max, (module.lengths("train"), module.lengths("test")))) else 0
+
+
+def inert(norm: str, data: Any) -> bool:
+    """Whether a norm has as many steps as the longest sequence, so that nothing is pooled beyond them.
+
+    Args:
+        norm: its name.
+        data: the data module that it is trained and tested on.
+    """
+    options = dict(part.split("=", 1) for part in norm.split(":")[1:])
+    if "tail" not in options or "max_steps" not in options:
+        return False
+    return int(options["max_steps"]) >= max(
+        len(rows) for split in ("train", "test") for rows, _ in data.examples(split)
+    )
 
 
 def _chosen(settings: Settings, norms: Iterable[str]) -> list[str]:

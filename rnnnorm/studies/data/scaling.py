@@ -25,7 +25,9 @@ from rnnnorm.studies.data.plain_training import named_class
 Rows = NDArray[np.float64]
 SCALES = (1e-3, 1e-2, 1e-1, 1e1, 1e2, 1e3)
 """Standard deviations of the features of `BadlyScaled`, before half of them get heavy tails."""
-SCALINGS = ("none", "minmax", "zscore", "log", "arctan")
+SCALINGS = ("none", "minmax", "minmax-centred", "zscore", "zscore-offset", "log", "log-zscore", "arctan")
+OFFSET = 3.0
+"""How far "zscore-offset" leaves every feature from 0, in its standard deviations."""
 _SCALING = one_of(*SCALINGS, kinds=(str,))
 
 
@@ -38,16 +40,17 @@ class BadlyScaled(Generated):
 
     Args:
         contrast: standard deviation of the sources' means, in units of the features' own.
+        decades: that the scales span; with fewer than 6, `SCALES` to the power of decades / 6.
         **keys: see `rnnnorm.data.synthetic.Generated`.
     """
 
     task = "classification"
-    ranges: ClassVar[Mapping[str, Range]] = {"contrast": POSITIVE}
+    ranges: ClassVar[Mapping[str, Range]] = {"contrast": POSITIVE, "decades": at_least(0)}
     SOURCES = 4
 
-    def __init__(self, contrast: float = 0.3, **keys: Any) -> None:
+    def __init__(self, contrast: float = 0.3, decades: float = 6.0, **keys: Any) -> None:
         super().__init__(**keys)
-        self.contrast = contrast
+        self.contrast, self.decades = contrast, decades
 
     @property
     def spec(self) -> Spec:
@@ -56,7 +59,7 @@ class BadlyScaled(Generated):
 
     def generate(self, lengths: Integers, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Make (N, 6) rows and (B,) sources."""
-        scales = np.array(SCALES)
+        scales = np.array(SCALES) ** (self.decades / 6)
         means = np.random.default_rng(self.seed).normal(0, self.contrast, (self.SOURCES, len(scales)))  # of all splits
         classes = random.integers(self.SOURCES, size=len(lengths))
         series = []
@@ -74,7 +77,9 @@ def scaler(scaling: str, rows: Rows) -> Callable[[Rows], Rows]:
     """The map of features that a scaling stands for, fitted on the rows of the training split.
 
     "minmax": (x - min) / (max - min); "zscore": (x - mean) / standard deviation; "log": sign(x) log(1 + |x|);
-    "arctan": arctan x; "none": x. A feature that never changes is left at 0 by the first two.
+    "arctan": arctan x; "none": x. A feature that never changes is left at 0 by the first two. The others tell factors
+    apart: "minmax-centred", as "minmax" with mean 0; "zscore-offset", as "zscore" with mean `OFFSET`; "log-zscore", the
+    z-score of the logarithm.
 
     Args:
         scaling: one of `SCALINGS`.
@@ -84,16 +89,24 @@ def scaler(scaling: str, rows: Rows) -> Callable[[Rows], Rows]:
         ValueError: an unknown scaling.
     """
     _SCALING.check("scaling", scaling)
-    low, wide = (rows.min(0), np.ptp(rows, axis=0)) if scaling == "minmax" else (rows.mean(0), rows.std(0))
+    if scaling == "log-zscore":
+        standardize = scaler("zscore", _log(rows))
+        return lambda x: standardize(_log(x))
+    wide = np.ptp(rows, axis=0) if scaling.startswith("minmax") else rows.std(0)
+    low = rows.min(0) if scaling == "minmax" else rows.mean(0)
     wide = np.where(wide > 0, wide, 1.0)
     maps: dict[str, Callable[[Rows], Rows]] = {
         "none": lambda x: x,
-        "minmax": lambda x: (x - low) / wide,
-        "zscore": lambda x: (x - low) / wide,
-        "log": lambda x: np.sign(x) * np.log1p(np.abs(x)),
+        **dict.fromkeys(("minmax", "minmax-centred", "zscore"), lambda x: (x - low) / wide),
+        "zscore-offset": lambda x: (x - low) / wide + OFFSET,
+        "log": _log,
         "arctan": np.arctan,
     }
     return maps[scaling]
+
+
+def _log(x: Rows) -> Rows:
+    return np.sign(x) * np.log1p(np.abs(x))
 
 
 class Scaled(SequenceDataModule):

@@ -58,6 +58,29 @@ def paired(
     return made.drop(columns="value_reference")
 
 
+def by_others(rows: pd.DataFrame, over: str, per: Sequence[str], greatest: bool = False) -> pd.DataFrame:
+    """Each seed's row at the level that the other seeds choose: the one with their least mean, or their greatest.
+
+    A seed that chose by its own values would be scored by its own noise: the expected maximum over k equal levels with
+    noise σ is about σ √(2 ln k) above them, that of a level chosen by others is not. A single seed chooses by itself.
+
+    Args:
+        rows: of one quantity, a value per seed and level.
+        over: the column whose levels are chosen from.
+        per: columns; each combination of their values is chosen for by itself.
+        greatest: choose the greatest mean.
+    """
+    made = []
+    for _, group in rows.groupby([*per], sort=False):
+        table = group.pivot_table(index="seed", columns=over, values="value", sort=False)
+        for seed, mine in group.groupby("seed", sort=False):
+            others = table.drop(index=seed) if len(table) > 1 else table
+            means = others.mean().reindex(mine[over].unique())
+            level = means.idxmax() if greatest else means.idxmin()
+            made.append(mine[mine[over] == level].iloc[:1])
+    return pd.concat(made, ignore_index=True) if made else rows
+
+
 def mapped(m: pd.DataFrame, quantity: str, name: str, how: Callable[[pd.DataFrame], Any]) -> pd.DataFrame:
     """A new quantity made from the rows of one.
 

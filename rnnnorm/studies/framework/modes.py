@@ -19,7 +19,11 @@ def mode_style(line: str) -> str | None:
 
 
 def in_every_mode(
-    model: SequenceTask, calibration: Iterable[Batch], modes: Sequence[str] = MODES, repeat: bool = False
+    model: SequenceTask,
+    calibration: Iterable[Batch],
+    modes: Sequence[str] = MODES,
+    repeat: bool = False,
+    as_trained: bool = False,
 ) -> Iterator[str]:
     """Recalibrate a network, then set it to one mode after the other and yield the name of the mode.
 
@@ -34,11 +38,12 @@ def in_every_mode(
         modes: of "running", "population" and "batch", see `rnnnorm.statistics`.
         repeat: yield all modes for a network without batch statistics, too, in which they do not differ; else only the
             first one.
+        as_trained: recalibrate with dropout, as training computes statistics.
     """
     model.eval()
     stored = has_batch_statistics(model)
     if stored:
-        recalibrate(model, calibration, forward=model.encode, rows=None)
+        recalibrate(model, calibration, forward=model.encode, rows=None, as_trained=as_trained)
     for mode in modes if stored or repeat else modes[:1]:
         with statistics(model, mode if stored else "running"):
             yield mode

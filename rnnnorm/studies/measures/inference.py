@@ -16,6 +16,9 @@ from rnnnorm.studies.framework import Row, paired, where
 from rnnnorm.studies.measures.regrouped import BIT, MODES, bits_by_step, mean_bits, regrouped, scored, twins
 from rnnnorm.tasks import SequenceTask
 
+DEBIASED = ":debias=true"
+WAYS = {", plain average": "--", ", debiased": ":"}
+"""How else than from mean 0 and variance 1 on averages are made → line style."""
 BINS = 10
 """Ranges of timesteps."""
 
@@ -26,6 +29,12 @@ def momentum_of(model: SequenceTask) -> float | None:
         if isinstance(module, BatchNormalizer):
             return 0.0 if module.momentum is None else module.momentum
     return None
+
+
+def overrides(momenta: Iterable[float], debiased: Iterable[float]) -> list[str]:
+    """What a sweep adds to the name of a norm: momenta other than the usual one (0: plain average), debiased ones."""
+    plain = [f":momentum={f'{m:g}' if m else 'none'}" for m in momenta if m != 0.1]
+    return [*plain, *(f":momentum={m:g}{DEBIASED}" for m in debiased)]
 
 
 def base_of(norm: str) -> str:
@@ -111,30 +120,30 @@ def ways(full: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(quantity="predicted", how=named.where(rows["momentum"].notna(), ""))
 
 
-def averaged(full: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def averaged(full: pd.DataFrame, debiased: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Losses after a pass, `calibrated`; `averaging`: what running averages lose against them, by `momentum`.
 
     That of a plain average over all batches (momentum 0, in its `way`) stands at both ends, for a level line.
+
+    Args:
+        full: losses in full batches, of averages that begin at mean 0 and variance 1.
+        debiased: of debiased ones.
     """
     yield where(full, mode="population").assign(quantity="calibrated", mode="running")
-    averaging = paired(where(full, mode=["running", "population"]), "full", {"mode": "population"}, "averaging")
-    yield averaging[averaging["momentum"] > 0].assign(way="")
-    plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
-    yield from (plain.assign(momentum=end) for end in (0.01, 0.3))
+    for rows, way in ((full, ""), (debiased, ", debiased")):
+        averaging = paired(where(rows, mode=["running", "population"]), "full", {"mode": "population"}, "averaging")
+        yield averaging[averaging["momentum"] > 0].assign(way=way)
+        plain = averaging[averaging["momentum"] == 0].assign(way=", plain average")
+        yield from (plain.assign(momentum=end) for end in (0.01, 0.3))
 
 
 def own_moments(losses: pd.DataFrame, full: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """`lost` by a batch of one against full batches, `cost` of a test batch's own moments against the population's.
+    """The `cost` of a test batch's own moments against the population's, by `rows`; at 1 their variance is 0.
 
     Args:
         losses: rows of `loss` by `mode` and `rows`, of one norm.
         full: those in full batches, as `full`.
     """
-    whole = full.assign(quantity="loss", rows=0, mode=full["mode"].replace({"batch": "own"}))
-    alone = where(losses, rows=1, mode=["own", "population", "running"])
-    lost = paired(pd.concat([alone, whole], ignore_index=True), "loss", {"rows": 0}, "lost")
-    # Sums in another order differ in the last digits; such a difference is none.
-    yield lost.assign(value=lost["value"].round(5))
     exact = where(full, mode="population").assign(quantity="loss", rows=0, mode="batch")
     own = losses[(losses["mode"] == "own") | ((losses["mode"] == "batch") & (losses["rows"] > 1))].assign(mode="batch")
     yield paired(pd.concat([own, exact], ignore_index=True), "loss", {"rows": 0}, "cost")

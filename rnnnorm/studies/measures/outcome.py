@@ -32,12 +32,18 @@ def learned(trained: Trained) -> float:
 
 
 def outcome(trained: Trained) -> Iterator[Row]:
-    """`learned`, `best_val_loss`, `final_train_loss`, `final_val_loss` and `diverged`; infinite where it diverged."""
+    """`learned`, `diverged`, `steps`, `seconds`, and losses, infinite where it diverged.
+
+    `best_val_loss`, by which checkpoints and learning rates are selected, is a minimum of noisy values; `test_loss` of
+    the checkpoint it selects is not. Beside them `final_val_loss` and `final_train_loss`.
+    """
     yield {"quantity": "learned", "value": learned(trained)}
     yield from trained.above_guessing()
     yield {"quantity": "diverged", "value": float(trained.diverged)}
     yield {"quantity": "steps", "value": trained.result["steps"]}
     yield {"quantity": "seconds", "value": trained.result["seconds"]}
+    tested = trained.result["test"].get(MODE, {}).get("loss", math.inf)
+    yield {"quantity": "test_loss", "value": math.inf if trained.diverged else float(tested)}
     validated = trained.curves.get("val/loss")
     kept = validated is not None and len(validated.value) > 0 and not trained.diverged
     yield {"quantity": "best_val_loss", "value": float(validated.value.min()) if kept and validated else math.inf}

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 
 from rnnnorm.studies.framework.measurements import where
 
 POINT = ["norm", "batch", "seed"]
+
+
+def grid_of(octaves: Sequence[int], per_octave: int) -> list[float]:
+    """Learning rates: 2 to the powers from `octaves[0]` to `octaves[1]`, `per_octave` of them in each octave."""
+    low, high = octaves
+    return [2.0 ** (power / per_octave) for power in range(low * per_octave, high * per_octave + 1)]
+
+
+def epochs_for(config: Mapping[str, Any], batch_size: int, min_steps: int) -> int:
+    """Epochs: as configured, or as many as make `min_steps` steps, if the data say how many sequences there are."""
+    count = config["data"].get("init_args", {}).get("num_train")
+    epochs = int(config["trainer"]["max_epochs"])
+    return max(epochs, math.ceil(min_steps * batch_size / count)) if count else epochs
 
 
 def rates(m: pd.DataFrame) -> pd.DataFrame:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import operator
 
+import numpy as np
 import pandas as pd
 
 from rnnnorm.studies.framework import best_by, mapped, paired
+from rnnnorm.studies.framework.derive import by_others
 
 
 def runs(losses: dict[tuple[str, float], list[float]]) -> pd.DataFrame:
@@ -98,3 +100,32 @@ def test_a_quantity_is_mapped() -> None:
     assert found["value"].tolist() == [1.0, 2.0]
     assert found["quantity"].tolist() == ["root", "root"]
     assert mapped(found, "loss", "root", lambda rows: rows["value"] ** 0.5).empty
+
+
+def test_each_seed_has_the_level_that_the_others_choose() -> None:
+    m = runs({("ln", 0.1): [5.0, 1.0, 1.0], ("ln", 0.2): [0.0, 2.0, 2.0], ("none", 0.1): [4.0, 4.0, 4.0]})
+    rows = m[m["quantity"] == "learned"]
+    least, greatest = by_others(rows, "lr", ["norm"]), by_others(rows, "lr", ["norm"], greatest=True)
+    assert least.set_index(["norm", "seed"])["lr"].to_dict() == {
+        ("ln", 0): 0.1,  # the others' best, though its own is 0.2
+        ("ln", 1): 0.2,
+        ("ln", 2): 0.2,
+        ("none", 0): 0.1,
+        ("none", 1): 0.1,
+        ("none", 2): 0.1,
+    }
+    assert greatest["value"].tolist()[0] == 0.0
+    assert by_others(rows[rows["seed"] == 0], "lr", ["norm"])["value"].tolist() == [0.0, 4.0]
+
+
+def test_noise_makes_no_spread_between_levels_that_others_choose() -> None:
+    noise = np.random.default_rng(0).normal(size=(80, 5, 3))
+    chosen, own = [], []
+    for levels in noise:
+        m = runs({("ln", float(rate)): list(values) for rate, values in enumerate(levels)})
+        rows = m[m["quantity"] == "learned"]
+        ends = [by_others(rows, "lr", ["norm"], greatest)["value"] for greatest in (True, False)]
+        chosen.append((ends[0] - ends[1]).mean())
+        own.append((levels.max(0) - levels.min(0)).mean())
+    assert abs(np.mean(chosen)) < 3 * np.std(chosen) / 80**0.5
+    assert np.mean(own) > 2
