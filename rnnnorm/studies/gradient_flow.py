@@ -55,8 +55,8 @@ class GradientFlow(Study):
               "In the linear regime each batch-normalized step multiplies the squared gradient norm by (B-2)/(B-3).",
               "Yang et al., ICLR 2019, for wide feed-forward networks",
               "√((B-2)/(B-3)): 1.095 at B = 8, 1.017 at B = 32, 1.001 at B = 400",
-              contrast=Contrast("agreement", "1 - |measured / formula - 1|, of the logarithms of growth", needed=0.9, null=1.0,
-                                by=("cell", "gain", "width", "batch"),
+              contrast=Contrast("agreement", "1 - |measured / formula - 1|, of the logarithms of growth", needed=0.9,
+                                null=1.0, by=("cell", "gain", "width", "batch"),
                                 label="{cell}, gain {gain}, H = {width}, B = {batch}")),
         Claim("explodes", "Repeated rescaling makes gradients explode between timesteps.",
               "Laurent et al., ICASSP 2016 (conjecture); restated by Cooijmans et al., ICLR 2017",
@@ -143,7 +143,7 @@ class GradientFlow(Study):
             yield from gradients.along(layers[-1], every=16 if part == "pixels" else 1)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
-        """How far growth is `off` 1, the share of Yang's in the linear regime, lost decades, growth at published gains."""
+        """How far growth is `off` 1, its share of Yang's, the ends of lost decades, growth at published gains."""
         yield m
         yield mapped(where(m, part="trained"), "growth", "off", lambda rows: (rows["value"] - 1).abs())
         linear = pd.concat([where(m, part="batch", cell=cell, gain=gain) for cell, gain in LINEAR])

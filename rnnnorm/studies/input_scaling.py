@@ -31,9 +31,7 @@ DIGITS = {"class_path": "rnnnorm.data.SpokenDigits", "init_args": {"standardize"
 NAMES = {"none": "raw", "minmax": "min-max", "zscore": "z-score", "log": "logarithm", "arctan": "arctangent",
          "minmax-centred": "centred min-max", "zscore-offset": "z-score off zero",
          "log-zscore": "z-score of the logarithm"}  # fmt: skip
-PAINT = (*OTHERS, "#878787", "#5a5a5a", "#c0c0c0")
-COLOURS = dict(zip(NAMES.values(), ("#878787", "#d77810", "#4e6dea", "#48bc90", "#b04db1", "#a8453f", "#2d6779",
-                                    "#7a8f2a"), strict=True))  # fmt: skip
+COLOURS = dict(zip(NAMES.values(), ("#5a5a5a", *OTHERS, "#2b2b2b", "#c0c0c0"), strict=True))
 
 
 def preferring(value: str) -> Callable[[Sequence[str]], Sequence[str]]:

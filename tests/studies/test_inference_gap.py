@@ -50,7 +50,7 @@ def rows_of(trial: Trial, agrees: bool) -> Iterator[dict[str, Any]]:
         return
     momentum = trial.norm.partition("momentum=")[2].partition(":")[0] or "0.1"
     about["momentum"] = 0.0 if momentum == "none" else float(momentum)
-    wide = (base in ("bn-timestep", "bn-shared")) is agrees  # the gap of these, or that of the others
+    wide = (base.split(":")[0] in ("bn-timestep", "bn-shared")) is agrees  # the gap of these, or that of the others
     gap = (0.3 if wide else 0.0) + about["momentum"] * (0.1 if wide else 0.01)
     losses = {"running": 1 + gap, "population": 1.0, "batch": 1.1 if agrees else 0.9, "training": 1.0}
     for mode, loss in losses.items():

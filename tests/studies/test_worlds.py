@@ -63,7 +63,8 @@ WORLDS: dict[str, Callable[[Study], pd.DataFrame]] = {
 JUDGED: dict[tuple[str, str], set[str]] = {
     ("cost", "preset"): {"costly", "cheap"},
     ("cost", "length"): set(),
-    ("cost", "slots"): {"memory", "slots"},
+    ("cost", "slots"): {"slots"},
+    ("cost", "sizes"): {"memory"},
     ("depth", "start"): {"linear", "exponential", "identity"},
     ("depth", "trained"): {"bn-deep", "skipinit", "alpha-one", "fixup"},
     ("gradient-flow", "batch"): {"yang"},

@@ -14,6 +14,7 @@ from torch import Tensor
 from rnnnorm.probes import growth, record
 from rnnnorm.studies.data.pixels import pixels
 from rnnnorm.studies.framework import Lines, Row, Trained, Trial, where
+from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.settings import Settings
 from rnnnorm.tasks.cells import build_recurrent
 
@@ -24,7 +25,7 @@ FINITE_WIDTH = Lines(
     "share", "log of growth / log of √((B-2)/(B-3))", "batch size / width, B/H",
     "How much of Yang's growth is left at finite width, linear RNN.", x="ratio", log="x", line="H = {width}",
     only={"cell": "rnn-identity"}, ticks=(0.01, 0.1, 1.0), curve=lambda ratio: math.exp(-ratio),
-    formula="exp(-B/H), a description, no theory",
+    formula="exp(−B/H), a description, no theory", colours=OTHERS,
 )  # fmt: skip
 
 
