@@ -24,7 +24,8 @@ LONGEST = 3.0
 def forest(axes: Axes, found: Sequence[Difference], order: Sequence[str], theme: Theme) -> None:
     """One row per norm: a dot for the mean, a thick line for the 95 % interval, a thin one for the simultaneous one.
 
-    The dot is filled where a difference is shown; small dots are seeds; the line at 0 is the baseline.
+    The dot is filled where a difference is shown; small dots are seeds; the line at 0 is the baseline. An arrow stands
+    where an interval goes on beyond the figure.
 
     Args:
         axes: where to draw.
@@ -49,6 +50,12 @@ def forest(axes: Axes, found: Sequence[Difference], order: Sequence[str], theme:
         for kind, width in ((one.simultaneous, 1.3), (one.seedwise, 4.5)):
             if math.isfinite(kind.low):
                 axes.plot([kind.low, kind.high], [y, y], color=paint, linewidth=width, solid_capstyle="butt", gid=gid)
+        for limit, arrow, border in (
+            (one.simultaneous.low, "<", low - margin),
+            (one.simultaneous.high, ">", high + margin),
+        ):
+            if math.isfinite(limit) and not low - margin <= limit <= high + margin:
+                axes.plot([border], [y], arrow, color=paint, markersize=6, mew=0, clip_on=False, gid=gid)
         seeds = np.asarray(one.values)
         axes.plot(seeds, np.full(len(seeds), y - 0.27), "o", color=paint, markersize=3.5, alpha=0.55, mew=0, gid=gid)
         fill, edge = (paint, theme.paper) if one.differs else (theme.paper, paint)

@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
+from rnnnorm.report.canvas import LIGHT
 from rnnnorm.report.differences import Difference, Differences, differences
+from rnnnorm.report.forest import forest
 from rnnnorm.report.inference import holm, improvement
 from rnnnorm.report.lead import best, beyond, claims
 
@@ -265,3 +268,16 @@ class TestSentences:
             "that of `n1` is not."
         )
         assert beyond(result, "") == ""
+
+
+def test_an_interval_that_leaves_the_figure_ends_in_an_arrow() -> None:
+    scores = {"none": {0: 0.5, 1: 0.5, 2: 0.5}, "ln": {0: 0.6, 1: 0.61, 2: 0.6}, "bn": {0: 0.4, 1: 0.9}}
+    result = differences(scores, ["ln", "bn", "none"], "none", True)
+    axes = Figure().add_subplot()
+    forest(axes, result.others, ["none", "ln", "bn"], LIGHT)
+    low, high = axes.get_xlim()
+    arrows = [(line.get_marker(), *line.get_xdata()) for line in axes.lines if line.get_marker() in ("<", ">")]
+    wide = next(one for one in result.others if one.norm == "bn").simultaneous
+    assert wide.low < low
+    assert wide.high > high
+    assert arrows == [("<", low), (">", high)]  # two seeds; the three of ln fit

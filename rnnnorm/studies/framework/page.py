@@ -125,6 +125,9 @@ def _section(name: str, out: Path) -> Section | None:
     content = read_verdict(folder)
     if content is None or not (folder / "measurements.csv").is_file():
         return None
+    if any("p" not in verdict for verdict in content["verdicts"]):
+        log.warning("%s was judged by an earlier version of rnnnorm and is left out", folder / VERDICT)
+        return None
     study = _study(name, folder)
     try:
         panels, legend = inline_panels(study.panels(read(folder)), name)

@@ -14,7 +14,7 @@ from studies.framework.tiny import Tiny
 
 from rnnnorm.cli import main
 from rnnnorm.studies.framework.measurements import read, save
-from rnnnorm.studies.framework.page import effect, interval, strip, tally
+from rnnnorm.studies.framework.page import build, effect, interval, strip, tally
 
 if TYPE_CHECKING:
     from tests.studies.framework.conftest import Runner
@@ -268,3 +268,12 @@ def test_strips_share_one_scale() -> None:
     assert "circle" not in drawn[1]
     same = {"needed": "> 0", "effect": 0.0, "interval": [0.0, 0.0], "standing": "opposite"}
     assert "nan" not in str(strip([same])[0])
+
+
+def test_verdicts_of_an_earlier_version_are_left_out(finished: Runner, caplog: pytest.LogCaptureFixture) -> None:
+    content = json.loads((finished.folder / "verdict.json").read_text())
+    for verdict in content["verdicts"]:
+        del verdict["p"]
+    (finished.folder / "verdict.json").write_text(json.dumps(content))
+    assert "tiny" not in build(finished.out).read_text()
+    assert "earlier version" in caplog.text
