@@ -69,9 +69,10 @@ def test_a_network_that_diverged_after_its_best_checkpoint_is_worth_a_guess_all_
 def test_how_far_a_network_got_from_guessing_to_certainty(loss: float, diverged: bool, value: float) -> None:
     result = {"test": {"population": {"loss": loss}}, "status": "diverged" if diverged else "done"}
     trained = Trained(None, result, None)  # type: ignore[arg-type]
-    shape: Any = SimpleNamespace(task="classification", num_outputs=4)
-    assert [row["value"] for row in trained.above_guessing(shape)] == [pytest.approx(value)]
-    assert [*trained.above_guessing(SimpleNamespace(task="regression", num_outputs=1))] == []  # type: ignore[arg-type]
+    vars(trained)["spec"] = CLASSES["classification"]
+    assert [row["value"] for row in trained.above_guessing()] == [pytest.approx(value)]
+    vars(trained)["spec"] = CLASSES["regression"]
+    assert [*trained.above_guessing()] == []
 
 
 def test_what_nobody_has_learned_is_no_evidence() -> None:
