@@ -233,8 +233,10 @@ def time_series(look: Looker, url: str, out: Path) -> None:
 
 def images(look: Looker, name: str, page: Page) -> None:
     """Pictures of probes and of the verdict: the type of each at the size at which it is shown."""
-    found = page.evaluate("""() => [...document.querySelectorAll('img')].map(i => [i.naturalWidth,
+    # A locator, since pictures of the Images tab lie in shadow trees that `querySelectorAll` does not enter.
+    found = page.locator("img").evaluate_all("""all => all.map(i => [i.naturalWidth,
         i.getBoundingClientRect().width]).filter(([natural, shown]) => natural > 100 && shown > 0)""")
+    look.check(name, bool(found), "no picture is shown")
     for natural, shown in sorted({(natural, round(shown)) for natural, shown in found}):
         size = (verdict.SIZE if natural == verdict.WIDTH else TYPE) * shown / natural
         fault = f"a picture {natural} px wide is shown at {shown} px: its type is {size:.1f} px high"
