@@ -147,7 +147,8 @@ def test_made_up_norms_get_the_verdicts_they_deserve(name: str, key: str, tmp_pa
     if not one_sided or not all(case.margin for case in verdict.cases):  # no worst, or no δ
         return
     assert standings["better"] == {"supported"}
-    assert standings["lost"] == {"opposite"}
+    assert "opposite" in standings["lost"]
+    assert standings["lost"] <= {"opposite", "negligible"}  # the latter where what it is compared with is lost, too
     expected = (
         {"negligible"} if all(asserting) else {"supported"} if not any(asserting) else {"negligible", "supported"}
     )

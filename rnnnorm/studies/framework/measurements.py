@@ -81,6 +81,6 @@ def per_seed(m: pd.DataFrame, **chosen: Any) -> pd.Series:
 
 
 def difference(a: pd.Series, b: pd.Series) -> list[float]:
-    """A - b, seed by seed: seeds share weights and batches, so differences are paired."""
+    """A - b, seed by seed: seeds share weights and batches, so differences are paired; 0 where both diverged."""
     both = a.index.intersection(b.index)
-    return [float(a[seed] - b[seed]) for seed in both]
+    return [0.0 if a[seed] == b[seed] else float(a[seed] - b[seed]) for seed in both]

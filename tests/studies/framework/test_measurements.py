@@ -155,3 +155,8 @@ def test_values_per_seed_are_averaged_and_differences_paired() -> None:
 def test_a_seed_that_diverged_stays_infinite_in_its_mean() -> None:
     m = pd.DataFrame({"seed": [0, 0, 1], "value": [math.inf, 1.0, 2.0]})
     assert per_seed(m).tolist() == [math.inf, 2.0]
+
+
+def test_two_runs_that_both_diverged_are_equal() -> None:
+    lost, other = pd.Series({0: np.inf, 1: np.inf, 2: 1.0}), pd.Series({0: np.inf, 1: 2.0, 2: 1.5})
+    assert difference(lost, other) == [0.0, np.inf, -0.5]
