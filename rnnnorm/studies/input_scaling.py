@@ -19,7 +19,7 @@ from rnnnorm.studies.framework.selection import first
 from rnnnorm.studies.framework.settings import merged
 from rnnnorm.studies.framework.trained import CLASSIFIERS
 from rnnnorm.studies.framework.trial import Condition
-from rnnnorm.studies.measures.guessing import score, spec
+from rnnnorm.studies.measures.guessing import score
 from rnnnorm.studies.measures.scaled_inputs import Paths, steps_to_loss, weight_path
 
 NEEDED = 0.01
@@ -137,8 +137,8 @@ class InputScaling(Study):
         """`steps_to_target`, `zigzag`, `final` test score, and the path: `weight_a`, `weight_b` by `t`."""
         assert trained is not None
         yield from trained.rows()
-        if spec(trained).task in CLASSIFIERS:
-            target = float(self.settings.option("target")) * math.log(max(spec(trained).num_outputs, 2))
+        if trained.spec.task in CLASSIFIERS:
+            target = float(self.settings.option("target")) * math.log(max(trained.spec.num_outputs, 2))
             yield {"quantity": "steps_to_target", "value": steps_to_loss(trained, target)}
         yield {"quantity": "final", "value": score(trained, trained.result["evaluates_by"])}
         yield from weight_path(trained, along=trial.seed == self.settings.seeds[0])

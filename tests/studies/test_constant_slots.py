@@ -266,7 +266,7 @@ def test_chorales_count_from_more_nats(tmp_path: Path) -> None:
 def test_networks_without_stored_statistics_and_those_that_diverged() -> None:
     trial = Trial({"task": "order", "noise": 0.0}, "ln", 0, {})
     assert list(study().evaluate(trial, SimpleNamespace(), network("ln"), DATA)) == []  # type: ignore[arg-type]
-    lost: Any = SimpleNamespace(diverged=True, rows=lambda: iter([]), data=lambda: DATA)
+    lost: Any = SimpleNamespace(diverged=True, rows=lambda: iter([]), data=lambda: DATA, spec=DATA.spec)
     assert [row["value"] for row in study().measure(trial, lost)] == [0.25]
 
 

@@ -282,7 +282,7 @@ def test_scores_are_by_population_statistics_and_without_dropout(
 
 
 def test_divergence_counts_as_guessing(quick: Regularization) -> None:
-    trained: Any = SimpleNamespace(diverged=True, rows=lambda: iter(()), data=lambda: build_data(TINY, 0))
+    trained: Any = SimpleNamespace(diverged=True, rows=lambda: iter(()), spec=build_data(TINY, 0).spec)
     rows = list(quick.measure(quick.trials()[0], trained))
     assert [(row["split"], row["value"]) for row in rows] == [("train", 0.25), ("test", 0.25)]  # four classes
 

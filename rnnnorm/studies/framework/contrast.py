@@ -94,32 +94,34 @@ class Contrast:
             words: how values are written.
             of_trials: columns that tell trials apart; points that differ in others come from the same runs.
         """
-        for point, reference in self.pairs(m):
-            found = self.case(m, point, reference, words, of_trials)
+        for point, _, found in self.compared(m, words, of_trials):
             if found.effect.n:
                 yield point, found
 
-    def case(
-        self, m: pd.DataFrame, point: Point, reference: Point | None, words: Words, of_trials: Container[str]
-    ) -> Case:
-        """The case of a point and its reference, as `pairs` has them; see `cases`."""
+    def compared(
+        self, m: pd.DataFrame, words: Words, of_trials: Container[str]
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None, Case]]:
+        """Each point, its reference and its case, measured or not; see `cases`."""
         rows = self._rows(m)
-        values = per_seed(rows, **point)
-        if reference is not None:
-            pair = (values, per_seed(rows, **reference))
-            values = difference(*(pair[::-1] if self.turned else pair))
-        rules = (self.needed, self.below, self.null)
-        needed, below, null = (rule(point) if callable(rule) else rule for rule in rules)
-        return Case(
-            self.named(point, reference, words),
-            interval(values),
-            float(needed),
-            bool(below),
-            float(null),
-            self._runs(point, reference, of_trials),
-            self.scope is None or self.scope(point),
-            set_aside(m, point, reference),
-        )
+        inert, learned = where(m, quantity="inapplicable", value=1.0), where(m, quantity="above_guessing")
+        for point, reference in self.pairs(m):
+            values: Any = per_seed(rows, **point)
+            if reference is not None:
+                pair = (values, per_seed(rows, **reference))
+                values = difference(*(pair[::-1] if self.turned else pair))
+            rules = (self.needed, self.below, self.null)
+            needed, below, null = (rule(point) if callable(rule) else rule for rule in rules)
+            found = Case(
+                self.named(point, reference, words),
+                interval(values),
+                float(needed),
+                bool(below),
+                float(null),
+                self._runs(point, reference, of_trials),
+                self.scope is None or self.scope(point),
+                set_aside(inert, learned, point, reference),
+            )
+            yield point, reference, found
 
     def concerns(self, trial: Trial, point: Point, reference: Point | None, of_trials: Container[str]) -> bool:
         """Whether a trial stands where one of a case's trials stands, whatever its norm and seed.
@@ -167,21 +169,19 @@ class Contrast:
         return None if any(value is None for value in values.values()) else values
 
 
-def set_aside(m: pd.DataFrame, point: Point, reference: Point | None) -> str:
+def set_aside(inert: pd.DataFrame, learned: pd.DataFrame, point: Point, reference: Point | None) -> str:
     """Why a comparison is no evidence: "not applicable", "not learned", or "" if it is one.
 
     Args:
-        m: measurements. A row `inapplicable` at the point says that what it varies changes nothing there;
-            `above_guessing` says how far a network got between guessing (0) and certainty (1). Without these rows
-            nothing is set aside.
+        inert: rows `inapplicable`: at their points what is varied changes nothing.
+        learned: rows `above_guessing`: how far networks got between guessing (0) and certainty (1).
         point: which.
         reference: what it is compared with.
     """
-    if len(_at(where(m, quantity="inapplicable", value=1.0), point)):
+    if len(_at(inert, point)):
         return NOT_APPLICABLE
-    learned = where(m, quantity="above_guessing")
     reached = [_at(learned, one)["value"].mean() for one in (point, reference) if one is not None]
-    return NOT_LEARNED if reached and max(reached) < LEARNED else ""
+    return NOT_LEARNED if max(reached) < LEARNED else ""
 
 
 def _at(rows: pd.DataFrame, point: Point) -> pd.DataFrame:

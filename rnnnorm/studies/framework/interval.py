@@ -36,20 +36,15 @@ def interval(values: Iterable[float]) -> Estimate:
         return estimate(known, 1 - NOMINAL)
     if n > 1 and known[0] == known[-1]:  # all are lost: as for finite values that are equal
         return Estimate(float(known[0]), float(known[0]), float(known[0]), n)
-    middle = float(known[(n - 1) // 2]) if n % 2 else _between(float(known[n // 2 - 1]), float(known[n // 2]))
+    with np.errstate(invalid="ignore"):
+        middle = float(np.median(known))
+    middle = 0.0 if math.isnan(middle) else middle  # half way between both infinities
     rank = int(stats.binom.ppf(NOMINAL / 2, n, 0.5))
     if stats.binom.cdf(rank - 1, n, 0.5) > NOMINAL / 2:
         rank -= 1
     if rank < 1:
         return Estimate(middle, math.nan, math.nan, n)
     return Estimate(middle, float(known[rank - 1]), float(known[n - rank]), n)
-
-
-def _between(low: float, high: float) -> float:
-    """Middle of two values, of which one or both may be infinite: then the infinite one, 0 between both infinities."""
-    if math.isfinite(low) and math.isfinite(high):
-        return (low + high) / 2
-    return low if low == high else 0.0 if low == -high else low if math.isinf(low) else high
 
 
 def corrected_for_looks(p: float) -> float:

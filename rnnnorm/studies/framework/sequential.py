@@ -105,14 +105,11 @@ def weigh(study: Study, found: Iterable[Arm], out: Path) -> list[Verdict]:
 
 def _undecided(study: Study, table: pd.DataFrame, open_claims: set[str]) -> Iterator[tuple[set[str], float, float]]:
     """Of each undecided condition its arms, the seeds that it would take, and its share."""
-    trials = study.trials()
-    of_trials = {"norm", *(column for trial in trials for column in trial.conditions)}
-    one_each = {trial.arm: trial for trial in trials}.values()
+    of_trials, one_each = study.of_trials, {trial.arm: trial for trial in study.trials()}.values()
     for claim in study.claims:
         share = 1.0 if claim.key in open_claims else ASIDE
         for contrast in claim.contrasts:
-            for point, reference in contrast.pairs(table):
-                case = contrast.case(table, point, reference, study.words, of_trials)
+            for point, reference, case in contrast.compared(table, study.words, of_trials):
                 if case.effect.n and case.in_scope and not case.decided and not case.aside:
                     there = {trial.arm for trial in one_each if contrast.concerns(trial, point, reference, of_trials)}
                     yield there, _seeds(case), share

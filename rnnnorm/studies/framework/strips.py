@@ -8,6 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from rnnnorm.common.estimate import Estimate
+from rnnnorm.studies.framework.case import Case
+
 WIDTH, EDGE = 200, 8
 FAR = 20.0
 """Where the axis in units of δ ends."""
@@ -69,22 +72,26 @@ def in_units(verdict: Mapping[str, Any]) -> Markup:
     return _svg(parts, f"strip {verdict['verdict']}")
 
 
+def _declared(case: Mapping[str, Any]) -> Case:
+    """What a condition of `verdict.json` claims, without its effect."""
+    side, needed = str(case["needed"]).split()
+    nothing = Estimate(math.nan, math.nan, math.nan, 0)
+    return Case("", nothing, float(needed), side == "<", float(case.get("null", 0.0)))
+
+
 def _limits(case: Mapping[str, Any]) -> list[float]:
     """Ends of the effects that are too small, or the threshold alone."""
-    (side, text), null = str(case["needed"]).split(), float(case.get("null", 0.0))
-    needed = float(text)
-    margin = (needed - null) * (-1 if side == "<" else 1)
-    both = sorted((needed, 2 * null - needed)) if margin > 0 else [needed]
+    claim = _declared(case)
+    both = sorted((claim.needed, 2 * claim.null - claim.needed)) if claim.margin > 0 else [claim.needed]
     return [value for value in both if _finite(value)]
 
 
 def _in_units(case: Mapping[str, Any], value: float | None) -> float | None:
     """A value of a case in units of its δ, positive towards the claim; None if there is none."""
-    (side, text), null = str(case["needed"]).split(), float(case.get("null", 0.0))
-    unit = abs(float(text) - null) or abs(float(text)) or 1.0
     if value is None or math.isnan(value):
         return None
-    return (value - null) / unit * (-1 if side == "<" else 1)
+    claim = _declared(case)
+    return claim.sign * (value - claim.null) / claim.unit
 
 
 def _scaled(value: float) -> float:

@@ -108,8 +108,7 @@ class Study(ABC):
 
     def judged(self, m: pd.DataFrame) -> list[Verdict]:
         """The verdicts on a table with all derived quantities."""
-        verdicts = []
-        of_trials = {"norm", *(column for trial in self.trials() for column in trial.conditions)}
+        verdicts, of_trials = [], self.of_trials
         for claim in self.claims:
             found = [pair for contrast in claim.contrasts for pair in contrast.cases(m, self.words, of_trials)]
             if found:
@@ -119,6 +118,11 @@ class Study(ABC):
                     judge(claim, claim.contrasts[0].unit, cases, counted(cases) if self.counts else "", head)
                 )
         return verdicts
+
+    @property
+    def of_trials(self) -> set[str]:
+        """Columns that tell trials apart, seeds aside; what differs in others was measured on the same runs."""
+        return {"norm", *(column for trial in self.trials() for column in trial.conditions)}
 
     def panels(self, m: pd.DataFrame) -> Sequence[Panel]:
         """The plots of the figure, the most telling one first."""

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import math
 
-from rnnnorm.data.base import Spec
 from rnnnorm.studies.framework.trained import CLASSIFIERS, Trained
-
-
-def spec(trained: Trained) -> Spec:
-    """The shape of the data of a trial."""
-    found: Spec = trained.data().spec  # type: ignore[attr-defined]
-    return found
 
 
 def guess(trained: Trained) -> float:
     """The accuracy of guessing one of the classes; minus infinity where targets are no classes."""
-    shape = spec(trained)
+    shape = trained.spec
     return 1 / shape.num_outputs if shape.task in CLASSIFIERS else -math.inf
 
 
