@@ -37,6 +37,7 @@ class ConstantSlots(TrainedStudy):
     """Which slots carry the loss of stored statistics: mended, given errors, cured."""
 
     name = "constant-slots"
+    tuned_by = ("task", "noise")
     question = "Where does batch normalization break down horizontally? In almost constant slots?"
     method = (
         "A slot is a place of a normalizer and a timestep. An error δ of its stored mean shifts normalized values by "

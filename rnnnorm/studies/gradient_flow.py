@@ -35,6 +35,7 @@ class GradientFlow(Study):
     """Gradient norms along time."""
 
     name = "gradient-flow"
+    tuned_by = ()
     question = "Does normalization between timesteps make gradients explode?"
     method = (
         "A network at initialization (orthogonal W_hh, float64) reads T steps of Gaussian input, or none at all from "

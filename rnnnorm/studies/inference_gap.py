@@ -39,6 +39,7 @@ class InferenceGap(TrainedStudy):
     """Training against evaluation, by statistics, momentum, batch size and timestep."""
 
     name = "inference-gap"
+    tuned_by = ("task",)
     question = "What does evaluation lose that training does not see?"
     method = (
         "Each network is trained in batches of 64, and its last weights predict one test set in four ways: by running "

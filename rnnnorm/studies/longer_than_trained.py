@@ -46,6 +46,7 @@ class LongerThanTrained(TrainedStudy):
     """Loss beyond T_max."""
 
     name = "longer-than-trained"
+    tuned_by = ("task", "lengths")
     question = "Which statistics serve on sequences longer than any in training?"
     method = (
         "Networks are trained on sequences of at most T_max steps, all of T_max or with heavy-tailed lengths, and "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -51,6 +52,7 @@ class Online(Study):
     """Streams: learned from, and read."""
 
     name = "online"
+    tuned_by, own_loop = ("part", "drift", "batch"), True
     question = "Does normalization work online, one sequence at a time?"
     method = (
         "Learning: sequences of four noisy sources come one after the other and are predicted (by stored statistics) "
@@ -120,10 +122,13 @@ class Online(Study):
 
     def measure(self, trial: Trial, trained: Trained | None) -> Iterable[Row]:
         """`prequential` loss by `t` and `loss` of the second half, or `inapplicable`; or `loss` by `chunk`, `mode`."""
-        yield from learning(trial, self.settings) if trial.conditions["part"] == "learning" else self._reading(trial)
+        config = self.rated(self.settings.configured(), trial)
+        if trial.conditions["part"] == "learning":
+            yield from learning(trial, self.settings, config["model"]["init_args"])
+        else:
+            yield from self._reading(trial, config)
 
-    def _reading(self, trial: Trial) -> Iterable[Row]:
-        config = self.settings.configured()
+    def _reading(self, trial: Trial, config: Mapping[str, Any]) -> Iterable[Row]:
         data = build_data(config, trial.seed)
         batches = list(data.test_dataloader())
         if any(len(set(b.input.batch_sizes.tolist())) > 1 or len(b.target) != len(b.input.data) for b in batches):
@@ -134,7 +139,7 @@ class Online(Study):
         yield from curve(losses)
         yield {"quantity": "diverged", "value": float(not math.isfinite(losses[-1]))}
         if math.isfinite(losses[-1]):
-            yield from reading(task, batches, data.train_dataloader(), self.settings.option("chunks"))
+            yield from reading(task, batches, data, self.settings.option("chunks"))
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """The loss of `reading` with its statistics, where there are several; and what is `lost` against the whole."""

@@ -31,6 +31,7 @@ class Raggedness(TrainedStudy):
     """The same data with lengths fixed, uniform, heavy-tailed; one cause after the other taken away."""
 
     name = "raggedness"
+    tuned_by = ("data",)
     question = "Does batch normalization break on ragged sequences, and what of raggedness breaks it?"
     method = (
         "Temporal order over heavy-tailed, uniform and fixed lengths, with a random first and last symbol, and as it "

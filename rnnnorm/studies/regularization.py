@@ -59,6 +59,7 @@ class Regularization(TrainedStudy):
     """Batch normalization against dropout."""
 
     name = "regularization"
+    tuned_by = ("train",)
     question = "Does batch normalization regularize, and does it need dropout beside it?"
     method = (
         "Two-layer LSTMs are trained on few and on many sequences of one generated problem, noisy series from four "

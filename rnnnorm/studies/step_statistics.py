@@ -36,6 +36,7 @@ class StepStatistics(Study):
     """Reset or carried state × cell norm × gain × shared or per-step statistics × evaluation."""
 
     name = "step-statistics"
+    tuned_by, own_loop = ("data", "state", "cell", "gain"), True
     question = "Must batch normalization keep statistics of each timestep by itself?"
     method = (
         "The same network, text and segments under one running mean and variance per step, per block of steps, or for "
@@ -124,6 +125,7 @@ class StepStatistics(Study):
         """`loss` by `mode` and `read` (the state in evaluation), `loss_at` and `distance` by `t`, `train_loss`."""
         config, max_steps = stream(self.settings, str(trial.conditions["data"]), trial.seed, self.name)
         state, norm = str(trial.conditions["state"]), varied(trial.norm, trial.conditions)
+        config = self.rated(config, trial)
         task, data, losses = fit(config, norm, trial.seed, carry=state == "carried", max_steps=max_steps)
         yield {"quantity": "diverged", "value": float(not math.isfinite(losses[-1]))}
         yield {"quantity": "train_loss", "value": final(losses)}

@@ -38,6 +38,7 @@ class ZeroVariance(Study):
     """Growth of gradients through steps in which all sequences are alike."""
 
     name = "zero-variance"
+    tuned_by = ("noise", "clip")
     question = "Does batch normalization explode where all sequences still look alike?"
     method = (
         "An LSTM at initialization (orthogonal W_hh, float64) reads steps that are the same in all sequences of a "

@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
     share: int
     draw: Callable[[Draw], Case]
-    seconds: float = 20.0
+    seconds: float = 60.0
 
 
 def kinds() -> dict[str, Kind]:
@@ -49,8 +49,8 @@ def kinds() -> dict[str, Kind]:
     from soak.transformations import transformations
 
     return {
-        "constructors": Kind(2200, constructors, 10.0),
-        "options": Kind(1200, options, 10.0),
+        "constructors": Kind(2200, constructors, 30.0),
+        "options": Kind(1200, options, 30.0),
         "calls": Kind(3200, calls),
         "packed": Kind(1100, packed),
         "replaced": Kind(1100, replaced),

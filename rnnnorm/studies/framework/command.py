@@ -27,6 +27,7 @@ from rnnnorm.engine.runner import Outcome, run
 from rnnnorm.engine.work import Work
 from rnnnorm.studies.framework.conclude import check_settings, conclude, note_settings
 from rnnnorm.studies.framework.interval import LOOKS
+from rnnnorm.studies.framework.rates import SEEDS, tune
 from rnnnorm.studies.framework.sequential import FIRST, arms, tally, weigh
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.study import STUDIES, Study
@@ -39,6 +40,7 @@ examples:
   rnnnorm study all --quick --data-dir data            every study, about 25 minutes on two cores
   rnnnorm study raggedness -c mine.yaml                on your own data: a YAML file with `data:`, as for compare
   rnnnorm study all --confirm --hours 8                more seeds where claims are undecided; goes on when repeated
+  rnnnorm study online --tune --quick                  the best learning rate of each norm, as YAML for -c
   rnnnorm report runs/studies                          write verdicts, figures and report.html again
 The same command again skips what is done and goes on with what was interrupted.
 `rnnnorm list studies` shows the questions; their full configurations are in experiments/studies/.
@@ -70,7 +72,7 @@ def study(args: list[str], console: Console | None = None) -> int:
     if given.config is not None and len(names) > 1:
         raise ValueError("-c belongs to one study; name it instead of all")
     options = Options(*(getattr(given, key) for key in OPTIONS)).resolved(default_jobs())
-    out = Path(given.out or "runs/studies")
+    out = Path(given.out or ("runs/tuning" if given.tune else "runs/studies"))
     seeds = _seeds(given)
     chosen = [
         STUDIES[name](load(name, given.quick, given.config, given.norms, seeds, given.data_dir)) for name in names
@@ -82,6 +84,8 @@ def study(args: list[str], console: Console | None = None) -> int:
     with locked(out):
         for one in chosen:
             note_settings(one, out / one.name)
+        if given.tune:
+            return tune(chosen, out, options, shlex.join(["rnnnorm", "study", *args]), console)
         if given.confirm:
             seconds = math.inf if given.hours is None else 3600 * given.hours
             return _confirm(chosen, out, options, seconds, args, console)
@@ -96,6 +100,10 @@ def _seeds(given: argparse.Namespace) -> str | None:
     """
     if given.hours is not None and not (given.confirm and given.hours > 0):
         raise ValueError(f"--hours must be positive and belongs to --confirm, got --hours {given.hours:g}")
+    if given.confirm and given.tune:
+        raise ValueError("--confirm and --tune are two runs: tune first, and freeze the rates")
+    if given.tune and given.seeds is None:
+        return ",".join(map(str, SEEDS))
     if not given.confirm:
         return str(given.seeds) if given.seeds is not None else None
     first = str(FIRST if given.seeds is None else given.seeds)
@@ -130,6 +138,11 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
         help=f"add seeds from {FIRST} on where something is undecided, looking at {', '.join(map(str, LOOKS))} of them",
     )
     add("--hours", type=float, metavar="H", help="with --confirm: stop after about so long; the same command goes on")
+    add(
+        "--tune",
+        action="store_true",
+        help=f"find the learning rate of each norm by its validation loss, with seeds {' and '.join(map(str, SEEDS))}",
+    )
     add("--overwrite", action="store_true", help="delete what another configuration left in the folder")
     add_options(add)
     return parser.parse_args(list(args))

@@ -64,6 +64,7 @@ def describe(study: Study, verdicts: Sequence[Verdict], table: pd.DataFrame, com
         "version": __version__,
         "machine": one_line(machine(torch.device("cpu"))),
         "verdicts": [verdict.as_dict() for verdict in verdicts],
+        "rates": study.about_rates,
         "findings": study.findings(table),
     }
 

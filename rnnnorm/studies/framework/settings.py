@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rnnnorm.compare.experiments import find_experiment, folder
 from rnnnorm.compare.parameters import parameters_of
 from rnnnorm.compare.plan import parse_norms, parse_seeds
 
-KEYS = ("seeds", "norms", "options", "data", "model", "trainer", "quick")
+KEYS = ("seeds", "norms", "options", "data", "model", "trainer", "rates", "quick")
 MACHINE = {"data": ("data_dir", "download", "num_workers"), "trainer": ("accelerator", "default_root_dir", "logger")}
 """Keys that say where and how to compute, not what."""
 
@@ -34,6 +34,7 @@ class Settings:
         quick: whether this is the quick variant.
         own: whether the user brought data of her own.
         data_dir: where real data lie; None: real data are left out.
+        rates: tuned learning rates, place → norm → rate; see `framework.rates`.
     """
 
     seeds: tuple[int, ...]
@@ -43,6 +44,7 @@ class Settings:
     quick: bool = False
     own: bool = False
     data_dir: str | None = None
+    rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def option(self, name: str) -> Any:
         """One of the study's own options.
@@ -79,7 +81,9 @@ class Settings:
             where = config.get(part, {})
             for key in keys:
                 (where.get("init_args", {}) if part == "data" else where).pop(key, None)
-        own = {"seeds": list(self.seeds), "norms": list(self.norms), "options": dict(self.options)}
+        own: dict[str, Any] = {"seeds": list(self.seeds), "norms": list(self.norms), "options": dict(self.options)}
+        if self.rates:
+            own["rates"] = {place: dict(norms) for place, norms in self.rates.items()}
         return {**own, **config, "quick": self.quick, "own": self.own, "real_data": self.data_dir is not None}
 
 
@@ -125,8 +129,8 @@ def load(
     content = _read(path)
     options = set(content.get("options", {}))
     small = content.pop("quick", {})
-    if quick:
-        content = merged(content, small)
+    if quick:  # rates of the full variant are tuned for larger networks
+        content = merged({key: value for key, value in content.items() if key != "rates"}, small)
     user: dict[str, Any] = {}
     if own is not None:
         user = _read(find_experiment(own))
@@ -145,6 +149,7 @@ def load(
             content["model"] = {"init_args": dict(content["model"].get("init_args", {}))}
         if "data" in user:  # all of it: what it leaves out is not for the study to say
             content.pop("data", None)
+            content.pop("rates", None)
         content = merged(merged(content, user), small if quick else {})
     data_dir = data_dir or os.environ.get("RNNNORM_DATA") or None
     if data_dir is not None and not Path(data_dir).is_dir():
@@ -163,6 +168,7 @@ def load(
         quick,
         "data" in user,
         data_dir,
+        content.get("rates", {}),
     )
 
 
@@ -177,6 +183,7 @@ def from_description(described: Mapping[str, Any]) -> Settings:
         bool(described.get("quick")),
         bool(described.get("own")),
         data_dir="" if described.get("real_data") else None,
+        rates=described.get("rates", {}),
     )
 
 
@@ -213,12 +220,16 @@ def _checked(given: Any, where: str) -> dict[str, Any]:
             f"{did_you_mean(min(unknown), KEYS)}"
         )
     content: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    for key in ("options", "data", "model", "trainer"):
+    for key in ("options", "data", "model", "trainer", "rates"):
         if not isinstance(content.get(key, {}), dict):
             raise ValueError(f"{where}: {key} must be keys and values, got {content[key]!r}")
     for key in ("data", "model"):
         if not isinstance(content.get(key, {}).get("class_path", ""), str):
             raise ValueError(f"{where}: {key}.class_path must name a class, got {content[key]['class_path']!r}")
+    for place, norms in content.get("rates", {}).items():
+        values = norms.values() if isinstance(norms, dict) else [None]
+        if not all(isinstance(rate, int | float) and rate > 0 for rate in values):
+            raise ValueError(f"{where}: rates of {place} must be norms with positive rates, got {norms!r}")
     if not isinstance(content.get("seeds", 1), int | list | str):
         raise ValueError(f"{where}: seeds must be a number of seeds or a list of them, got {content['seeds']!r}")
     if not isinstance(content.get("norms", ""), list | str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,12 +17,13 @@ from rnnnorm.studies.framework.grid import Source, grid, sources
 from rnnnorm.studies.framework.plots import Panel
 from rnnnorm.studies.framework.selection import Words
 from rnnnorm.studies.framework.sentence import Best, Sentence, divergence
-from rnnnorm.studies.framework.settings import Settings
+from rnnnorm.studies.framework.settings import Settings, merged
 from rnnnorm.studies.framework.trained import Trained
 from rnnnorm.studies.framework.trial import Condition, Row, Trial
 from rnnnorm.studies.framework.verdict import Verdict, counted, judge
 from rnnnorm.tasks import SequenceTask
 
+RATE = "learning_rate"
 STUDIES: dict[str, type[Study]] = {}
 """Every study by its name, in the order of the report; a class enters by being defined."""
 
@@ -62,6 +64,11 @@ class Study(ABC):
     """Columns that `measure` adds to the table: they are there also before the first trial has written them."""
     counts: ClassVar[bool] = False
     """Whether verdicts count the conditions in which a claim holds, instead of listing them."""
+    tuned_by: ClassVar[tuple[str, ...] | None] = None
+    """Conditions under each of which every norm has a learning rate of its own (see `framework.rates`); None where
+    nothing is trained, or where the study itself varies the rate."""
+    own_loop: ClassVar[bool] = False
+    """Whether `measure` trains, and yields the `val_loss` that rates are tuned by."""
     alone: ClassVar[bool] = False
     """Whether its trials measure time, so that nothing else may run beside them."""
 
@@ -164,6 +171,34 @@ class Study(ABC):
         own = self.settings
         return grid(axes, own.norms if norms is None else norms, own.seeds if seeds is None else seeds, config, weight)
 
+    def place(self, trial: Trial) -> str | None:
+        """Where a trial takes a learning rate of its norm's own; None where it does not: `task=order`, `all`."""
+        if self.tuned_by is None or not (self.own_loop or trial.config):
+            return None
+        there = (f"{key}={trial.conditions[key]}" for key in self.tuned_by if key in trial.conditions)
+        return ",".join(there) or "all"
+
+    @property
+    def about_rates(self) -> str:
+        """How the learning rates of its norms were chosen, in a sentence; "" where the study itself varies them."""
+        if self.tuned_by is None:
+            return ""
+        if not self.settings.rates:
+            return "All norms have the same learning rate."
+        return "Each norm has the learning rate with the least validation loss on seeds of its own (900 and 901)."
+
+    def rated(self, config: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+        """A configuration with the learning rate of a trial: that among its conditions, or the tuned one of its norm.
+
+        Args:
+            config: `data`, `model` and `trainer`.
+            trial: which.
+        """
+        place = self.place(trial)
+        tuned = {} if place is None else self.settings.rates.get(place, {})
+        rate = trial.conditions.get(RATE, tuned.get(trains_as(trial.norm)))
+        return dict(config) if rate is None else merged(config, {"model": {"init_args": {RATE: float(rate)}}})
+
     def sources(
         self,
         generated: str | Mapping[str, Mapping[str, Any] | None],
@@ -172,6 +207,15 @@ class Study(ABC):
     ) -> list[Source]:
         """The data at hand: the user's own, or generated and real ones: see `framework.grid.sources`."""
         return sources(self.settings, generated, real, common)
+
+
+def trains_as(norm: str) -> str:
+    """The norm whose training another one repeats: batch statistics do not depend on how they are averaged.
+
+    >>> trains_as("bn-timestep:momentum=0.01:gain=1.0")
+    'bn-timestep:gain=1.0'
+    """
+    return re.sub(r":(momentum|debias)=[^:]*", "", norm) if norm.startswith("bn-") else norm
 
 
 class TrainedStudy(Study):

@@ -51,11 +51,11 @@ def work(
     trained = None
     run = trial.run(out)
     if trial.config is not None:
-        comparison = _comparison(trial, out)
+        shared = comparison(study, trial, out)
         result = read_result(run.result)
         if result is None:
-            result = execute(comparison, run, interrupt, display or Display(Console(quiet=True)), seconds)
-        trained = Trained(run, result, comparison)
+            result = execute(shared, run, interrupt, display or Display(Console(quiet=True)), seconds)
+        trained = Trained(run, result, shared)
         interrupt.check()
     rows = _measured(study, trial, trained)
     _log(rows, run.folder)
@@ -77,10 +77,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _comparison(trial: Trial, out: Path) -> Comparison:
+def comparison(study: Study, trial: Trial, out: Path) -> Comparison:
+    """How the network of a trial is built and trained, at the norm's own learning rate if it has one there.
+
+    Args:
+        study: whose trial it is.
+        trial: which.
+        out: the folder of the study.
+    """
     run = trial.run(out)
     path = run.folder / "trial.yaml"  # not the arm's: two processes may begin the same arm
-    text = yaml.safe_dump(dict(trial.config or {}), sort_keys=False)
+    text = yaml.safe_dump(study.rated(trial.config or {}, trial), sort_keys=False)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write(path, text)
     return parse(str(path), run.norm, str(run.out))

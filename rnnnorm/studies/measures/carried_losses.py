@@ -25,6 +25,8 @@ def losses_by_state(
 ) -> Iterator[Row]:
     """Mean `loss` per step by `mode` and by `read`, the state in evaluation; as trained also `loss_at` step `t`.
 
+    And the `val_loss` as trained, by population statistics.
+
     Args:
         task: a trained network.
         data: whose test batches continue each other; the first one is not counted.
@@ -33,6 +35,9 @@ def losses_by_state(
     """
     calibration = carrying(calibration, state == "carried")
     for mode in in_every_mode(task, calibration, ("population", "running", "batch"), repeat=True):
+        if mode == "population":
+            by_step = losses_by_step(task, carrying(data.val_dataloader(), state == "carried"), skip=1)
+            yield {"quantity": "val_loss", "value": float(by_step.mean())}
         for read in STATES:
             by_step = losses_by_step(task, carrying(data.test_dataloader(), read == "carried"), skip=1)
             yield {"quantity": "loss", "mode": mode, "read": read, "value": float(by_step.mean())}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
+from lightning import LightningDataModule
 
 from rnnnorm.data.base import Batch
 from rnnnorm.norms.batch_statistics import BatchNormalizer
 from rnnnorm.studies.data.drifting import CLASSES, drifting, test_then_train
+from rnnnorm.studies.data.plain_training import evaluate
 from rnnnorm.studies.framework import Row, Trial, in_every_mode
 from rnnnorm.studies.framework.settings import Settings
 from rnnnorm.studies.measures.stepwise import BIT, mean_step_losses
@@ -58,16 +61,16 @@ def with_horizon(norm: str, rows: int, batches: int, share: float) -> str:
     return norm
 
 
-def learning(trial: Trial, settings: Settings) -> Iterator[Row]:
+def learning(trial: Trial, settings: Settings, model: Mapping[str, Any]) -> Iterator[Row]:
     """What `prequential` measures on a drifting stream, or `inapplicable`, 1, where the norm is refused.
 
     Args:
         trial: `drift` and `batch` are conditions.
         settings: `examples`, `steps` and `horizon` are options.
+        model: keys of the network, of which `hidden_size` and `learning_rate` are taken.
     """
     option, size = settings.option, int(trial.conditions["batch"])
     stream = drifting(int(option("examples")), int(option("steps")), str(trial.conditions["drift"]), trial.seed)
-    model = settings.config["model"]["init_args"]
     keys = {key: model[key] for key in ("hidden_size", "learning_rate") if key in model}
     count, T = stream.rows.shape[:2]
     torch.manual_seed(trial.seed)
@@ -76,7 +79,10 @@ def learning(trial: Trial, settings: Settings) -> Iterator[Row]:
     if refuses(task, next(stream.batches(size))):
         yield {"quantity": "inapplicable", "value": 1.0}
         return
-    yield from prequential(test_then_train(task, stream, size, CLIP), size, guess=math.log(CLASSES))
+    for row in prequential(test_then_train(task, stream, size, CLIP), size, guess=math.log(CLASSES)):
+        yield row
+        if row["quantity"] == "loss":  # nothing that is predicted has been learned from
+            yield {**row, "quantity": "val_loss"}
 
 
 def prequential(losses: Sequence[float], size: int, guess: float) -> Iterator[Row]:
@@ -99,18 +105,22 @@ def prequential(losses: Sequence[float], size: int, guess: float) -> Iterator[Ro
 
 
 def reading(
-    task: SequenceTask, batches: Sequence[Batch], calibration: Iterable[Batch], sizes: Sequence[int]
+    task: SequenceTask, batches: Sequence[Batch], data: LightningDataModule, sizes: Sequence[int]
 ) -> Iterator[Row]:
     """`loss` in nats by `mode` and `chunk`, the number of steps that are read at a time; the last is the whole.
+
+    And the `val_loss`, by population statistics.
 
     Args:
         task: a trained network.
         batches: sequences of T steps, with a target per row.
-        calibration: batches from which population statistics are taken.
+        data: what it was trained on.
         sizes: of pieces; those of T steps or more are left out.
     """
     T = len(batches[0].input.batch_sizes)
-    for mode in in_every_mode(task, calibration, MODES):
+    for mode in in_every_mode(task, data.train_dataloader(), MODES):
+        if mode == "population":
+            yield {"quantity": "val_loss", "value": evaluate(task, data.val_dataloader())[0]}
         for size in (*(size for size in sizes if size < T), T):
             mean = float(mean_step_losses(task, batches, size).double().mean())
             yield {"quantity": "loss", "mode": mode, "chunk": size, "value": mean * BIT}

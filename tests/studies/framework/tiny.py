@@ -44,7 +44,7 @@ quick:
 class Tiny(Study):
     """Draws numbers, which are larger for ln, and trains a very small network."""
 
-    name = "tiny"
+    name, tuned_by = "tiny", ("part",)
     question = "Is a <tiny> study & its report enough?"
     method = "Numbers are drawn; `ln` gets 10 more."
     claims: ClassVar[tuple[Claim, ...]] = (
