@@ -131,13 +131,14 @@ class Padding(TrainedStudy):
     def trials(self) -> list[Trial]:
         """Data × share × size × padding × norm; of real and of own data mixed batches only.
 
-        Norms without batch statistics, which padding cannot change, stand beside where most is padding.
+        Where most is padding there are all sizes, and norms without batch statistics, which it cannot change, beside.
         """
         settings, option, made = self.settings, self.settings.option, list[Trial]()
         for source in self.sources({name: option("generated")[name] for name in option("tasks")}, option("real")):
             given = settings.config["model"].get("init_args", {}).get("hidden_size") if settings.own else None
+            sizes = option("sizes") if given is None else [given]
             for share in [OWN] if settings.own else [MUCH] if source.real else option("shares"):
-                for size in option("sizes") if given is None else [given]:
+                for size in sizes if share in MOSTLY else sizes[:1]:
                     config = source.configured(model={"hidden_size": int(size)})
                     config = {**config, "data": rearranged(config["data"], share)}
                     for padding in (MASKED, *FINISHED):
