@@ -39,7 +39,7 @@ SHARES: Mapping[str, Mapping[str, Any]] = {
     LITTLE: {"batches": "similar"},
 }
 """Share of padding in a batch → the keys of `Rearranged` that make it of heavy-tailed data."""
-KINDS = {MASKED: "padding masked", "frozen": "counted, frozen", "running": "counted, running on"}
+KINDS = {MASKED: "masked", "frozen": "counted and frozen", "running": "counted and run on"}
 COLOURS = dict(zip(KINDS.values(), OTHERS, strict=False))
 NEEDED = 0.01
 
@@ -85,12 +85,12 @@ class Padding(TrainedStudy):
               "the input (BN-e* of Cooijmans et al., who also changed learning rate and batch size)",
               contrast=difference("stored", against={"padding": MASKED}, turned=True,
                                   by=("share", "data", "hidden", "norm", "padding"), only={"padding": FINISHED},
-                                  label="{data}, {norm}, {hidden} units, {share}, {padding}")),
+                                  label="{data}, {norm}, {hidden} units, {share}, padding {padding}")),
         Claim("mismatch", "What does harm is a mismatch: padding counted in training or in evaluation, not in both.",
               "after Ioffe & Szegedy, ICML 2015 (statistics of evaluation are to be those of training)",
               contrast=difference("mismatch", by=("share", "data", "hidden", "norm", "padding", "evaluated"),
-                                  label="{data}, {norm}, {hidden} units, {share}, trained with {padding}, evaluated "
-                                        "with {evaluated}")),
+                                  label="{data}, {norm}, {hidden} units, {share}, trained {padding}, evaluated "
+                                        "{evaluated}")),
         Claim("freezing", "Where padding is counted, finished sequences should be frozen and not run on over zeros.",
               "after the code of Cooijmans et al., ICLR 2017, which masks states but not statistics per step",
               contrast=difference("stored", against={"padding": "running"},
@@ -110,21 +110,21 @@ class Padding(TrainedStudy):
                colours=COLOURS),
         Points("fresh", "population statistics, {data}, {hidden} units", "score",
                "Training by evaluation: padding masked or counted in either.",
-               only={"share": [MUCH, OWN], "hidden": last}, each=("data", "hidden"),
+               only={"share": MOSTLY, "hidden": last}, each=("data", "hidden"),
                line="{norm}, trained: {padding}", series="{evaluated}", colours=COLOURS),
         Points("harm", "score lost by counting padding, {data}", "masked minus counted",
                "What counting padding costs, by its share.", each=("data",), line="{norm}, {hidden} units, {counted}",
-               series="{share}", colours=dict(zip(SHARES, OTHERS, strict=False))),
+               series="{share}", colours=dict(zip(SHARES, reversed(OTHERS), strict=False))),
     )  # fmt: skip
-    best = Best("stored", "score by running averages", "`{norm}`, {padding}", "on {data}, {hidden} units, {share}",
-                {"share": MOSTLY}, greatest=True)  # fmt: skip
+    best = Best("stored", "score by running averages", "`{norm}`, padding {padding},",
+                "on {data}, {hidden} units, {share}", {"share": MOSTLY}, greatest=True)  # fmt: skip
     sentences = (
-        Sentence("Padding of a training batch: {items}.", items="{data}, {share}, {padding_share:.0%}",
+        Sentence("Padding of a training batch: {items}.", items="{data} ({share}) {padding_share:.0%}",
                  over=("data", "share")),
-        Sentence("{data}, `{norm}`, {hidden} units, by running averages: {items}.", by=("data", "norm", "hidden"),
-                 only={"share": MOSTLY}, items="{padding} {stored:.3f}", over=("padding",), least=2),
+        Sentence("{data}, `{norm}`, {hidden} units, by running averages, padding {items}.",
+                 by=("data", "norm", "hidden"), only={"share": MOSTLY}, items="{padding} {stored:.3f}", over=("padding",), least=2),
         Sentence("{data}, `{norm}`, {hidden} units, by population statistics, training / evaluation: {items}.",
-                 by=("data", "norm", "hidden"), only={"share": [MUCH, OWN], "hidden": last},
+                 by=("data", "norm", "hidden"), only={"share": MOSTLY, "hidden": last},
                  items="{padding} / {evaluated} {fresh:.3f}", over=("padding", "evaluated"), least=2),
     )  # fmt: skip
 
