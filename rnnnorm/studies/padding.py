@@ -23,6 +23,7 @@ from rnnnorm.studies.framework import (
     Trial,
     Words,
     last,
+    names_matching,
 )
 from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import Point
@@ -56,7 +57,8 @@ def rearranged(data: Mapping[str, Any], share: str) -> dict[str, Any]:
     return {"class_path": REARRANGED, "init_args": merged({"data": data}, SHARES.get(share, SHARES[MUCH]))}
 
 
-difference = partial(Contrast, unit="difference of scores", needed=NEEDED, scope=in_scope)
+counting = names_matching("bn-vertical", "bn-shared", "bn-timestep")  # what their statistics count is in question
+difference = partial(Contrast, norms=counting, unit="difference of scores", needed=NEEDED, scope=in_scope)
 
 
 class Padding(TrainedStudy):
@@ -122,7 +124,8 @@ class Padding(TrainedStudy):
         Sentence("Padding of a training batch: {items}.", items="{data} ({share}) {padding_share:.0%}",
                  over=("data", "share")),
         Sentence("{data}, `{norm}`, {hidden} units, by running averages, padding {items}.",
-                 by=("data", "norm", "hidden"), only={"share": MOSTLY}, items="{padding} {stored:.3f}", over=("padding",), least=2),
+                 by=("data", "norm", "hidden"), only={"share": MOSTLY},
+                 items="{padding} {stored:.3f}", over=("padding",), least=2),
         Sentence("{data}, `{norm}`, {hidden} units, by population statistics, training / evaluation: {items}.",
                  by=("data", "norm", "hidden"), only={"share": MOSTLY, "hidden": last},
                  items="{padding} / {evaluated} {fresh:.3f}", over=("padding", "evaluated"), least=2),
