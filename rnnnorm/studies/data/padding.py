@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import lightning as L
@@ -19,6 +20,7 @@ from rnnnorm.packing import row_sequences, row_steps
 MASKED, FINISHED = "masked", ("frozen", "running")
 
 
+@cache
 def ways(norm: str) -> tuple[str, ...]:
     """Ways to treat padding that differ for a norm: "masked", and of `CountPadding` "frozen" and "running".
 
