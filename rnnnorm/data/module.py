@@ -52,6 +52,8 @@ class SequenceDataModule(Checked, L.LightningDataModule):
 
     task: ClassVar[Task]
     reads: ClassVar[str] = "nothing: generated"
+    drawn: ClassVar[bool] = False
+    """Whether `seed` draws the examples themselves, not only splits and orders of what is in files."""
     ranges: ClassVar[Mapping[str, Range]] = {
         "batch_size": at_least(1),
         "eval_batch_size": at_least(1),

@@ -40,6 +40,7 @@ class Generated(SequenceDataModule):
             is above the maximum.
     """
 
+    drawn: ClassVar[bool] = True
     ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(
         ("num_train", "num_val", "num_test", "min_length", "max_length"), at_least(1)
     )

@@ -18,6 +18,7 @@ ORDER = (
     "zero-variance",
     "step-statistics",
     "raggedness",
+    "padding",
     "longer-than-trained",
     "batch-size",
     "inference-gap",

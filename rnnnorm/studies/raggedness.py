@@ -8,7 +8,6 @@ from functools import partial
 import pandas as pd
 from lightning import LightningDataModule
 
-from rnnnorm.studies.data.padding import FINISHED, CountPadding
 from rnnnorm.studies.data.ragged_arms import BASE, FRAMED, LENGTHS, OWN, RAGGED, arms, inert
 from rnnnorm.studies.framework import Best, Claim, Lines, Points, Row, Sentence, Trained, TrainedStudy, Trial, Words
 from rnnnorm.studies.framework.measurements import where
@@ -16,7 +15,7 @@ from rnnnorm.studies.framework.modes import mode_style
 from rnnnorm.studies.framework.plots import OTHERS
 from rnnnorm.studies.framework.selection import narrowed
 from rnnnorm.studies.measures import ragged_effects as effects
-from rnnnorm.studies.measures.ragged_effects import base_first, cured, late_if_any, recalibrated, scores, wider
+from rnnnorm.studies.measures.ragged_effects import cured, late_if_any, recalibrated, scores, wider
 from rnnnorm.studies.measures.ragged_measures import measure
 from rnnnorm.studies.measures.ragged_tables import PLAIN, best_cure, tables
 from rnnnorm.tasks import SequenceTask
@@ -42,27 +41,18 @@ class Raggedness(TrainedStudy):
         "is own minus running. Running averages `at rest` have seen one pass with unchanging weights: what they are "
         "better than the trained ones is lag, what they lack to population statistics noise. `Off by`: the root mean "
         "square error that stored moments make in a normalized value, against moments of the test data at the same "
-        "step. Padding counted: every normalizer sees all B rows at all steps, finished sequences frozen or running "
-        "on over zeros. A claim is judged by one score of each run: by running averages, late where there are late "
-        "steps. A cure with as many steps as the longest sequence is inert, and no condition. Effects below .01 "
-        "overall and .02 late do not count. Real data, where given: EWT, trained on sentences of at most 20 words; JSB "
-        "chorales; Japanese vowels and spoken digits with a tenth of their long sequences in training."
+        "step. A claim is judged by one score of each run: by running averages, late where there are late steps. A "
+        "cure with as many steps as the longest sequence is inert, and no condition. Effects below .01 overall and .02 "
+        "late do not count. Real data, where given: EWT, trained on sentences of at most 20 words; JSB chorales; "
+        "Japanese vowels and spoken digits with a tenth of their long sequences in training."
     )
     counts, columns = True, ("mode", "axis", "low", "high", "count", "t", "region", "last", "rows", "place")
     claims = (
-        Claim("padding", "Batch normalization whose statistics count padding is incorrect, and does harm.",
-              "pytorch#70529; Laurent et al., ICASSP 2016 (statistics of the last frames); Cooijmans et al., ICLR 2017",
-              "validation error of the attentive reader 49.5 % with statistics per step, 47.1 % with masked ones of "
-              "the input (BN-e* of Cooijmans et al., who also changed learning rate and batch size)",
-              contrast=scores("score", norms=base_first, against={"padding": "no"}, turned=True,
-                              by=("data", "norm", "padding", "batches", "region"),
-                              only={"padding": FINISHED, "mode": "running", "region": late_if_any},
-                              label="{data}{batches}, {norm}, finished sequences {padding}, {region}")),
         Claim("survivors", "Batch normalization per timestep fails at late steps, which few sequences reach.",
               "Cooijmans et al., ICLR 2017, and their code (population statistics against low sample size in later "
               "steps); Ba et al. 2016",
               contrast=scores("score", norms=BASE, against="none",
-                              only={"mode": "running", "region": "late", "padding": "no"}, turned=True,
+                              only={"mode": "running", "region": "late"}, turned=True,
                               by=("data", "batches", "region"), label="{data}{batches}")),
         Claim("gap", "The more ragged the lengths, the larger the gap between training and evaluation.",
               "Ba et al. 2016, as a reason for layer normalization",
@@ -71,8 +61,7 @@ class Raggedness(TrainedStudy):
               "Running averages are terrible: population statistics need an extra pass over the training set.",
               "Cooijmans et al., ICLR 2017, and their code",
               contrast=scores("score", norms=BASE, against={"mode": "running"},
-                              only={"data": effects.framed_first, "mode": "population", "region": "all",
-                                    "padding": "no"},
+                              only={"data": effects.framed_first, "mode": "population", "region": "all"},
                               label="{data}{batches}")),
         Claim("constant", "Where all sequences of a batch agree, as in their first symbol, stored statistics break.",
               "after Cooijmans et al., ICLR 2017, who saw zero variance break the gradient",
@@ -111,8 +100,8 @@ class Raggedness(TrainedStudy):
         Points("gap_by_lengths", "score by the batch's own statistics minus by running averages",
                "difference of scores", "The gap by distribution of lengths.",
                only={"data": [*LENGTHS, FRAMED, OWN], "region": "all", "batches": "similar"}, line="{norm}, {data}"),
-        Points("tried", "score by running averages, cures and padding, {region}", "score",
-               "Cures, and padding counted, at late steps.", only={"data": [RAGGED, OWN], "region": late_if_any},
+        Points("tried", "score by running averages, cures, {region}", "score",
+               "Cures at late steps.", only={"data": [RAGGED, OWN], "region": late_if_any},
                line="{way}{batches}"),
     )  # fmt: skip
     best = Best("tried", "score", "{way}", "in the {region} of {data}",
@@ -121,15 +110,12 @@ class Raggedness(TrainedStudy):
         scored(only={"data": FRAMED, "region": "all"}), scored(only={"data": effects.unframed, "region": late_if_any}),
         Sentence("Late steps of {data}{batches} begin at t = {late_start:.0f}; one has {late_active:.0f} rows and "
                  "comes in {late_visits:.0%} of the batches.", by=("data", "batches")),
-        Sentence(f"Padding counted in the statistics of {BASE}, finished sequences {{padding}} ({{region}} of "
-                 "{data}{batches}, running averages): {tried:.3f}, {harm:+.3f} against statistics without it.",
-                 by=("data", "batches", "region", "padding"), only={"region": late_if_any, "padding": FINISHED}),
         Sentence("Best first, {region} of {data}: {items}.", by=("data", "region"), items="{way} {tried:.3f}",
                  over=("way",), only={"data": effects.telling, "region": late_if_any, **PLAIN}, rising=False, least=2),
     )  # fmt: skip
 
     def trials(self) -> list[Trial]:
-        """Lengths, framed data, mixed batches, cures, padding, real data; of the user's data what makes sense."""
+        """Lengths, framed data, mixed batches, cures, real data; of the user's data what makes sense."""
         return [*arms(self.settings)]
 
     def evaluate(self, trial: Trial, trained: Trained, model: SequenceTask, data: LightningDataModule) -> Iterable[Row]:
@@ -137,10 +123,7 @@ class Raggedness(TrainedStudy):
         if inert(trial.norm, data):
             yield {"quantity": "inapplicable", "value": 1.0}
             return
-        padding = str(trial.conditions["padding"])
-        if padding != "no":
-            CountPadding(padding).apply(model)
-        yield from measure(model, data, by_step=padding == "no")
+        yield from measure(model, data)
 
     def derive(self, m: pd.DataFrame) -> Iterable[pd.DataFrame]:
         """Scores by their way, lag and noise, the gap by lengths, late rows, curves: see `ragged_tables`."""

@@ -50,7 +50,7 @@ def test_raggedness_of_ones_own_data(mine: Path, tmp_path: Path) -> None:
     m = read(folder)
     assert {"none", "bn-timestep", "bn-timestep:min_rows=8"} <= set(m["norm"])
     assert set(m["seed"]) == {0, 1}
-    buckets = where(m, quantity="score", axis="length", mode="running", norm="none", seed=0, padding="no")
+    buckets = where(m, quantity="score", axis="length", mode="running", norm="none", seed=0)
     assert set(buckets["low"]) <= set(range(1, 13))
     per_arm = buckets.groupby([c for c in ("data", "batches") if c in buckets])["count"].sum()
     assert set(per_arm) == {64.0}  # the module's test split

@@ -12,8 +12,9 @@ import pytest
 
 from rnnnorm.studies.data.plain_training import build_data
 from rnnnorm.studies.data.ragged_arms import inert, sized
-from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, in_folder, tail_start
+from rnnnorm.studies.data.rearranged import REARRANGED, can_be_rearranged, tail_start
 from rnnnorm.studies.framework.command import study
+from rnnnorm.studies.framework.grid import in_folder
 from rnnnorm.studies.framework.measurements import per_seed, read, where
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
@@ -33,18 +34,17 @@ def quick(**keys: Any) -> Raggedness:
 
 def score(norm: str, value: float, mode: str = "running", **here: Any) -> list[dict[str, Any]]:
     """The scores of two seeds, the second 0.01 better."""
-    place = {"data": "heavy-tailed", "batches": "similar", "padding": "no", "region": "late", **here}
+    place = {"data": "heavy-tailed", "batches": "similar", "region": "late", **here}
     row = {**place, "norm": norm, "quantity": "score", "mode": mode}
     return [{**row, "seed": seed, "value": value + 0.01 * seed} for seed in (0, 1)]
 
 
 def world() -> pd.DataFrame:
-    """Late scores of the default, of two cures, of padding, and of a network without normalization."""
+    """Late scores of the default, of two cures, and of a network without normalization."""
     base = [row for mode, value in MODES.items() for row in score("bn-timestep", value, mode)]
     cures = [*score("bn-timestep:min_rows=8", 0.6), *score("bn-window", 0.3)]
-    padded = score("bn-timestep", 0.5, batches="mixed", padding="frozen")
     others = [*score("none", 0.9), *score("ln", 0.95), *score("bn-timestep", 0.45, batches="mixed")]
-    return pd.DataFrame([*base, *cures, *padded, *others])
+    return pd.DataFrame([*base, *cures, *others])
 
 
 @pytest.fixture
@@ -66,17 +66,15 @@ class TestDerived:
         assert len(found) == 2
         assert found["value"].isna().all()
 
-    def test_what_was_tried_and_what_padding_does(self, measured: pd.DataFrame) -> None:
+    def test_what_was_tried(self, measured: pd.DataFrame) -> None:
         found = quick().derived(measured)
         tried = where(found, quantity="tried", seed=0)
         assert dict(zip(tried["way"], tried["value"], strict=True)) == {
             "bn-timestep": 0.45, "recalibration": 0.8, "min_rows=8": 0.6, "bn-window": 0.3, "none": 0.9, "ln": 0.95,
-            "bn-timestep, padding frozen": 0.5,
         }  # fmt: skip
-        assert per_seed(found, quantity="harm").tolist() == pytest.approx([0.05, 0.05])
 
     def test_late_rows_are_those_from_the_start_of_the_tail_on(self) -> None:
-        here = {"data": "own", "batches": "similar", "padding": "no", "norm": "ln", "seed": 0}
+        here = {"data": "own", "batches": "similar", "norm": "ln", "seed": 0}
         rows = [{**here, "quantity": "late_start", "value": 10.0}]
         rows += [{**here, "quantity": "active", "t": t, "value": 64.0 - t} for t in (0, 9, 10, 12)]
         found = quick().derived(pd.DataFrame(rows).assign(region=None, mode="running", last=0))
@@ -95,11 +93,9 @@ class TestSentences:
         assert best_of_all == "Best of all by score: ln in the late steps of heavy-tailed lengths (0.955)."
         assert "late steps: 0.405 by running averages, 0.805 by population statistics, 0.755 by each" in said[0]
         assert "lag behind the weights costs 0.300, noise 0.100." in said[0]
-        assert "finished sequences frozen (late steps of heavy-tailed lengths, mixed batches" in said[1]
-        assert "0.505, +0.050 against statistics without it." in said[1]
         best = "Best first, late steps of heavy-tailed lengths: ln 0.955, none 0.905, recalibration 0.805, min_rows=8"
-        assert said[2].startswith(best)
-        assert said[3] == (
+        assert said[1].startswith(best)
+        assert said[2] == (
             "For bn-timestep use recalibration: +0.400 [+0.400, +0.400] over the default's running averages. "
             "Also helpful: `bn-timestep:min_rows=8`."
         )
@@ -166,15 +162,12 @@ class TestConditions:
     def test_scores_of_the_same_runs_are_one_condition(self) -> None:
         """Late and overall, by running averages and by population statistics: four scores of a network, one case."""
         rows = []
-        for padding, value in (("no", 0.8), ("frozen", 0.5)):
-            for region in ("late", "all"):
-                for mode in ("running", "population", "batch"):
-                    rows += score("bn-timestep", value, mode, batches="mixed", padding=padding, region=region)
+        for region in ("late", "all"):
+            for mode in ("running", "population", "batch"):
+                rows += score("bn-timestep", 0.8, mode, batches="mixed", region=region)
         rows += [row for region in ("late", "all") for row in score("none", 0.9, batches="mixed", region=region)]
         found = {verdict.claim.key: verdict for verdict in quick().judge(pd.DataFrame(rows))}
-        assert [case.condition for case in found["padding"].cases] == [
-            "heavy-tailed lengths, mixed batches, bn-timestep, finished sequences frozen, late steps"
-        ]
+        assert [case.condition for case in found["survivors"].cases] == ["heavy-tailed lengths, mixed batches"]
 
     @pytest.mark.parametrize("size", ["quick", "full"])
     def test_the_tail_is_pooled_where_that_of_the_data_begins(self, size: str) -> None:
@@ -195,7 +188,7 @@ class TestConditions:
         assert inert(norm, data) is not applies
         assert not inert(f"bn-timestep:max_steps={steps}", data)
         if not applies:
-            trial = Trial({"data": "own", "batches": "similar", "padding": "no"}, norm, 0)
+            trial = Trial({"data": "own", "batches": "similar"}, norm, 0)
             nothing: Any = None
             assert list(quick().evaluate(trial, nothing, nothing, data)) == [{"quantity": "inapplicable", "value": 1.0}]
 
@@ -227,7 +220,6 @@ trainer: {max_epochs: 1}
     assert study(["raggedness", "--quick", "-c", str(mine), "--jobs", "1", "--out", str(out)]) == 0
     measured = read(out / "raggedness")
     assert set(measured["data"]) == {"own"}
-    assert set(measured["padding"]) == {"no", "frozen", "running"}
     assert set(measured["batches"]) == {"similar", "mixed"}
     scores = measured[(measured["quantity"] == "score") & measured["region"].notna()]
     assert scores["value"].between(0, 1).all()

@@ -20,6 +20,7 @@ from studies import (
     test_input_scaling,
     test_longer_than_trained,
     test_online,
+    test_padding_study,
     test_regularization,
     test_step_statistics,
     test_vertical,
@@ -41,6 +42,7 @@ AGREEING: dict[str, Any] = {
     "batch-size": test_batch_size,
     "constant-slots": test_constant_slots,
     "inference-gap": test_inference_gap,
+    "padding": test_padding_study,
     "vertical": test_vertical,
 }
 """Worlds in which all claims are true, or all false."""
@@ -55,6 +57,7 @@ WORLDS: dict[str, Callable[[Study], pd.DataFrame]] = {
     "input-scaling": test_input_scaling.table,
     "longer-than-trained": lambda study: test_longer_than_trained.table(),
     "online": lambda study: test_online.table(),
+    "padding": lambda study: test_padding_study.table(True),
     "regularization": test_regularization.table,
     "step-statistics": lambda study: test_step_statistics.table(0.1, 0.03, 5, 0.2),
     "vertical": lambda study: test_vertical.table(True),

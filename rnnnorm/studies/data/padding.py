@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
+import rnnnorm
 from rnnnorm.equations import Layer
 from rnnnorm.nn.recurrent import Recurrent
-from rnnnorm.norms import Normalizer
+from rnnnorm.norms import Normalizer, has_batch_statistics
+from rnnnorm.norms.presets import parse_norm
 from rnnnorm.packing import row_sequences, row_steps
 
-FINISHED = ("frozen", "running")
+MASKED, FINISHED = "masked", ("frozen", "running")
 
 
-def counting(config: Mapping[str, Any], finished: str) -> dict[str, Any]:
-    """A configuration with `CountPadding` among the callbacks.
+@cache
+def ways(norm: str) -> tuple[str, ...]:
+    """Ways to treat padding that differ for a norm: "masked", and of `CountPadding` "frozen" and "running".
+
+    A row that is normalized by itself is the same in all of them. Where inputs alone are normalized, padded ones are
+    zeros whatever finished sequences do, so that the two ways of counting are one.
+
+    Args:
+        norm: a preset with overrides.
+    """
+    if not has_batch_statistics(rnnnorm.LSTM(1, 1, norm=norm)):
+        return (MASKED,)
+    return (MASKED, FINISHED[1]) if set(parse_norm(norm).places) == {"input"} else (MASKED, *FINISHED)
+
+
+def treating(config: Mapping[str, Any], padding: str) -> dict[str, Any]:
+    """A configuration in which padding is treated in one of these ways: with `CountPadding` among the callbacks or not.
 
     Args:
         config: as for `rnnnorm compare -c`.
-        finished: see `CountPadding`.
+        padding: "masked", or see `CountPadding`.
     """
+    if padding == MASKED:
+        return dict(config)
     trainer = dict(config.get("trainer", {}))
     callbacks = trainer.get("callbacks") or []
-    added = {"class_path": f"{__name__}.CountPadding", "init_args": {"finished": finished}}
+    added = {"class_path": f"{__name__}.CountPadding", "init_args": {"finished": padding}}
     trainer["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), added]
     return {**config, "trainer": trainer}
 

@@ -30,7 +30,7 @@ def build_data(config: Mapping[str, Any], seed: int) -> SequenceDataModule:
     """The data module of a configuration: generated data and the order of training batches depend on the seed.
 
     Args:
-        config: `data`, as for `rnnnorm compare -c`.
+        config: `data`, as for `rnnnorm compare -c`, data modules around others among them.
         seed: of the trial.
 
     Raises:
@@ -39,7 +39,10 @@ def build_data(config: Mapping[str, Any], seed: int) -> SequenceDataModule:
     if "class_path" not in config.get("data", {}):
         raise ValueError("data.class_path is missing: it names the data module")
     cls = named_class(config["data"]["class_path"])
-    keys = dict(drawn_anew(config["data"], seed).get("init_args", {}))
+    keys = {
+        key: build_data({"data": value}, seed) if isinstance(value, Mapping) and "class_path" in value else value
+        for key, value in drawn_anew(config["data"], seed).get("init_args", {}).items()
+    }
     if "shuffle_seed" in parameters_of(cls):
         keys.setdefault("shuffle_seed", seed)
     data: SequenceDataModule = cls(**keys)

@@ -180,10 +180,3 @@ def can_be_rearranged(class_path: str) -> bool:
     except AttributeError:
         return False
     return isinstance(found, type) and issubclass(found, SequenceDataModule)
-
-
-def in_folder(data: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """The configuration of a data module that reads files from a folder; of a `Rearranged` one, the module inside."""
-    keys = data.get("init_args", {})
-    inner = {"data": in_folder(keys["data"], folder)} if data["class_path"] == REARRANGED else {"data_dir": folder}
-    return {**data, "init_args": {**keys, **inner}}

@@ -9,7 +9,6 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-from rnnnorm.data.synthetic import Generated
 from rnnnorm.studies.framework.settings import Settings, merged
 from rnnnorm.studies.framework.trial import Condition, Trial
 
@@ -60,9 +59,15 @@ def sources(
     ]
     if settings.data_dir is not None:
         for name, data in (real or {}).items():
-            keys = {"data_dir": settings.data_dir, **data.get("init_args", {})}
-            made.append(Source(name, settings, {**data, "init_args": keys}, real=True))
+            made.append(Source(name, settings, in_folder(data, settings.data_dir), real=True))
     return made
+
+
+def in_folder(data: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The configuration of a data module that reads files from a folder; of one around another, the module inside."""
+    keys = data.get("init_args", {})
+    inner = {"data": in_folder(keys["data"], folder)} if "data" in keys else {"data_dir": folder}
+    return {**data, "init_args": {**keys, **inner}}
 
 
 def grid(
@@ -106,17 +111,17 @@ def drawn_anew(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         seed: of the trial.
     """
     made = {key: drawn_anew(value, seed) if isinstance(value, Mapping) else value for key, value in config.items()}
-    if _generated(str(made.get("class_path"))):
+    if _drawn(str(made.get("class_path"))):
         made["init_args"] = {"seed": seed, **(made.get("init_args") or {})}
     return made
 
 
 @cache
-def _generated(class_path: str) -> bool:
-    """Whether a class generates its data; one that cannot be imported is complained about later."""
+def _drawn(class_path: str) -> bool:
+    """Whether a class draws its examples from its seed; one that cannot be imported is complained about later."""
     module, _, name = class_path.rpartition(".")
     try:
         found = getattr(import_module(module or "rnnnorm.data"), name, None)
     except ImportError:
         return False
-    return isinstance(found, type) and issubclass(found, Generated)
+    return bool(getattr(found, "drawn", False))

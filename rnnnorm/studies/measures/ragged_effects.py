@@ -39,7 +39,7 @@ recalibrated = partial(
 
 def cured(option: str) -> Contrast:
     """What the base wins at late steps by an option."""
-    only = {"mode": "running", "region": "late", "padding": "no"}
+    only = {"mode": "running", "region": "late"}
     return scores("score", norms=beginning(BASE, having=option), against=BASE, only=only, label="{data}{batches}")
 
 

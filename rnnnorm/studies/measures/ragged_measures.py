@@ -23,7 +23,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 0.875, 0.9375, 0.97)
 """Where the buckets of steps begin, as shares of the test predictions: finer towards the tail."""
 
 
-def measure(model: SequenceTask, data: LightningDataModule, by_step: bool = True) -> Iterator[Row]:
+def measure(model: SequenceTask, data: LightningDataModule) -> Iterator[Row]:
     """Evaluate a trained network by every kind of statistics.
 
     - `score`, with `region` "all", "early" (before t*) or "late", and `mode`: the mean metric, larger being better, so
@@ -37,7 +37,6 @@ def measure(model: SequenceTask, data: LightningDataModule, by_step: bool = True
     Args:
         model: in evaluation mode.
         data: what it was trained and is tested on.
-        by_step: also compare stored statistics with those of the test data, step by step.
     """
     train, test = list(data.train_dataloader()), list(data.test_dataloader())
     yield from _active(train)
@@ -45,13 +44,13 @@ def measure(model: SequenceTask, data: LightningDataModule, by_step: bool = True
     sign = 1.0 if model.metric_mode == "max" else -1.0
     found = {mode: _scores(model, test, sign) for mode in in_every_mode(model, train)}
     scored = dict.fromkeys(MODES, found["running"]) | found
-    if by_step and can_rest(model):
+    if can_rest(model):
         rested = at_rest(model, train)
         with statistics(rested, "running"):
             scored[AT_REST] = _scores(rested, test, sign)
     yield from _summary(scored, start)
     yield from _buckets(scored)
-    if by_step and per_step(model):
+    if per_step(model):
         steps = max(len(batch.input.batch_sizes) for batch in test)
         for mode, way in (("running", "pooled"), ("population", "consistent")):
             target = moments_by_step(model, test, steps, way)

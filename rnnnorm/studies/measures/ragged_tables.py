@@ -8,14 +8,13 @@ import pandas as pd
 
 from rnnnorm.common.estimate import estimate
 from rnnnorm.studies.data.ragged_arms import BASE, FRAMED, OWN, RAGGED
-from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import difference, per_seed, where
 from rnnnorm.studies.framework.selection import Point, beginning, occurring, signed
 
 MODES = ("running", "population", "batch")
 RECALIBRATION = "recalibration"
 PLACE = ["data", "batches", "region"]
-PLAIN = {"batches": "similar", "padding": "no"}
+PLAIN = {"batches": "similar"}
 cures = beginning(f"{BASE}:", "bn-window", "brn")  # variants of the base
 
 
@@ -34,20 +33,18 @@ def tables(m: pd.DataFrame, least: Callable[[Point], float]) -> Iterator[pd.Data
 
 
 def scores(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """`score` with a column `way`: the norm, an option of the base, or recalibration; and two quantities made of it.
+    """`score` with a column `way`: the norm, an option of the base, or recalibration; and `tried`, made of it.
 
-    `tried` is the score by running averages of all norms, the base's also with mixed batches, padding counted, and by
-    population statistics; `harm` is what counting padding adds to the base's.
+    `tried` is the score by running averages of all norms, the base's also with mixed batches and by population
+    statistics.
     """
     rows = where(m, quantity="score").dropna(subset=["region"])
-    base, mode, padded = rows["norm"] == BASE, rows["mode"], rows["padding"] != "no"
+    base, mode = rows["norm"] == BASE, rows["mode"]
     ways = rows["norm"].str.removeprefix(f"{BASE}:").mask(base & (mode == "population"), RECALIBRATION)
     yield rows.assign(way=ways)
-    plain = (rows["batches"] == "similar") & ~padded
+    plain = rows["batches"] == "similar"
     taken = ((mode == "running") & (plain | base)) | (plain & (ways == RECALIBRATION))
-    suffix = (", padding " + rows["padding"]).where(padded, "")
-    yield rows.assign(quantity="tried", way=ways + suffix)[taken]
-    yield paired(rows[base & (mode == "running")], "score", {"padding": "no"}, "harm")
+    yield rows.assign(quantity="tried", way=ways)[taken]
 
 
 def lag_and_noise(m: pd.DataFrame, least: Callable[[Point], float]) -> pd.DataFrame:
@@ -60,7 +57,7 @@ def lag_and_noise(m: pd.DataFrame, least: Callable[[Point], float]) -> pd.DataFr
         m: measurements.
         least: the smallest effect that counts at a point.
     """
-    rows = where(m, quantity="score", norm=BASE, padding="no")
+    rows = where(m, quantity="score", norm=BASE)
     wide = rows.pivot_table(index=[*PLACE, "seed"], columns="mode", values="value", sort=False)
     wide = wide.reindex(columns=[*MODES, "at rest"])
     lag, noise = wide["at rest"] - wide["running"], wide["population"] - wide["at rest"]
@@ -72,23 +69,23 @@ def lag_and_noise(m: pd.DataFrame, least: Callable[[Point], float]) -> pd.DataFr
 
 def by_lengths(m: pd.DataFrame) -> pd.DataFrame:
     """`gap_by_lengths`: the gap of norms that were trained on several distributions of lengths, or on own data."""
-    gaps = where(m, quantity="gap", padding="no")
+    gaps = where(m, quantity="gap")
     known = where(gaps, data=["uniform", OWN])["norm"]
     return gaps.assign(quantity="gap_by_lengths")[gaps["norm"].isin(known)]
 
 
 def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """`late_active`, `late_visits`: rows and share of batches at late steps; `score_by_step`; `moments_off_by`."""
-    plain, place = where(m, padding="no"), PLACE[:2]
-    start = where(plain, quantity="late_start").groupby(place)["value"].mean().rename("start")
-    steps = where(plain, quantity=["active", "visits", "bucket"]).join(start, on=place)
+    place = PLACE[:2]
+    start = where(m, quantity="late_start").groupby(place)["value"].mean().rename("start")
+    steps = where(m, quantity=["active", "visits", "bucket"]).join(start, on=place)
     late = steps[(steps["quantity"] != "bucket") & (steps["t"] >= steps["start"])]
     yield late.assign(quantity="late_" + late["quantity"])
     scored = where(steps, quantity="bucket", norm=["none", "ln", BASE], batches="similar", mode=MODES)
     scored = scored[(scored["norm"] == BASE) | (scored["mode"] == "running")]
     how = (", " + scored["mode"].astype(str) + " statistics").where(scored["norm"] == BASE, "")
     yield scored.assign(quantity="score_by_step", t=(scored["t"] + scored["last"]) / 2, how=how)
-    off = where(plain, quantity="off_by", norm=BASE, data=[RAGGED, "fixed", FRAMED, OWN])
+    off = where(m, quantity="off_by", norm=BASE, data=[RAGGED, "fixed", FRAMED, OWN])
     off = off[(off["mode"] == "running") | ((off["batches"] == "similar") & off["data"].isin([RAGGED, OWN]))]
     what = off["data"].replace({FRAMED: "constant start", OWN: "your data"})
     what += off["batches"].map({"mixed": ", mixed"}).fillna("") + ", " + off["mode"]
@@ -97,8 +94,6 @@ def by_step(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 def best_cure(tried: pd.DataFrame) -> Iterator[str]:
     """In two sentences, which cure gains most over the base's running averages, what else helps.
-
-    Counted padding is no cure: what it does is said by itself, and real data do not confirm that it helps.
 
     Args:
         tried: the scores that count, by `way` and `norm`.
