@@ -126,7 +126,7 @@ class Ladder(TrainedStudy):
 
     def _seconds(self, here: Mapping[str, Condition]) -> float:
         at = self._point(here)
-        return 1 + at["steps"] * at["T"] * max(1.0, (at["width"] / 64) ** 2) / 4e3
+        return 1 + at["steps"] * (1.5 + 0.027 * at["T"]) * max(1.0, at["width"] / 45) / 1e3
 
     def _configured(self, here: Mapping[str, Condition]) -> dict[str, Any]:
         at, batch = self._point(here), int(self.settings.config["data"]["init_args"]["batch_size"])
