@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 from lightning import LightningDataModule
 
+from rnnnorm.data.synthetic import Generated
 from rnnnorm.engine.evaluation import MODES
+from rnnnorm.studies.data.plain_training import named_class
 from rnnnorm.studies.framework import (
     Best,
     Claim,
@@ -45,9 +47,7 @@ def loss(norm: str, mode: str = "population") -> dict[str, str]:
 def growing(effect: str, unit: str = "nats") -> Contrast:
     """The slope of an effect along each axis."""
     only = {"effect": effect, "along": ALONG}
-    return Contrast(
-        "slope", f"{unit} per doubling", by=("along",), only=only, needed=NEEDED, label="per doubling of {along}"
-    )
+    return Contrast("slope", f"{unit} per doubling", by=("along",), only=only, needed=NEEDED, label="{along}")
 
 
 PAIRS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
@@ -114,7 +114,9 @@ class Ladder(TrainedStudy):
 
     def trials(self) -> list[Trial]:
         """Along each axis its rungs × learning rates × norms."""
-        option, made = self.settings.option, list[Trial]()
+        option, made, path = self.settings.option, list[Trial](), str(self.settings.config["data"]["class_path"])
+        if not issubclass(named_class(path), Generated):
+            raise ValueError(f"ladder varies length and number of sequences: its data are generated, not {path}")
         for along, sizes in option("rungs").items():
             axes = {"along": along, "size": sizes, "rate": option("rates")}
             made += self.grid(axes, config=self._configured, weight=self._seconds)

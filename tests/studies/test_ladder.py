@@ -144,17 +144,10 @@ TINY = {
 }
 
 
-def test_gradients_are_those_of_the_last_step() -> None:
+def test_a_gradient_that_reaches_no_earlier_step_has_fallen_by_infinitely_many_decades() -> None:
     data = build_data(TINY, 0)
     task = build_task(TINY, data, "none", 0)
-    measured = decades_per_step(task, data)
-    batch = next(iter(data.val_dataloader()))
-    logits, _ = task.train()(batch.input)
-    last = task.losses(logits, batch.target).reshape(24, 8)[-1].mean()
-    # By hand: the last loss's gradient with respect to the inputs' embedding at each step fades as the state's does.
-    assert measured < 0
-    assert math.isfinite(measured)
-    assert last.item() == pytest.approx(float(task.losses(logits, batch.target)[-8:].mean()))
+    assert -math.inf < decades_per_step(task, data) < 0
     with torch.no_grad():
         for name, weight in task.named_parameters():
             if "weight_hh" in name:
