@@ -30,6 +30,7 @@ ORDER = (
     "regularization",
     "vertical",
     "input-scaling",
+    "ladder",
 )
 """The order of the report; a study that is not named comes last."""
 

@@ -18,6 +18,7 @@ from studies import (
     test_inference_gap,
     test_initialization,
     test_input_scaling,
+    test_ladder,
     test_longer_than_trained,
     test_online,
     test_padding_study,
@@ -43,6 +44,7 @@ AGREEING: dict[str, Any] = {
     "constant-slots": test_constant_slots,
     "inference-gap": test_inference_gap,
     "padding": test_padding_study,
+    "ladder": test_ladder,
     "vertical": test_vertical,
 }
 """Worlds in which all claims are true, or all false."""
@@ -55,6 +57,7 @@ WORLDS: dict[str, Callable[[Study], pd.DataFrame]] = {
     "inference-gap": lambda study: test_inference_gap.table(True),
     "initialization": lambda study: test_initialization.table(True),
     "input-scaling": test_input_scaling.table,
+    "ladder": lambda study: test_ladder.table(True),
     "longer-than-trained": lambda study: test_longer_than_trained.table(),
     "online": lambda study: test_online.table(),
     "padding": lambda study: test_padding_study.table(True),
