@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from findings.page import REPEATED, contents, render
+from findings.page import REPEATED, Content, contents, render
 from findings.publish import check_size, draw, publish
 from findings.repeated import as_csv, compare
 
@@ -25,11 +25,10 @@ from rnnnorm.studies.framework.page import count_verdicts
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def page(docs: Path = DOCS) -> str:
-    """The text of docs/findings.md, from docs/findings/data; writes the table of the repetition, if there is one."""
+def published(docs: Path) -> tuple[dict[str, Content], dict[str, Content]]:
+    """What the published measurements say, by study: those of the run, and those of its repetition, if there is one."""
     data = docs / "findings" / "data"
-    repetition = contents(data / REPEATED) if (data / REPEATED).is_dir() else {}
-    return render(data, docs, contents(data), repetition)
+    return contents(data), contents(data / REPEATED) if (data / REPEATED).is_dir() else {}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,11 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(data, publish(given.run, data, given.commit, given.digits), given.docs / "findings")
     if given.repeated is not None:
         publish(given.repeated, data / REPEATED, given.commit, given.digits)
-    found = contents(data)
-    repetition = contents(data / REPEATED) if (data / REPEATED).is_dir() else {}
+    found, repetition = published(given.docs)
     if repetition:
         (data / REPEATED / "standings.csv").write_text(as_csv(compare(found, repetition)), encoding="utf-8")
-    (given.docs / "findings.md").write_text(render(data, given.docs, found, repetition), encoding="utf-8")
+    (given.docs / "findings.md").write_text(render(given.docs, found, repetition), encoding="utf-8")
     counts = count_verdicts(found.values())
     print(f"{given.docs / 'findings.md'}: {counts}; {check_size(data) / 1e6:.2f} MB published")
 

@@ -42,19 +42,18 @@ def contents(data: Path) -> dict[str, Content]:
     return found
 
 
-def render(data: Path, docs: Path, found: Mapping[str, Content], repetition: Mapping[str, Content]) -> str:
+def render(docs: Path, found: Mapping[str, Content], repetition: Mapping[str, Content]) -> str:
     """The page.
 
     Args:
-        data: the folder of the published measurements.
         docs: the folder of the page.
-        found: what they say.
-        repetition: what those of the repetition say, by study; empty without one.
+        found: what the published measurements say, by study.
+        repetition: what those of the repetition say; empty without one.
     """
     kinds: dict[bool, dict[str, Content]] = {True: {}, False: {}}
     for name, content in found.items():
         kinds[confirmatory(content["seeds"])][name] = content
-    known = sittings(data)
+    known = sittings(docs / "findings" / "data")
     again = compare(found, repetition)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1]),
