@@ -162,24 +162,25 @@ def _report(args: list[str]) -> int:
                         "comparisons on different data sets, reported together")  # fmt: skip
     parser.add_argument("--baseline", help="of a comparison: the norm that the others are compared with")
     parser.add_argument("--figures", default="", metavar="pdf", help="the panels as PDF, too, beside SVG")
-    parser.add_argument("--out", help="of several comparisons: the folder of the report")
+    parser.add_argument("--out", help="of several comparisons, or of studies: the folder of the report")
     given = parser.parse_args(args)
     formats = given.figures.split(",") if given.figures else []
     if len(given.folder) > 1:
         return _report_several(given.folder, given.out, given.baseline, formats)
-    if given.out is not None:
-        raise ValueError(f"--out {given.out} is for several folders; the report of one is written into it")
     (folder,) = given.folder
-    if any(Path(folder).glob("*/measurements.csv")):
+    if any(Path(folder).glob("*/measurements.csv*")):
         from rnnnorm.studies.framework import page as studies
 
         if formats:
             raise ValueError(f"--figures is for comparisons; the figures of studies are in {folder}/<study>")
-        problems = studies.conclude_again(Path(folder))
-        print(f"report: {studies.build(Path(folder))}")
+        problems = studies.conclude_again(Path(folder), None if given.out is None else Path(given.out))
+        print(f"report: {studies.build(Path(given.out or folder))}")
         for problem in problems:
             print(f"rnnnorm report: {problem}", file=sys.stderr)
         return 1 if problems else 0
+    if given.out is not None:
+        raise ValueError(f"--out {given.out} is for several folders, or for studies; the report of one comparison is "
+                         "written into its folder")  # fmt: skip
     from rnnnorm.engine.progress import make_console
     from rnnnorm.report import build, overview
 

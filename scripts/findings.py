@@ -1,97 +1,56 @@
-"""Page docs/findings.md and its figures, from what `rnnnorm study all` has measured.
+"""Publish what `rnnnorm study` has measured, and write docs/findings.md from it.
 
-    rnnnorm study all --quick --data-dir data
-    python scripts/findings.py runs/studies
+    rnnnorm study all --confirm --quick --data-dir data --out runs/confirmed
+    python scripts/findings.py runs/confirmed                            # publish a run
+    python scripts/findings.py --repeated runs/repeated                  # publish its repetition with other seeds
+    python scripts/findings.py                                           # the page alone, after a change of its prose
 
-The prose is scripts/findings_page.md; numbers, verdicts and figures come from what the studies have left.
+Measurements go to docs/findings/data, packed, figures to docs/findings. The page is made from what is published, and
+tests/test_findings.py checks that it agrees. Its prose is scripts/findings_page.md, and scripts/findings/<study>.md for
+what was seen while exploring; pages docs/findings/*.md on single findings are listed on top.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from findings.page import REPEATED, Content, contents, render
+from findings.publish import check_size, draw, publish
+from findings.repeated import as_csv, compare
 
-from rnnnorm.studies import STUDIES
-from rnnnorm.studies.framework.case import DECIDED, NOT_APPLICABLE, NOT_LEARNED, UNDECIDED
-from rnnnorm.studies.framework.conclude import read_verdict
-from rnnnorm.studies.framework.page import MARKS, correct, count_verdicts, effect, interval, tally
+from rnnnorm.studies.framework.page import count_verdicts
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def studies(out: Path) -> dict[str, dict[str, Any]]:
-    """What every study in the folder has concluded, by name."""
-    found = {name: content for name in STUDIES if (content := read_verdict(out / name))}
-    if not found:
-        raise SystemExit(f"{out} holds no study that has come to a verdict: run `rnnnorm study all` first")
-    correct(found.values())
-    return found
-
-
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """All claims as a Markdown table."""
-    lines = ["| claim | verdict | size, interval, n | where |", "|---|---|---|---|"]
-    for name, content in found.items():
-        for verdict in content["verdicts"]:
-            size = f"{effect(verdict['effect'])} {interval(verdict['interval'])} {verdict['unit']}, n = {verdict['n']}"
-            cells = (
-                f"{verdict['claim']} ({verdict['source']})",
-                f"{MARKS[verdict['verdict']]} {verdict['verdict']} ({tally(verdict['conditions'])})",
-                f"{size}; {verdict['condition']}",
-                f"[{name}](#{name})",
-            )
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
-
-
-def short(verdict: dict[str, Any], most: int = 3) -> str:
-    """Where a claim holds, fails and is undecided, with at most so many conditions of each; the report has all."""
-    words = {s: f"{s.capitalize()} for" for s in (*DECIDED, UNDECIDED, NOT_LEARNED, NOT_APPLICABLE)}
-    parts = []
-    for standing, word in words.items():
-        found = [case for case in verdict["conditions"] if case["standing"] == standing]
-        named = [f"{case['condition']} ({effect(case['effect'])})" for case in found[:most]]
-        more = f" and {len(found) - most} more" if len(found) > most else ""
-        if named:
-            parts.append(f"{word} {', '.join(named)}{more}.")
-    return " ".join(parts)
+def published(docs: Path) -> tuple[dict[str, Content], dict[str, Content]]:
+    """What the published measurements say, by study: those of the run, and those of its repetition, if there is one."""
+    data = docs / "findings" / "data"
+    return contents(data), contents(data / REPEATED) if (data / REPEATED).is_dir() else {}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read verdicts, copy figures, write the page."""
+    """Publish measurements, draw figures, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the folder of `rnnnorm study`, runs/studies by default")
+    parser.add_argument("run", type=Path, nargs="?", help="folder of the run to publish; the page alone if not given")
+    parser.add_argument("--repeated", type=Path, metavar="RUN", help="folder of its repetition, to publish, too")
+    parser.add_argument("--commit", help="of the source of a run that has not noted it")
+    parser.add_argument("--digits", type=int, help="significant digits of the values; all if not given")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page; default: docs")
     given = parser.parse_args(argv)
-    found = studies(given.out)
-    pictures = given.docs / "findings"
-    pictures.mkdir(parents=True, exist_ok=True)
-    for name in found:
-        shutil.copyfile(given.out / name / "figure.png", pictures / f"{name}.png")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"effect": effect, "interval": interval, "short": short}
-    page = environment.get_template("findings_page.md").render(
-        studies=found,
-        questions={name: STUDIES[name].question for name in found},
-        methods={name: STUDIES[name].method for name in found},
-        table=table(found),
-        counts=count_verdicts(found.values()),
-        marks=MARKS,
-        machine=next(iter(found.values()))["machine"],
-        commands=list(dict.fromkeys(content["command"] for content in found.values())),
-    )
-    (given.docs / "findings.md").write_text(page, encoding="utf-8")
-    print(given.docs / "findings.md")
+    data = given.docs / "findings" / "data"
+    if given.run is not None:
+        draw(data, publish(given.run, data, given.commit, given.digits), given.docs / "findings")
+    if given.repeated is not None:
+        publish(given.repeated, data / REPEATED, given.commit, given.digits)
+    found, repetition = published(given.docs)
+    if repetition:
+        (data / REPEATED / "standings.csv").write_text(as_csv(compare(found, repetition)), encoding="utf-8")
+    (given.docs / "findings.md").write_text(render(given.docs, found, repetition), encoding="utf-8")
+    counts = count_verdicts(found.values())
+    print(f"{given.docs / 'findings.md'}: {counts}; {check_size(data) / 1e6:.2f} MB published")
 
 
 if __name__ == "__main__":

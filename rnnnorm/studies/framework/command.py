@@ -30,6 +30,7 @@ from rnnnorm.studies.framework.interval import LOOKS
 from rnnnorm.studies.framework.rates import SEEDS, tune
 from rnnnorm.studies.framework.sequential import FIRST, arms, tally, weigh
 from rnnnorm.studies.framework.settings import load
+from rnnnorm.studies.framework.sitting import sitting
 from rnnnorm.studies.framework.study import STUDIES, Study
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.framework.work import parse, work
@@ -88,7 +89,8 @@ def study(args: list[str], console: Console | None = None) -> int:
             return tune(chosen, out, options, shlex.join(["rnnnorm", "study", *args]), console)
         if given.confirm:
             seconds = math.inf if given.hours is None else 3600 * given.hours
-            return _confirm(chosen, out, options, seconds, args, console)
+            with sitting(out, shlex.join(["rnnnorm", "study", *args])) as note:
+                return _confirm(chosen, out, options, seconds, args, console, note)
         return _run(chosen, out, options, args, console)
 
 
@@ -193,7 +195,13 @@ def _run(studies: Sequence[Study], out: Path, options: Options, args: list[str],
 
 
 def _confirm(
-    studies: Sequence[Study], out: Path, options: Options, seconds: float, args: list[str], console: Console
+    studies: Sequence[Study],
+    out: Path,
+    options: Options,
+    seconds: float,
+    args: list[str],
+    console: Console,
+    note: Callable[[], None],
 ) -> int:
     """Add seeds to the most informative arms until all is decided, or the time is over."""
     deadline, command = time.monotonic() + seconds, shlex.join(["rnnnorm", "study", *args])
@@ -213,6 +221,7 @@ def _confirm(
         )
         outcome = run([_work(one, trial, out / one.name) for trial in missing], out, options, 1, console, noun="trials")
         total.add(outcome)
+        note()
         lost = {work.folder for work in outcome.failed}  # they would be tried for ever
         for arm in alike:
             arm.trials = [trial for trial in arm.trials if trial.run(out / one.name).folder not in lost]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rnnnorm.engine.records import write
 from rnnnorm.studies.framework.trial import Row, Trial
 
 FILE = "measurements.csv"
+PACKED = f"{FILE}.xz"
 
 
 def collect(trials: Iterable[Trial], out: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
@@ -47,15 +49,32 @@ def save(table: pd.DataFrame, folder: Path) -> Path:
     return path
 
 
+def pack(table: pd.DataFrame, folder: Path, digits: int | None = None) -> Path:
+    """Write `measurements.csv.xz`, the same bytes for the same table.
+
+    Args:
+        table: the measurements.
+        folder: where.
+        digits: significant digits of the values; None keeps every bit.
+    """
+    if digits is not None:
+        table = table.assign(value=[float(f"{value:.{digits}g}") for value in table["value"]])
+    path = folder / PACKED
+    path.write_bytes(lzma.compress(table.to_csv(index=False).encode(), preset=9))
+    return path
+
+
 def read(folder: Path) -> pd.DataFrame:
-    """Read `measurements.csv`.
+    """Read `measurements.csv`, or `measurements.csv.xz` where only that is there.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is neither.
     """
     path = folder / FILE
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: run the study first")
+        path = folder / PACKED
+    if not path.is_file():
+        raise ValueError(f"{folder / FILE} does not exist: run the study first")
     # A norm may be called "none", which pandas would take for a missing value.
     return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
 

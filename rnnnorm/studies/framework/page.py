@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from markupsafe import Markup
 
@@ -20,8 +21,9 @@ from rnnnorm.engine.records import write, write_json
 from rnnnorm.report.markup import environment
 from rnnnorm.studies.framework.compose import Drawn, Entry, inline_panels, save_figure
 from rnnnorm.studies.framework.conclude import VERDICT, describe, read_verdict
-from rnnnorm.studies.framework.measurements import FILE, read
+from rnnnorm.studies.framework.measurements import FILE, PACKED, read, save
 from rnnnorm.studies.framework.settings import from_description, load
+from rnnnorm.studies.framework.sitting import sittings
 from rnnnorm.studies.framework.strips import in_units, strip
 from rnnnorm.studies.framework.study import STUDIES, Study
 from rnnnorm.studies.framework.verdict import VERDICTS, corrected
@@ -81,40 +83,70 @@ def build(out: Path) -> Path:
     return path
 
 
-def conclude_again(out: Path) -> list[str]:
-    """Verdicts and figures of every study in a folder, from its `measurements.csv` alone.
+def conclude_again(folder: Path, out: Path | None = None) -> list[str]:
+    """Verdicts and figures of every study in a folder, from its measurements alone.
+
+    Args:
+        folder: the folder with one folder per study.
+        out: where they are written, with the measurements, as a run leaves them; into the folder itself if not given.
 
     Returns:
         What went wrong, a line for each study that could not be concluded.
 
     Raises:
-        ValueError: there is no study in the folder.
+        ValueError: there is no study in the folder, or measurements are packed and `out` is missing.
     """
-    found = [name for name in STUDIES if (out / name / FILE).is_file()]
+    found = [name for name in STUDIES if any((folder / name / file).is_file() for file in (FILE, PACKED))]
     if not found:
-        raise ValueError(f"{out} holds no study: expected folders <study>/ with {FILE}")
+        raise ValueError(f"{folder} holds no study: expected folders <study>/ with {FILE} or {PACKED}")
+    if out is None and (packed := [name for name in found if not (folder / name / FILE).is_file()]):
+        raise ValueError(
+            f"{folder / packed[0] / PACKED} is published and stays as it is: --out DIR says where the report goes"
+        )
     problems = []
     for name in found:
         try:
-            _conclude_again(name, out / name)
+            _conclude_again(name, folder, folder if out is None else out)
         except Exception as error:  # one study must not take the others with it
             problems.append(f"{name} could not be concluded, {type(error).__name__}: {error}")
     return problems
 
 
-def _conclude_again(name: str, folder: Path) -> None:
-    study, table = _study(name, folder), read(folder)
-    old = read_verdict(folder) or {}
-    new = describe(study, study.verdicts(table), table, str(old.get("command", "")))
-    # How many trials there were to be is not in the measurements.
-    new |= {key: old[key] for key in ("trials", "measured", "scale", "version", "machine") if key in old}
-    write_json(folder / VERDICT, new)
+def _conclude_again(name: str, folder: Path, out: Path) -> None:
+    study, table, content = concluded(name, folder)
+    if out != folder:
+        save(table, out / name)
+        if (settings := folder / name / "study.yaml").is_file():
+            write(out / name / settings.name, settings.read_text(encoding="utf-8"))
+    write_json(out / name / VERDICT, content)
     panels = study.panels(table)
     if panels:
-        save_figure(panels, folder, study.question)
+        save_figure(panels, out / name, study.question)
 
 
-def _study(name: str, folder: Path) -> Study:
+def concluded(name: str, out: Path) -> tuple[Study, pd.DataFrame, dict[str, Any]]:
+    """A study, its measurements, and what they say: the content of `verdict.json`, made from them alone.
+
+    Args:
+        name: of the study.
+        out: the folder with one folder per study.
+    """
+    folder = out / name
+    study, table = opened(name, folder), read(folder)
+    old = read_verdict(folder) or (sittings(out) or [{}])[-1]
+    content = describe(study, study.verdicts(table), table, str(old.get("command", "")))
+    # How many trials there were to be, and the machine, are not in the measurements.
+    content |= {key: old[key] for key in ("trials", "measured", "scale", "version", "machine") if key in old}
+    return study, table, content
+
+
+def opened(name: str, folder: Path) -> Study:
+    """A study with the settings of its `study.yaml`; with those of its full configuration where there is none.
+
+    Args:
+        name: of the study.
+        folder: its own.
+    """
     path = folder / "study.yaml"
     described = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     return STUDIES[name](from_description(described) if isinstance(described, dict) else load(name))
@@ -128,7 +160,7 @@ def _section(name: str, out: Path) -> Section | None:
     if any("p" not in verdict for verdict in content["verdicts"]):
         log.warning("%s was judged by an earlier version of rnnnorm and is left out", folder / VERDICT)
         return None
-    study = _study(name, folder)
+    study = opened(name, folder)
     try:
         panels, legend = inline_panels(study.panels(read(folder)), name)
     except Exception as error:  # one study must not take the page with it
@@ -151,13 +183,13 @@ def correct(contents: Iterable[dict[str, Any]]) -> None:
     """Let only those verdicts stand that survive the correction for the number of claims, over all studies.
 
     Args:
-        contents: of `verdict.json`; the others become `undecided`, their `says` tells what they were.
+        contents: of `verdict.json`; the others become `undecided`, their `says` and `alone` tell what they were.
     """
     every = [verdict for content in contents for verdict in content["verdicts"]]
     for verdict, word in zip(every, corrected([(v["verdict"], v["p"]) for v in every]), strict=True):
         if word != verdict["verdict"]:
             verdict["says"] += f" (By itself it would be {verdict['verdict']}.)"
-            verdict["verdict"] = word
+            verdict["alone"], verdict["verdict"] = verdict["verdict"], word
 
 
 def count_verdicts(contents: Any) -> dict[str, int]:

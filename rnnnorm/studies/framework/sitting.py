@@ -1,0 +1,88 @@
+"""Sittings: with what command, from which source, on which machine, and for how long a run of studies was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rnnnorm._version import __version__
+from rnnnorm.bench.machine import describe, one_line
+from rnnnorm.engine.records import write_json
+
+FILE = "sittings.json"
+ROOT = Path(__file__).parents[3]
+
+
+def sittings(out: Path) -> list[dict[str, Any]]:
+    """The sittings of a run, the first one first.
+
+    Args:
+        out: the folder with one folder per study.
+
+    Returns:
+        dictionaries with `command`, `version`, `commit` (see there), `machine`, `began` (UTC) and `seconds`.
+    """
+    try:
+        content = json.loads((out / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return content if isinstance(content, list) else []
+
+
+@contextmanager
+def sitting(out: Path, command: str) -> Iterator[Callable[[], None]]:
+    """Entry of one call of a command in `sittings.json`.
+
+    Args:
+        out: the folder with one folder per study.
+        command: what was called.
+
+    Yields:
+        a function that notes how long it has taken so far: a process that is killed cannot say it at its end.
+    """
+    before, began = sittings(out), time.monotonic()
+    entry = {
+        "command": command,
+        "version": __version__,
+        "commit": commit(),
+        "machine": one_line(describe(torch.device("cpu"))),
+        "began": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": 0.0,
+    }
+
+    def note() -> None:
+        with suppress(OSError):  # a full disk has been reported by the run itself
+            write_json(out / FILE, [*before, entry | {"seconds": round(time.monotonic() - began, 1)}])
+
+    note()
+    try:
+        yield note
+    finally:
+        note()
+
+
+def commit(root: Path = ROOT) -> str | None:
+    """The commit of the source that runs, with ` + changes` where package, experiments or protocol differ from it.
+
+    Args:
+        root: of the source; None is returned where it is no git checkout.
+    """
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    parts = ["rnnnorm", "experiments", "docs/protocol.md"]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = [*git, "status", "--porcelain", "--", *parts]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head} + changes" if changed else head

@@ -1,0 +1,1 @@
+"""The page docs/findings.md, and the measurements that are published with it."""
