@@ -56,11 +56,11 @@ def test_divergence_is_an_infinite_loss_and_is_told() -> None:
     made_up = table(True, only="bn-timestep")
     here = (made_up["norm"] == "bn-timestep") & made_up["quantity"].isin(["test_loss", "loss", "val_loss"])
     made_up.loc[here, "value"] = math.inf
-    assert "18 of 96 trainings diverged: bn-timestep (18)." in study().findings(made_up)
+    assert "30 of 162 trainings diverged: bn-timestep (30)." in study().findings(made_up)
 
 
 @pytest.mark.parametrize(
-    ("agrees", "sentence"), [(True, "as good as ln, within 0.02 nats, from B = 64 on"), (False, "at every batch size")]
+    ("agrees", "sentence"), [(True, "as good as ln, within 0.02 nats, from B = 128 on"), (False, "at every batch size")]
 )
 def test_findings_name_the_crossover(agrees: bool, sentence: str) -> None:
     assert sentence in " ".join(study().findings(table(agrees)))
@@ -118,17 +118,27 @@ def test_a_tiny_run() -> None:
         "slow_norms": ["cmbn"],
         "slow_batch_sizes": [16],
         "learning_rates": [0.01, 0.02],
+        "steps": 5,
         "noise_draws": 10,
     }
     tiny = BatchSize(Settings((0,), ("ln", "bn-timestep", "cmbn"), options, TINY))
     trials = tiny.trials()
-    assert [(t.norm, t.conditions.get("batch")) for t in trials] == [
-        ("ln", 4), ("bn-timestep", 4), ("ln", 16), ("bn-timestep", 16), ("cmbn", 16), ("none", None),
-    ]  # fmt: skip
+    fast = [("ln", 4), ("bn-timestep", 4), ("ln", 16), ("bn-timestep", 16)]
+    assert [(t.norm, t.conditions.get("batch")) for t in trials] == [*fast * 2, *[("cmbn", 16)] * 2, ("none", None)]
     measured = made(trials, lambda trial: list(tiny.measure(trial, None)))
     losses = measured[measured["quantity"] == "test_loss"]
-    assert len(losses) == 10
+    assert len(losses) == 20
     assert losses["value"].map(math.isfinite).all()
     assert set(measured[measured["quantity"] == "noise"]["size"]) == {4, 16}
     ln = measured[(measured["norm"] == "ln") & (measured["batch"] == 4) & (measured["quantity"] == "loss")]
     assert ln.groupby("learning_rate")["value"].nunique().eq(1).all()  # one way to evaluate
+    by_arm = measured[measured["quantity"] == "training_loss"].groupby(["equal", "batch"])["t"].max() + 1
+    assert by_arm.to_dict() == {("samples", 4): 12, ("samples", 16): 3, ("steps", 4): 5, ("steps", 16): 5}
+
+
+def test_a_best_rate_at_an_end_of_the_range_is_told() -> None:
+    m, small = table(True), table(True)
+    small["learning_rate"] = 0.005
+    small.loc[small["quantity"] == "val_loss", "value"] += 1.0
+    said = " ".join(study().findings(pd.concat([m, small], ignore_index=True)))
+    assert "The best learning rate is at an end of the range for 54 of 54: none, B = 2, equal samples (largest)" in said

@@ -152,3 +152,28 @@ def divergence(m: pd.DataFrame, counted: str = "", by: str = "{norm}", words: Wo
         counts = Counter(spoken(by, point, words or Words()) for point in lost[fields(by)].to_dict("records"))
         names = ", ".join(f"{name} ({count})" for name, count in counts.items())
         yield f"{len(lost)} of {len(measured)} trainings diverged{counted and f' and {counted}'}: {names}."
+
+
+def at_ends(m: pd.DataFrame, best: pd.DataFrame, over: str, by: str, words: Words) -> Iterator[str]:
+    """Where the best learning rate is the smallest or the largest that was tried: a better one may lie beyond.
+
+    Args:
+        m: measurements at all rates.
+        best: those at the best ones.
+        over: the column of the rates.
+        by: what has a best rate of its own: a format of its columns.
+        words: how values are written.
+    """
+    per = fields(by)
+    if not {over, *per} <= {*m} or not {over, *per} <= {*best}:
+        return
+    tried = m.dropna(subset=[over, *per]).groupby(per, sort=False)[over].agg(["min", "max"])
+    chosen = best.dropna(subset=[over, *per]).groupby(per, sort=False)[over].first()
+    found = []
+    for key, rate in chosen.items():
+        low, high = tried.loc[key]
+        if low < high and rate in (low, high):
+            point = dict(zip(per, key if isinstance(key, tuple) else (key,), strict=True))
+            found.append(f"{spoken(by, point, words)} ({'smallest' if rate == low else 'largest'})")
+    if found:
+        yield f"The best learning rate is at an end of the range for {len(found)} of {len(chosen)}: {'; '.join(found)}."
