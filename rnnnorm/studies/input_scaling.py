@@ -55,6 +55,7 @@ class InputScaling(Study):
     """Scalings of the inputs × normalizers × optimizers."""
 
     name = "input-scaling"
+    tuned_by = ("data", "scaling", "optimizer")
     question = "How should inputs be scaled, and does normalization make scaling unnecessary?"
     method = (
         "Series of six features whose scales span six decades (in full runs also two), half of them heavy-tailed, all "

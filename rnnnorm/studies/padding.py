@@ -65,6 +65,7 @@ class Padding(TrainedStudy):
     """Padding masked, counted with finished sequences frozen, counted with them running on: training × evaluation."""
 
     name = "padding"
+    tuned_by = ("data", "hidden")
     question = "Does it matter whether batch statistics count padding?"
     method = (
         "Words: short paths through 13 features, with noise, several of them joined; spoken digits: cepstra of "

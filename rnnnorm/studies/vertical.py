@@ -29,6 +29,7 @@ class Vertical(Study):
     """Vertical normalization: how fast, how well, how deep."""
 
     name = "vertical"
+    tuned_by = ("data", "layers")
     question = "What does normalization between layers buy: speed, generalization, depth?"
     method = (
         "Stacks of LSTM layers name the state of every frame of noisy segments (a generated stand-in for framewise "
