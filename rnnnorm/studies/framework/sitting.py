@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -48,19 +47,19 @@ def sitting(out: Path, command: str) -> Iterator[Callable[[], None]]:
     Yields:
         a function that notes how long it has taken so far: a process that is killed cannot say it at its end.
     """
-    before, began = sittings(out), time.monotonic()
-    entry = {
+    before, began = sittings(out), datetime.now(UTC)
+    entry: dict[str, Any] = {
         "command": command,
         "version": __version__,
         "commit": commit(),
         "machine": one_line(describe(torch.device("cpu"))),
-        "began": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "seconds": 0.0,
+        "began": began.strftime("%Y-%m-%d %H:%M UTC"),
     }
 
     def note() -> None:
+        entry["seconds"] = round((datetime.now(UTC) - began).total_seconds(), 1)
         with suppress(OSError):  # a full disk has been reported by the run itself
-            write_json(out / FILE, [*before, entry | {"seconds": round(time.monotonic() - began, 1)}])
+            write_json(out / FILE, [*before, entry])
 
     note()
     try:
