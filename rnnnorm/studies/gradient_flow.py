@@ -113,7 +113,8 @@ class GradientFlow(Study):
         """Yang's sweep over batch sizes, gains × cells × input, long sequences, stacks, trained networks."""
         option, norms, made = self.settings.option, self.settings.norms, list[Trial]()
         T, B = option("steps"), 100
-        many = range(max(option("formula_seeds"), len(self.settings.seeds)))  # for formulas: few rows scatter more
+        first = min(self.settings.seeds)  # for formulas there are more: few rows scatter more
+        many = range(first, first + max(option("formula_seeds"), len(self.settings.seeds)))
         wide = [*dict.fromkeys([option("hidden_size"), *option("widths")])]
         for size, (cell, gain) in product(option("batch_sizes"), (*LINEAR, ("rnn-tanh", 1.0), ("lstm", 0.1))):
             here = {"part": "batch", "cell": cell, "gain": gain, "batch": size, "input": "no", "steps": 2 * T}
