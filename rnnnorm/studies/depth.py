@@ -17,7 +17,7 @@ from rnnnorm.studies.framework import Best, Claim, Contrast, Lines, Row, Sentenc
 from rnnnorm.studies.framework.derive import best_by, by_others
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.plots import OTHERS
-from rnnnorm.studies.framework.selection import backwards, first, last
+from rnnnorm.studies.framework.selection import backwards, first, last, within
 from rnnnorm.studies.measures.depths import SLACK, by_block, deepest, second_half
 
 NAMES = {
@@ -27,6 +27,7 @@ NAMES = {
 PAINT = (colour("none"),) * 2 + (colour("bn-vertical"),) * 2 + OTHERS[:4]
 STYLES = {"no skip": ":", "BN on sum": "-.", "SkipInit α = 0": "--", "SkipInit α = 1": "--", "SkipInit α = 1/√d": ":"}
 
+RELU = within(cell="rnn-relu")
 start = partial(Contrast, norms="none", by=("cell",), label="{cell}")
 trained = partial(Contrast, "deep_loss", norms="none", against={"method": "bn-branch"},
                   by=("cell", "optimizer", "depth"), needed=0.05, label="{cell}, {optimizer}, {depth}")  # fmt: skip
@@ -58,17 +59,18 @@ class Depth(Study):
     )
     claims = (
         Claim("linear", "With batch normalization on the residual branch the variance of h grows linearly with depth.",
-              "after De & Smith, NeurIPS 2020", "variance l + 1 after block l",
-              start("off_linear", "|p - 1|, where E[h²] ∝ depth^p", only={"method": "bn-branch"}, needed=0.1,
-                    below=True)),
+              "after De & Smith, NeurIPS 2020 (ReLU networks)", "variance l + 1 after block l",
+              start("off_linear", "|p - 1|, where E[h²] ∝ depth^p", only={"method": "bn-branch"}, scope=RELU,
+                    needed=0.1, below=True)),
         Claim("exponential", "Without normalization the variance doubles with each residual block.",
-              "after De & Smith, NeurIPS 2020", "variance 2^l after block l, of which the branch has one half",
-              start("factor", "factor per block", only={"method": "plain"}, needed=1.5, null=1.0)),
+              "after De & Smith, NeurIPS 2020 (ReLU networks)",
+              "variance 2^l after block l, of which the branch has one half",
+              start("factor", "factor per block", only={"method": "plain"}, scope=RELU, needed=1.5, null=1.0)),
         Claim("identity",
               "Batch normalization biases deep blocks to the identity: branch l has 1/l of the variance, not half.",
-              "after De & Smith, NeurIPS 2020", "branches scaled down by a factor of order √depth",
+              "after De & Smith, NeurIPS 2020 (ReLU networks)", "branches scaled down by a factor of order √depth",
               Contrast("last_share", "share of the last branch in E[h²]", "none", by=("cell", "branch"),
-                       only={"branch": ["with BN", "without"]}, label="{branch}, {cell}",
+                       only={"branch": ["with BN", "without"]}, scope=RELU, label="{branch}, {cell}",
                        needed=lambda here: 0.05 if here["branch"] == "with BN" else 0.25,
                        below=lambda here: bool(here["branch"] == "with BN"))),
         Claim(

@@ -43,6 +43,7 @@ SHARES: Mapping[str, Mapping[str, Any]] = {
 KINDS = {MASKED: "masked", "frozen": "counted and frozen", "running": "counted and run on"}
 COLOURS = dict(zip(KINDS.values(), OTHERS, strict=False))
 NEEDED = 0.01
+ROWS = 8
 
 
 def in_scope(point: Point) -> bool:
@@ -99,6 +100,11 @@ class Padding(TrainedStudy):
               contrast=difference("stored", against={"padding": "running"},
                                   by=("share", "data", "hidden", "norm", "padding"), only={"padding": "frozen"},
                                   label="{data}, {norm}, {hidden} units, {share}")),
+        Claim("rows", "Masked statistics are as good as counted ones where steps with few rows are left out.",
+              "after the code of Cooijmans et al., ICLR 2017 (low sample size in later steps)",
+              contrast=difference("stored", norms=f"bn-timestep:min_rows={ROWS}", turned=True, null=0.0, below=True,
+                                  against={"norm": "bn-timestep", "padding": "frozen"}, only={"padding": MASKED},
+                                  by=("share", "data", "hidden"), label="{data}, {hidden} units, {share}")),
         Claim("share", "The more of a batch is padding, the more harm is done by counting it.",
               "after Multilingual_Text_to_Speech#81 (variances are too small where lengths differ widely)",
               contrast=difference("harm", against={"share": LITTLE},
@@ -147,7 +153,8 @@ class Padding(TrainedStudy):
                     config = {**config, "data": rearranged(config["data"], share)}
                     for padding in (MASKED, *FINISHED):
                         differing = [norm for norm in settings.norms if padding in (found := ways(norm))
-                                     and (share in MOSTLY or len(found) > 1)]  # fmt: skip
+                                     and (share in MOSTLY or len(found) > 1)
+                                     and (":" not in norm or (padding == MASKED and share in MOSTLY))]  # fmt: skip
                         here = {"data": source.name, "share": share, "hidden": int(size), "padding": padding}
                         made += self.grid(here, differing, treating(config, padding), 1.5 if padding == MASKED else 5.0)
         return made

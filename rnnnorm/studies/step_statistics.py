@@ -17,7 +17,7 @@ from rnnnorm.studies.framework.derive import paired
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.modes import mode_style
 from rnnnorm.studies.framework.plots import OTHERS
-from rnnnorm.studies.framework.selection import beginning, first
+from rnnnorm.studies.framework.selection import beginning, first, within
 from rnnnorm.studies.measures.carried_losses import STATES, advice, losses_by_state
 from rnnnorm.studies.measures.step_distances import SETTLED, distance_rows, settled
 
@@ -55,18 +55,20 @@ class StepStatistics(Study):
         Claim("separate",
               "Each timestep has its own distribution: averaging statistics over time severely degrades performance.",
               "Cooijmans et al., ICLR 2017, section 3 (state reset in each segment, cell normalized)",
-              "no number was published", contrast=sharing()),
+              "no number was published", contrast=sharing(scope=within(state="reset", cell="yes"))),
         Claim("equal", "Sharing statistics over all timesteps is as good as keeping them per step.",
               "Hou et al., NeurIPS 2019 (state carried on, cell not normalized)",
               "bits per character, shared and separate alike: War and Peace 1.72, Penn Treebank 1.45, text8 1.46",
               contrast=sharing(by=("cell", "mode", "data", "state", "gain"), below=True,
+                               scope=within(cell="no"),
                                only={"cell": ("no", "yes"), "mode": MODES, "state": "carried"})),
         Claim("transient",
               f"From a fixed initial state the statistics pass through a transient and settle within {TRANSIENT} "
-              "steps.", "Cooijmans et al., ICLR 2017, figure of population statistics (Penn Treebank)",
+              "steps.", "Cooijmans et al., ICLR 2017, figure of population statistics (Penn Treebank, cell normalized)",
               "about 5 to 15 steps; the variance of W_hh h at t = 0 is exactly 0",
               contrast=Contrast("settled", "steps", "bn-timestep", by=("data", "state", "gain", "cell", "place"),
                                 only={"state": "reset", "place": recurrent}, needed=TRANSIENT, below=True,
+                                scope=within(cell="yes"),
                                 label="{place}, " + PLACE + "{data}")),
         Claim("trap",
               "Where statistics come from reset states and the state is then carried on, per-step statistics are "

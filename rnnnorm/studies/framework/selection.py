@@ -25,6 +25,16 @@ class Words(dict[str, Any]):
     """Column → how its values are written: a mapping, a function, or a format such as `"{:g} layers"`."""
 
 
+def within(**values: Any) -> Callable[[Point], bool]:
+    """A rule that says of a point whether its columns have one of the given values each; for `Contrast.scope`.
+
+    Args:
+        **values: column → a value, or several.
+    """
+    several = {key: (value,) if isinstance(value, str | int | float) else value for key, value in values.items()}
+    return lambda point: all(point[key] in allowed for key, allowed in several.items())
+
+
 def occurring(m: pd.DataFrame, column: str) -> list[Any]:
     """The values of a column: numbers ascending, words in the order of the table; none if there is no such column."""
     if column not in m:
