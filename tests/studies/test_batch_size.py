@@ -131,7 +131,7 @@ def test_a_tiny_run() -> None:
     assert losses["value"].map(math.isfinite).all()
     assert set(measured[measured["quantity"] == "noise"]["size"]) == {4, 16}
     ln = measured[(measured["norm"] == "ln") & (measured["batch"] == 4) & (measured["quantity"] == "loss")]
-    assert ln.groupby("learning_rate")["value"].nunique().eq(1).all()  # one way to evaluate
+    assert ln.groupby(["equal", "learning_rate"])["value"].nunique().eq(1).all()  # one way to evaluate
     by_arm = measured[measured["quantity"] == "training_loss"].groupby(["equal", "batch"])["t"].max() + 1
     assert by_arm.to_dict() == {("samples", 4): 12, ("samples", 16): 3, ("steps", 4): 5, ("steps", 16): 5}
 
