@@ -101,9 +101,9 @@ def test_places_are_named_in_papers_whose_text_was_read_only(name: str) -> None:
 @sizes
 def test_its_file_says_nothing_unknown_and_the_quick_part_changes_what_is_there(name: str, quick: bool) -> None:
     content = yaml.safe_load(study_file(name).read_text(encoding="utf-8"))
-    assert set(content) <= {"seeds", "norms", "options", "data", "model", "trainer", "quick"}
+    assert set(content) <= {"seeds", "norms", "options", "data", "model", "trainer", "rates", "quick"}
     small = content["quick"]
-    assert set(small) <= set(content) - {"quick"}
+    assert set(small) <= {"rates", *content} - {"quick"}  # rates are tuned for each size by itself
     assert set(small.get("options", {})) <= set(content.get("options", {}))
     settings = load(name, quick)
     for option in settings.options:

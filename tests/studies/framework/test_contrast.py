@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rnnnorm.studies.framework import Contrast, first, last, names_matching
-from rnnnorm.studies.framework.selection import chosen, occurring, spoken
+from rnnnorm.studies.framework.selection import Words, chosen, occurring, spoken, within
 
 WORDS = {"data": {"made": "made data"}, "layers": "{} layers"}
 
@@ -137,3 +137,21 @@ def test_norms_match_with_whatever_overrides() -> None:
 def test_numbers_without_a_format_are_short() -> None:
     words = {"c": lambda value: value * 2}
     assert spoken("{a} {b:.2f} {c} {d}", {"a": 8.0, "b": 8.0, "c": 8, "d": "x"}, words) == "8 8.00 16 x"
+
+
+def test_conditions_outside_the_scope_are_shown_and_marked() -> None:
+    m = pd.DataFrame(
+        {"quantity": "loss", "norm": "ln", "seed": seed, "size": size, "value": 1.0 + seed}
+        for size in (1, 2, 3)
+        for seed in range(3)
+    )
+    contrast = Contrast("loss", "nats", by=("size",), norms="ln", label="{size}", scope=within(size=(1, 3)))
+    cases = [case for _, case in contrast.cases(m, Words(), {"norm", "size"})]
+    assert {case.condition: case.in_scope for case in cases} == {"1": True, "2": False, "3": True}
+
+
+def test_within_takes_one_value_or_several_of_each_column() -> None:
+    rule = within(state="reset", gain=(0.1, 1.0))
+    assert rule({"state": "reset", "gain": 0.1, "other": 7})
+    assert not rule({"state": "carried", "gain": 0.1})
+    assert not rule({"state": "reset", "gain": 0.5})
