@@ -142,3 +142,11 @@ def test_a_best_rate_at_an_end_of_the_range_is_told() -> None:
     small.loc[small["quantity"] == "val_loss", "value"] += 1.0
     said = " ".join(study().findings(pd.concat([m, small], ignore_index=True)))
     assert "The best learning rate is at an end of the range for 54 of 54: none, B = 2, equal samples (largest)" in said
+
+
+def test_norms_are_compared_with_ln_whatever_their_rates() -> None:
+    m = table(True)
+    m.loc[(m["norm"] == "ln") & (m["batch"] == 128), "learning_rate"] = 0.02
+    whole = study().derived(m)
+    excess = whole[(whole["quantity"] == "excess") & (whole["batch"] == 128)]
+    assert set(excess["norm"]) == {"none", "wn", "gn", "bn-timestep"}
