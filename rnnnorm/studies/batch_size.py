@@ -156,7 +156,7 @@ class BatchSize(Study):
         """Trainings at the best learning rate, how much worse they are than ln, the deviation from the formula."""
         best = best_by(m, "val_loss", "learning_rate", [*ARM])
         yield best
-        yield paired(best.drop(columns="learning_rate"), "test_loss", "ln", "excess")  # whose rate may be another
+        yield paired(best, "test_loss", "ln", "excess", apart="learning_rate")
         yield mapped(m, "noise", "formula", lambda rows: rows["size"].map(gaussian_noise))
         yield mapped(m, "noise", "deviation", lambda rows: (rows["value"] / rows["size"].map(gaussian_noise) - 1).abs())
 

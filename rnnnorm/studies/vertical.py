@@ -104,10 +104,10 @@ class Vertical(Study):
         per_step = paired(m, "seconds", {"quantity": "steps"}, "step_time", operator.truediv)
         yield m
         yield speed(m, ["data", "layers"])
-        yield paired(m, "test_loss", "none", "gain", how=lambda norm, none: none - norm)
-        yield paired(m, "test_loss", "none", "excess")
-        yield paired(m, "learned", "none", "accuracy")
-        yield paired(per_step, "step_time", "none", "slower", operator.truediv)
+        yield paired(m, "test_loss", "none", "gain", how=lambda norm, none: none - norm, apart="lr")
+        yield paired(m, "test_loss", "none", "excess", apart="lr")
+        yield paired(m, "learned", "none", "accuracy", apart="lr")
+        yield paired(per_step, "step_time", "none", "slower", operator.truediv, "lr")
 
     def headline(self, **point: Any) -> Any:
         """The greatest depth, on the study's own data."""

@@ -36,6 +36,7 @@ def paired(
     against: str | Mapping[str, Any],
     name: str,
     how: Callable[[pd.Series, pd.Series], pd.Series] = operator.sub,
+    apart: str = "",
 ) -> pd.DataFrame:
     """A new quantity at every point that has a reference: its value combined with that of the reference.
 
@@ -46,11 +47,12 @@ def paired(
             `{"quantity": "steps"}` is another quantity at the same point.
         name: of the new quantity.
         how: from the values of points and references to new ones; without, their difference.
+        apart: a column in which both may differ, as best learning rates do.
     """
     fixed = {"norm": against} if isinstance(against, str) else dict(against)
     rows = where(m, quantity=quantity)
     reference = where(m, **{"quantity": quantity, **fixed})
-    shared = [column for column in rows if column not in (*fixed, "value")]
+    shared = [column for column in rows if column not in (*fixed, "value", apart)]
     both = rows.drop(reference.index, errors="ignore").merge(
         reference[[*shared, "value"]], on=shared, suffixes=("", "_reference")
     )

@@ -129,3 +129,16 @@ def test_noise_makes_no_spread_between_levels_that_others_choose() -> None:
         own.append((levels.max(0) - levels.min(0)).mean())
     assert abs(np.mean(chosen)) < 3 * np.std(chosen) / 80**0.5
     assert np.mean(own) > 2
+
+
+def test_a_reference_with_another_best_rate_is_a_reference() -> None:
+    m = pd.DataFrame(
+        {"quantity": "loss", "norm": norm, "seed": seed, "lr": rate, "value": value + seed}
+        for norm, rate, value in (("none", 0.1, 3.0), ("ln", 0.4, 1.0), ("wn", 0.1, 2.0))
+        for seed in (0, 1)
+    )
+    assert set(paired(m, "loss", "none", "gain")["norm"]) == {"wn"}
+    found = paired(m, "loss", "none", "gain", apart="lr")
+    assert sorted(zip(found["norm"], found["lr"], found["value"], strict=True)) == [
+        ("ln", 0.4, -2.0), ("ln", 0.4, -2.0), ("wn", 0.1, -1.0), ("wn", 0.1, -1.0)
+    ]  # fmt: skip
