@@ -117,7 +117,8 @@ def load(
     Args:
         name: of the study.
         quick: lay the file's `quick` part over the rest.
-        own: a YAML file of the user (or an experiment's name) laid over that.
+        own: a YAML file of the user (or an experiment's name) laid over that. Where it names data, a learning rate or
+            optimizers, the study's tuned rates do not hold any more.
         norms: instead of the file's.
         seeds: instead of the file's.
         data_dir: where real data lie; the environment variable RNNNORM_DATA if not given.
@@ -149,6 +150,7 @@ def load(
             content["model"] = {"init_args": dict(content["model"].get("init_args", {}))}
         if "data" in user:  # all of it: what it leaves out is not for the study to say
             content.pop("data", None)
+        if "data" in user or _names_a_rate(user):  # tuned rates are those of the study's own data and optimizers
             content.pop("rates", None)
         content = merged(merged(content, user), small if quick else {})
     data_dir = data_dir or os.environ.get("RNNNORM_DATA") or None
@@ -185,6 +187,11 @@ def from_description(described: Mapping[str, Any]) -> Settings:
         data_dir="" if described.get("real_data") else None,
         rates=described.get("rates", {}),
     )
+
+
+def _names_a_rate(user: Mapping[str, Any]) -> bool:
+    """Whether a user's file says at which learning rate to train."""
+    return "learning_rate" in user.get("model", {}).get("init_args", {}) or "optimizers" in user.get("options", {})
 
 
 def _reads_files(class_path: str) -> bool:

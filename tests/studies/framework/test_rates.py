@@ -202,3 +202,21 @@ def test_every_rate_of_a_studys_file_is_that_of_a_trial(name: str, quick: bool) 
     study: Any = STUDIES[name](settings)
     meant = {(study.place(trial), trains_as(trial.norm)) for trial in study.trials()}
     assert {(place, norm) for place, norms in settings.rates.items() for norm in norms} <= meant
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("seeds: 1\n", True),
+        ("model: {init_args: {hidden_size: 8}}\n", True),
+        ("model: {init_args: {learning_rate: 0.01}}\n", False),
+        ("options: {optimizers: {sgd: 0.3}}\n", False),
+        ("data: {class_path: rnnnorm.data.TemporalOrder}\n", False),
+    ],
+)
+def test_a_rate_that_the_user_names_is_not_overruled(text: str, kept: bool, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert bool(load("input-scaling", quick=True, own=str(path)).rates) is kept
+    path.write_text(text + "rates: {here: {none: 0.5}}\n")
+    assert load("input-scaling", quick=True, own=str(path)).rates["here"] == {"none": 0.5}
