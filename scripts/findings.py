@@ -6,8 +6,9 @@
     python scripts/findings.py                                           # the page alone, after a change of its prose
 
 Measurements go to docs/findings/data, packed, figures to docs/findings. The page is made from what is published, and
-tests/test_findings.py checks that it agrees. Its prose is scripts/findings_page.md, and scripts/findings/<study>.md for
-what was seen while exploring; pages docs/findings/*.md on single findings are listed on top.
+tests/studies/framework/test_published.py checks that it agrees. Its prose is scripts/findings_page.md, and
+scripts/findings/<study>.md for what was seen while exploring. Pages docs/findings/*.md on single findings are made from
+scripts/findings/pages/*.md, which take every number from the measurements, and are listed on top.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from findings.page import REPEATED, Content, contents, render
 from findings.publish import check_size, draw, publish
 from findings.repeated import as_csv, compare
+from findings.single import draw as draw_single
+from findings.single import pages
 
 from rnnnorm.studies.framework.page import count_verdicts
 
@@ -43,11 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = given.docs / "findings" / "data"
     if given.run is not None:
         draw(data, publish(given.run, data, given.commit, given.digits), given.docs / "findings")
+        draw_single(data, given.docs / "findings")
     if given.repeated is not None:
         publish(given.repeated, data / REPEATED, given.commit, given.digits)
     found, repetition = published(given.docs)
     if repetition:
         (data / REPEATED / "standings.csv").write_text(as_csv(compare(found, repetition)), encoding="utf-8")
+    for name, text in pages(data, found):
+        (given.docs / "findings" / name).write_text(text, encoding="utf-8")
     (given.docs / "findings.md").write_text(render(given.docs, found, repetition), encoding="utf-8")
     counts = count_verdicts(found.values())
     print(f"{given.docs / 'findings.md'}: {counts}; {check_size(data) / 1e6:.2f} MB published")

@@ -14,15 +14,17 @@ import torch
 from studies.tables import made, run_tiny
 
 from rnnnorm.data import TemporalOrder
+from rnnnorm.data.synthetic import Generated
 from rnnnorm.norms import recalibrate, statistics
 from rnnnorm.studies.constant_slots import ConstantSlots
 from rnnnorm.studies.data.languages import Lexicon
 from rnnnorm.studies.data.opened import OpenedLexicon
+from rnnnorm.studies.data.scaling import BadlyScaled
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures import slots
-from rnnnorm.studies.measures.mended import Mended
+from rnnnorm.studies.measures.mended import BASES, Mended
 from rnnnorm.studies.measures.slot_effects import CONTROLS, shares
 from rnnnorm.tasks import Classification, SequenceTask
 
@@ -58,6 +60,9 @@ def table(agrees: bool, **keys: Any) -> pd.DataFrame:
                 lost["none"] = small if agrees else large
             for taken, value in lost.items():
                 yield {**about, "quantity": "lost", "base": base, "taken": taken, "value": value}
+            for taken in ("none", "settled"):
+                value = small if agrees else large
+                yield {**about, "quantity": "exact", "base": base, "taken": taken, "value": value}
             for above in (0.3, 3, 30):
                 value = small if above < 10 else large
                 yield {**about, "quantity": "left", "base": base, "above": above, "value": value}
@@ -221,6 +226,22 @@ def test_what_is_lost_is_counted_from_one_consistent_batch() -> None:
     assert where(worse, base="running", taken="none")["value"].item() == -scores["running", "none"]
 
 
+@pytest.mark.parametrize("cls", [TemporalOrder, BadlyScaled])
+def test_in_64_bits_pooled_moments_of_one_batch_are_consistent(cls: type[Generated]) -> None:
+    """With one training batch pooling mixes nothing, and rounding would be all that is lost."""
+    data = cls(num_train=48, num_val=2, num_test=12, min_length=10, max_length=16, batch_size=48)
+    torch.manual_seed(1)
+    model = Classification(data.spec, norm="bn-timestep:gain=1.0", hidden_size=6, max_steps=20).double().eval()
+    mended = Mended(model, data, 1.0, 48)
+    m = pd.DataFrame(mended.exactly(3.0))
+    assert {*zip(m["base"], m["taken"], strict=True)} == {(b, t) for b in BASES for t in ("none", "settled")}
+    for (mean, var, _), (right, spread, _) in zip(mended.bases["pooled"], mended.right, strict=True):
+        assert mean.dtype == torch.float64
+        assert torch.allclose(mean, right, atol=1e-9)
+        assert torch.allclose(var, spread, atol=1e-9)
+    assert where(m, base="pooled")["value"].abs().max() < 1e-6
+
+
 def test_the_opened_language_differs_in_its_first_symbol_alone() -> None:
     keys: dict[str, Any] = {"num_train": 8, "num_val": 2, "num_test": 2, "min_length": 6, "max_length": 12}
     plain, opened = Lexicon(**keys), OpenedLexicon(**keys)
@@ -280,5 +301,5 @@ def test_a_tiny_run(tmp_path: Path) -> None:
         "min_length: 10, max_length: 12, batch_size: 8}}\n"
     )
     m = run_tiny("constant-slots", settings, tmp_path)
-    assert {"score", "lost", "left", "gained", "injected", "shifted", "constant"} <= set(m["quantity"])
+    assert {"score", "lost", "exact", "left", "gained", "injected", "shifted", "constant"} <= set(m["quantity"])
     assert where(m, quantity="lost")["taken"].nunique() == 6

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
 from rnnnorm.norms import recalibrate, statistics
 from rnnnorm.studies.data.plain_training import evaluate
 from rnnnorm.studies.framework import Row
 from rnnnorm.studies.measures.slots import (
     Moments,
+    Slots,
     amplification,
     exchanged,
     floored,
@@ -33,28 +35,38 @@ class Mended:
     """A trained network under stored statistics that are exchanged slot by slot.
 
     Args:
-        model: in evaluation mode, with stored statistics; its population statistics are overwritten.
+        model: in evaluation mode, with stored statistics; its population statistics are overwritten. Inputs are given
+            the type of its weights.
         data: what it was trained on; scores are those of its test split.
         sign: 1 where a larger metric is better, -1 where a smaller one is: scores are such that larger is better.
         rows: training sequences of the one consistent batch.
     """
 
     def __init__(self, model: SequenceTask, data: SequenceDataModule, sign: float, rows: int) -> None:
-        self.model, self.data, self.sign = model, data, sign
-        self.batch = data.training_sample(rows)[0]
+        self.model, self.data, self.sign, self.rows = model, data, sign, rows
+        self.batch = next(self._typed(data.training_sample(rows)))
         self.right = self.consistent(rows)
         self.best = self.score(self.right)
         self.amplified = amplification(model, self.right)
         self.bases = {"running": stored(model, "running"), "pooled": self._pooled()}
 
+    def _typed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Batches whose inputs, where they are no tokens, have the type of the weights."""
+        dtype = next(self.model.parameters()).dtype
+        for batch in batches:
+            floating = batch.input.data.is_floating_point()
+            yield batch._replace(input=batch.input.to(dtype)) if floating else batch
+
     def consistent(self, rows: int) -> Moments:
         """The moments of training sequences that are normalized as one batch."""
-        recalibrate(self.model, self.data.training_sample(rows), forward=self.model.encode, rows=None)
+        sample = [*self._typed(self.data.training_sample(rows))]
+        recalibrate(self.model, sample, forward=self.model.encode, rows=None)
         return stored(self.model)
 
     def _pooled(self) -> Moments:
         """The moments that each training batch has when it is normalized by its own, pooled."""
-        recalibrate(self.model, self.data.train_dataloader(), forward=self.model.encode, way="pooled", rows=None)
+        batches = self._typed(self.data.train_dataloader())
+        recalibrate(self.model, batches, forward=self.model.encode, way="pooled", rows=None)
         return stored(self.model)
 
     @torch.no_grad()
@@ -65,7 +77,7 @@ class Mended:
 
     def _evaluated(self, source: str) -> float:
         with statistics(self.model, source):
-            return self.sign * evaluate(self.model, self.data.test_dataloader())[1]
+            return self.sign * evaluate(self.model, self._typed(self.data.test_dataloader()))[1]
 
     def by_base(self) -> Iterator[Row]:
         """`score` by `base` and `taken`: by statistics as they are stored ("none"), and by the consistent ones ("all").
@@ -104,15 +116,32 @@ class Mended:
                 "floor": floored(base, floor),
             }
             for taken, slots in (("settled", constant), ("others settled", others)):
-                put(self.model, base)
-                settle(self.model, self.batch, slots)
-                made[taken] = stored(self.model)
+                made[taken] = self._settled(base, slots)
             for taken, moments in made.items():
                 value = self.best - self.score(moments)
                 yield {"quantity": "lost", "base": name, "taken": taken, "value": value}
             for bound in above:
                 mended = exchanged(base, self.right, [by > bound for by in self.amplified])
                 yield {"quantity": "left", "base": name, "above": bound, "value": self.best - self.score(mended)}
+
+    def _settled(self, base: Moments, slots: Slots) -> Moments:
+        """Moments of which some slots are estimated anew where they stand."""
+        put(self.model, base)
+        settle(self.model, self.batch, slots)
+        return stored(self.model)
+
+    def exactly(self, limit: float) -> Iterator[Row]:
+        """`exact`: as `lost`, for a network in 64 bits, by `base` and `taken`: "none" and "settled".
+
+        An almost constant slot multiplies the rounding of a mean in 32 bits as it does any other error.
+
+        Args:
+            limit: amplification from which on a slot is called almost constant.
+        """
+        constant = [by > limit for by in self.amplified]
+        for name, base in self.bases.items():
+            for taken, moments in (("none", base), ("settled", self._settled(base, constant))):
+                yield {"quantity": "exact", "base": name, "taken": taken, "value": self.best - self.score(moments)}
 
     def samples(self, sizes: Sequence[int]) -> Iterator[Row]:
         """`gained` by `rows`: scores by one consistent batch of so many sequences, minus those by all, pooled."""

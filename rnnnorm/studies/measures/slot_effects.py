@@ -44,6 +44,15 @@ def kept(taken: str, tasks: Rule = alike, **keys: Any) -> Contrast:
     )  # fmt: skip
 
 
+def exact(taken: str, norms: Any, **only: Any) -> Contrast:
+    """What stored statistics lose in 64 bits, some slots estimated in place or none."""
+    chosen = {"task": alike, "base": BASES, "taken": taken, **only}
+    return Contrast(
+        "exact", "score", norms, by=("task", "base"), needed=smallest, below=True, label="{task}, {base}, {norm}",
+        only=chosen,
+    )  # fmt: skip
+
+
 share = Contrast(
     "share", "share of the loss", per_slot, by=("task",), needed=0.5, only={"task": alike}, label="{task}, {norm}"
 )

@@ -164,6 +164,43 @@ def test_exploratory_and_confirmatory_results_are_apart(finished: Runner, publis
 CASE = {"condition": "a", "in_scope": True, "standing": "undecided", "seeds_to_decide": 55, "n": 40}
 
 
+PAGE = """{{ p.size("tiny", key, condition) }}, n = {{ p.seeds("tiny", key, condition) }}
+{{ p.verdict("tiny", key, word) }}: {{ p.claim("tiny", key) }} {{ p.level("tiny", "number", norm="none") }}
+"""
+
+
+def test_a_page_on_a_single_finding_has_its_numbers_from_the_measurements(
+    finished: Runner, publish: Callable[..., Path], script: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    data = publish(finished.out) / "findings" / "data"
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    monkeypatch.setattr(module("single"), "PAGES", folder)
+    found, _ = script["published"](data.parents[1])
+    verdict = found["tiny"]["verdicts"][0]
+    condition, word = verdict["conditions"][0], verdict["verdict"]
+
+    def rendered(**names: str) -> str:
+        given = {"key": verdict["key"], "condition": condition["condition"], "word": word, **names}
+        assigned = "".join(f"{{% set {name} = {value!r} %}}" for name, value in given.items())
+        (folder / "tiny.md").write_text(assigned + PAGE)
+        return dict(module("single").pages(data, found))["tiny.md"]
+
+    text = rendered()
+    assert f"n = {condition['n']}" in text
+    assert word in text
+    assert verdict["claim"] in text
+    with pytest.raises(SystemExit, match="must be written anew"):
+        rendered(word="undecided")
+    with pytest.raises(SystemExit, match="there are: "):
+        rendered(key="other")
+    with pytest.raises(SystemExit, match="names condition 'elsewhere'"):
+        rendered(condition="elsewhere")
+    (folder / "tiny.md").write_text('{{ p.level("other", "number") }}')
+    assert not dict(module("single").pages(data, found))
+
+
 @pytest.mark.parametrize(
     ("cases", "seeds", "reason"),
     [
@@ -276,6 +313,11 @@ def test_the_page_of_this_project_agrees_with_what_is_published(script: dict[str
         return
     found, repetition = script["published"](docs)
     assert module("page").render(docs, found, repetition) == text, "run python scripts/findings.py"
+    single = dict(module("single").pages(data, found))
+    there = {path.name: path.read_text(encoding="utf-8") for path in (docs / "findings").glob("*.md")}
+    assert single == there, "run python scripts/findings.py"
+    pictures = {name for page in there.values() for name in re.findall(r"\]\((\S+\.png)\)", page)}
+    assert all((docs / "findings" / name).is_file() for name in pictures)
     assert all((docs / "findings" / f"{name}.png").is_file() for name in found)
     assert module("publish").check_size(data) <= 10_000_000
     if repetition:
