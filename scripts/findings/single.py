@@ -12,20 +12,33 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from rnnnorm.studies.framework.case import DECIDED, NOT_APPLICABLE, NOT_LEARNED, UNDECIDED
 from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.interval import interval as over_seeds
 from rnnnorm.studies.framework.measurements import PACKED, per_seed, read, where
 from rnnnorm.studies.framework.page import effect, interval, opened
 
 Content = dict[str, Any]
+ORDER = (*DECIDED, UNDECIDED, NOT_LEARNED, NOT_APPLICABLE)
 PAGES = Path(__file__).parent / "pages"
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "almost-constant-slots": (
         "constant-slots",
-        ("accuracy lost by running", "accuracy lost by pooled", "nats lost by running", "nats lost by pooled"),
+        tuple(
+            f"{unit} lost by {base}" for unit in ("accuracy", "nats") for base in ("running averages", "pooled moments")
+        ),
+    ),
+    "padding-scores": (
+        "padding",
+        (
+            "score by running averages, words",
+            "score by running averages, spoken digits",
+            "population statistics, words, 64 units",
+            "population statistics, spoken digits, 64 units",
+        ),
     ),
 }
-"""For each page the study whose panels make its figure, and how their titles begin."""
+"""For each figure of a page the study, and the titles of the panels that it takes from there."""
 
 
 class MissingStudyError(Exception):
@@ -61,9 +74,12 @@ class Published:
         """`word`, which must be the verdict on a claim."""
         return self._must(f"{study}, {claim}", self._claim(study, claim)["verdict"], word)
 
-    def claim(self, study: str, claim: str) -> str:
-        """The text of a claim."""
-        return str(self._claim(study, claim)["claim"])
+    def said(self, study: str, claim: str) -> str:
+        """The verdict on a claim, and how many of its conditions stand where: `undecided; 3 of 4 supported`."""
+        verdict = self._claim(study, claim)
+        standings = [case["standing"] for case in verdict["conditions"] if case["in_scope"]]
+        counts = [f"{standings.count(word)} {word}" for word in dict.fromkeys(sorted(standings, key=ORDER.index))]
+        return f"{verdict['verdict']}; of {len(standings)} conditions {', '.join(counts)}"
 
     def level(self, study: str, quantity: str, **point: Any) -> str:
         """Mean over seeds of a quantity, derived ones among them, with its interval.
@@ -127,7 +143,7 @@ def draw(data: Path, pictures: Path) -> None:
         if not (data / study_name / PACKED).is_file():
             continue
         every = opened(study_name, data / study_name).panels(read(data / study_name))
-        chosen = [panel for title in titles for panel in every if panel.title.startswith(title)]
+        chosen = [panel for title in titles for panel in every if panel.title == title]
         if len(chosen) < len(titles):
             raise SystemExit(f"{name}: no panels {titles} in {study_name}; there are: {[one.title for one in every]}")
         with TemporaryDirectory() as folder:

@@ -165,7 +165,7 @@ CASE = {"condition": "a", "in_scope": True, "standing": "undecided", "seeds_to_d
 
 
 PAGE = """{{ p.size("tiny", key, condition) }}, n = {{ p.seeds("tiny", key, condition) }}
-{{ p.verdict("tiny", key, word) }}: {{ p.claim("tiny", key) }} {{ p.level("tiny", "number", norm="none") }}
+{{ p.verdict("tiny", key, word) }}: {{ p.said("tiny", key) }} {{ p.level("tiny", "number", norm="none") }}
 """
 
 
@@ -190,7 +190,7 @@ def test_a_page_on_a_single_finding_has_its_numbers_from_the_measurements(
     text = rendered()
     assert f"n = {condition['n']}" in text
     assert word in text
-    assert verdict["claim"] in text
+    assert f"{word}; of {len(verdict['conditions'])} conditions" in text
     with pytest.raises(SystemExit, match="must be written anew"):
         rendered(word="undecided")
     with pytest.raises(SystemExit, match="there are: "):
