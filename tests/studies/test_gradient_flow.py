@@ -13,7 +13,7 @@ import pytest
 import torch
 from studies.tables import made, run_tiny, verdicts
 
-from rnnnorm.studies.data.pixels import SIDE, pixels, strokes
+from rnnnorm.studies.data.pixels import PICTURES, SIDE, pixels, strokes
 from rnnnorm.studies.framework.measurements import where
 from rnnnorm.studies.framework.settings import Settings, load
 from rnnnorm.studies.framework.trial import Trial
@@ -187,6 +187,20 @@ def test_strokes_depend_on_the_seed_alone() -> None:
     assert not torch.equal(first, strokes(5, 4))
     assert len({tuple(one.flatten().tolist()) for one in first.unbind(1)}) == 5
     assert torch.equal(pixels(5, 3, None), first)
+
+
+@pytest.mark.parametrize(("seed", "first"), [(0, 0), (3, 300), (598, 59_800), (599, 0), (1039, 44_000), (5039, 24_700)])
+def test_every_seed_has_its_pictures(seed: int, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Numbered:
+        def __init__(self, num_train: int, **keys: Any) -> None:
+            assert num_train + keys["num_val"] <= PICTURES
+            self.count = num_train
+
+        def examples(self, split: str) -> list[tuple[torch.Tensor, int]]:
+            return [(torch.tensor([[float(number)]]), 0) for number in range(self.count)]
+
+    monkeypatch.setattr("rnnnorm.data.SequentialMNIST", Numbered)
+    assert pixels(100, seed, "data").flatten().tolist() == [*range(first, first + 100)]
 
 
 def test_a_tiny_run(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 SIDE = 28
+PICTURES = 60_000
+"""In MNIST's training set, one of which is for validation."""
 
 
 def strokes(count: int, seed: int) -> Tensor:
@@ -31,11 +33,15 @@ def strokes(count: int, seed: int) -> Tensor:
 
 
 def pixels(count: int, seed: int, data_dir: str | None) -> Tensor:
-    """MNIST's training pictures from number `seed · count` on, or `strokes` without data: (784, count, 1), float64."""
+    """A batch of MNIST's training pictures, or `strokes` without data: (784, count, 1), float64.
+
+    Seed s has the s-th `count` pictures; seeds beyond the last whole batch begin again with the first one.
+    """
     if data_dir is None:
         return strokes(count, seed)
     from rnnnorm.data import SequentialMNIST
 
-    data = SequentialMNIST(data_dir=data_dir, num_train=(seed + 1) * count, num_val=1, num_test=1)
-    pictures = data.examples("train")[seed * count : (seed + 1) * count]
+    first = seed % ((PICTURES - 1) // count) * count
+    data = SequentialMNIST(data_dir=data_dir, num_train=first + count, num_val=1, num_test=1)
+    pictures = data.examples("train")[first:]
     return torch.stack([rows for rows, _ in pictures], 1).double()
