@@ -14,7 +14,7 @@ from rnnnorm.studies.framework.interval import LOOKS
 from rnnnorm.studies.framework.measurements import collect
 from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trial import Trial
-from rnnnorm.studies.framework.verdict import Verdict
+from rnnnorm.studies.framework.verdict import Verdict, corrected
 
 FIRST = 1000
 """First seed of a confirmatory run: smaller ones were explored, or tuned on."""
@@ -122,6 +122,6 @@ def _seeds(case: Case) -> float:
 
 
 def tally(verdicts: Mapping[str, list[Verdict]]) -> str:
-    """How many claims are decided so far: `23 of 72 claims decided`."""
-    every = [verdict for found in verdicts.values() for verdict in found]
-    return f"{sum(verdict.verdict != UNDECIDED for verdict in every)} of {len(every)} claims decided"
+    """How many claims are decided so far, corrected for their number: `23 of 72 claims decided`."""
+    words = corrected([(verdict.verdict, verdict.p) for found in verdicts.values() for verdict in found])
+    return f"{sum(word != UNDECIDED for word in words)} of {len(words)} claims decided"

@@ -12,9 +12,10 @@ import pytest
 from studies.framework.conftest import Runner
 
 from rnnnorm.studies.framework import Claim, Contrast, Row, Study, Trained, Trial
-from rnnnorm.studies.framework.sequential import FIRST, arms, weigh
+from rnnnorm.studies.framework.sequential import FIRST, arms, tally, weigh
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.study import STUDIES
+from rnnnorm.studies.framework.verdict import Verdict
 
 SHIFT = {"far": 3.0, "none": 0.0, "border": 1.0, "lost": -np.inf}
 by = Contrast("number", "units", norms=["ln"], against="none", by=("arm",), needed=1.0, label="{arm}")
@@ -114,6 +115,17 @@ def test_the_nearest_decision_is_worth_most(shifted: Runner) -> None:
     far, half, close, none = (arm.worth for arm in found)
     assert far == none == 0.0
     assert half > close > 0.0
+
+
+def test_progress_counts_what_survives_the_correction_for_the_number_of_claims() -> None:
+    def verdict(word: str, p: float) -> Verdict:
+        return Verdict(Shifted.claims[0], word, "", (), p=p)
+
+    weak, strong, none = verdict("supported", 0.03), verdict("opposite", 0.001), verdict("undecided", 1.0)
+    assert tally({"a": [weak]}) == "1 of 1 claims decided"
+    assert tally({"a": [weak, none], "b": [none]}) == "0 of 3 claims decided"
+    assert tally({"a": [weak, strong], "b": [strong, none]}) == "3 of 4 claims decided"
+    assert tally({}) == "0 of 0 claims decided"
 
 
 @pytest.mark.parametrize(
