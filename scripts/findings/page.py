@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from findings.publish import confirmatory
 from findings.repeated import compare, summary
 from findings.repeated import table as repeated_table
+from findings.templates import environment
 from findings.undecided import seeds_and_reason
 from rnnnorm.studies import STUDIES
-from rnnnorm.studies.framework.case import DECIDED, NOT_APPLICABLE, NOT_LEARNED, UNDECIDED
+from rnnnorm.studies.framework.case import UNDECIDED
 from rnnnorm.studies.framework.measurements import PACKED
-from rnnnorm.studies.framework.page import MARKS, concluded, correct, count_verdicts, effect, interval, tally
+from rnnnorm.studies.framework.page import MARKS, STANDINGS, concluded, correct, count_verdicts, effect, interval, tally
 from rnnnorm.studies.framework.sitting import sittings
 
 Content = dict[str, Any]
@@ -55,15 +54,9 @@ def render(docs: Path, found: Mapping[str, Content], repetition: Mapping[str, Co
         kinds[confirmatory(content["seeds"])][name] = content
     known = sittings(docs / "findings" / "data")
     again = compare(found, repetition)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["conditions"] = conditions
-    return environment.get_template("findings_page.md").render(
+    templates = environment(Path(__file__).parents[1])
+    templates.filters["conditions"] = conditions
+    return templates.get_template("findings_page.md").render(
         studies=found,
         confirmed=kinds[True],
         explored=kinds[False],
@@ -156,7 +149,7 @@ def conditions(verdict: Content, most: int = 3) -> str:
     """Where a claim holds, fails and is undecided, with at most so many conditions of each; the report has all."""
     parts = []
     scope = [case for case in verdict["conditions"] if case["in_scope"]]
-    for standing in (*DECIDED, UNDECIDED, NOT_LEARNED, NOT_APPLICABLE):
+    for standing in STANDINGS:
         found = [case for case in scope if case["standing"] == standing]
         named = [f"{case['condition']} ({effect(case['effect'])}, n = {case['n']})" for case in found[:most]]
         more = f" and {len(found) - most} more" if len(found) > most else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +15,7 @@ from rnnnorm.studies.framework.compose import save_figure
 from rnnnorm.studies.framework.conclude import read_verdict
 from rnnnorm.studies.framework.measurements import FILE, collect, pack, read
 from rnnnorm.studies.framework.page import opened
+from rnnnorm.studies.framework.plots import Panel
 from rnnnorm.studies.framework.sequential import FIRST
 from rnnnorm.studies.framework.sitting import FILE as SITTINGS
 from rnnnorm.studies.framework.sitting import sittings
@@ -100,11 +102,14 @@ def draw(data: Path, names: list[str], pictures: Path) -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     for name in names:
         study = opened(name, data / name)
-        panels = study.panels(read(data / name))
-        if panels:
-            with TemporaryDirectory() as folder:
-                save_figure(panels, Path(folder), study.question)
-                shutil.copyfile(Path(folder) / "figure.png", pictures / f"{name}.png")
+        save_picture(study.panels(read(data / name)), pictures / f"{name}.png", study.question)
+
+
+def save_picture(panels: Sequence[Panel], path: Path, title: str = "") -> None:
+    """Write panels as one PNG file; without panels nothing is written."""
+    with TemporaryDirectory() as folder:
+        for picture in save_figure(panels, Path(folder), title)[:1]:
+            shutil.copyfile(picture, path)
 
 
 def confirmatory(seeds: tuple[int, int]) -> bool:

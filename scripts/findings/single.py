@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from rnnnorm.studies.framework.case import DECIDED, NOT_APPLICABLE, NOT_LEARNED, UNDECIDED
-from rnnnorm.studies.framework.compose import save_figure
+from findings.publish import save_picture
+from findings.templates import environment
 from rnnnorm.studies.framework.interval import interval as over_seeds
 from rnnnorm.studies.framework.measurements import PACKED, per_seed, read, where
-from rnnnorm.studies.framework.page import effect, interval, opened
+from rnnnorm.studies.framework.page import STANDINGS, effect, interval, opened
 
 Content = dict[str, Any]
-ORDER = (*DECIDED, UNDECIDED, NOT_LEARNED, NOT_APPLICABLE)
 PAGES = Path(__file__).parent / "pages"
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "almost-constant-slots": (
@@ -78,7 +74,7 @@ class Published:
         """The verdict on a claim, and how many of its conditions stand where: `undecided; 3 of 4 supported`."""
         verdict = self._claim(study, claim)
         standings = [case["standing"] for case in verdict["conditions"] if case["in_scope"]]
-        counts = [f"{standings.count(word)} {word}" for word in dict.fromkeys(sorted(standings, key=ORDER.index))]
+        counts = [f"{standings.count(word)} {word}" for word in STANDINGS if word in standings]
         return f"{verdict['verdict']}; of {len(standings)} conditions {', '.join(counts)}"
 
     def level(self, study: str, quantity: str, **point: Any) -> str:
@@ -125,14 +121,11 @@ def pages(data: Path, found: Mapping[str, Content]) -> Iterator[tuple[str, str]]
     Raises:
         SystemExit: a page says what the measurements do not.
     """
-    environment = Environment(
-        loader=FileSystemLoader(PAGES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
+    templates = environment(PAGES)
     said = Published(data, found)
     for path in sorted(PAGES.glob("*.md")):
         try:
-            yield path.name, environment.get_template(path.name).render(p=said)
+            yield path.name, templates.get_template(path.name).render(p=said)
         except MissingStudyError as error:
             print(f"{path.name}: not written, since study {error} is not published")
 
@@ -146,6 +139,4 @@ def draw(data: Path, pictures: Path) -> None:
         chosen = [panel for title in titles for panel in every if panel.title == title]
         if len(chosen) < len(titles):
             raise SystemExit(f"{name}: no panels {titles} in {study_name}; there are: {[one.title for one in every]}")
-        with TemporaryDirectory() as folder:
-            save_figure(chosen, Path(folder), "")
-            shutil.copyfile(Path(folder) / "figure.png", pictures / f"{name}.png")
+        save_picture(chosen, pictures / f"{name}.png")
