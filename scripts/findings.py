@@ -4,6 +4,7 @@
     python scripts/findings.py runs/confirmed                            # publish a run
     python scripts/findings.py --repeated runs/repeated                  # publish its repetition with other seeds
     python scripts/findings.py                                           # the page alone, after a change of its prose
+    python scripts/findings.py --restore docs/findings/data runs/again   # a run's folder again, to go on from there
 
 Measurements go to docs/findings/data, packed, figures to docs/findings. The page is made from what is published, and
 tests/studies/framework/test_published.py checks that it agrees. Its prose is scripts/findings_page.md, and
@@ -20,6 +21,7 @@ from pathlib import Path
 from findings.page import REPEATED, Content, contents, render
 from findings.publish import check_size, draw, publish
 from findings.repeated import as_csv, compare
+from findings.restore import restore
 from findings.single import draw as draw_single
 from findings.single import pages
 
@@ -39,11 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="folder of the run to publish; the page alone if not given")
     parser.add_argument("--repeated", type=Path, metavar="RUN", help="folder of its repetition, to publish, too")
+    parser.add_argument(
+        "--restore", type=Path, nargs=2, metavar=("DATA", "RUN"), help="the folder of a run from published measurements"
+    )
     parser.add_argument("--commit", help="of the source of a run that has not noted it")
     parser.add_argument("--digits", type=int, help="significant digits of the values; all if not given")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page; default: docs")
     given = parser.parse_args(argv)
     data = given.docs / "findings" / "data"
+    if given.restore is not None:
+        print(f"{given.restore[1]}: {restore(*given.restore)} measured trials")
+        return
     if given.run is not None:
         draw(data, publish(given.run, data, given.commit, given.digits), given.docs / "findings")
         draw_single(data, given.docs / "findings")

@@ -32,6 +32,7 @@ README = """\
 ```bash
 rnnnorm report docs/findings/data --out runs/findings    # every verdict and figure again, and report.html
 python scripts/findings.py                               # docs/findings.md again
+python scripts/findings.py --restore docs/findings/data runs/confirmed    # the folder of the run, which then goes on
 ```
 """
 

@@ -117,6 +117,28 @@ def test_no_folder_of_the_machine_is_published(finished: Runner, publish: Callab
     assert "rnnnorm study tiny --out out --data-dir=data" in (docs / "findings.md").read_text()
 
 
+def test_a_run_goes_on_from_what_is_published(finished: Runner, publish: Callable[..., Path], tmp_path: Path) -> None:
+    with sitting(finished.out, "rnnnorm study tiny"):
+        pass
+    data = publish(finished.out) / "findings" / "data"
+    packed = (data / "tiny" / PACKED).read_bytes()
+    restored = tmp_path / "restored"
+    publish("--restore", data, restored)
+    assert [one["command"] for one in sittings(restored)] == ["rnnnorm study tiny"]
+    assert finished(out=restored) == 0
+    assert "15 of 15 trials done before: skipped" in finished.printed
+    publish(restored)
+    assert (data / "tiny" / PACKED).read_bytes() == packed
+    with pytest.raises(SystemExit, match="expected a folder that is not"):
+        publish("--restore", data, restored)
+    with pytest.raises(SystemExit, match="holds no published study"):
+        publish("--restore", tmp_path, tmp_path / "other")
+    settings = data / "tiny" / "study.yaml"
+    settings.write_text(settings.read_text().replace("- 1\n", "- 7\n"))
+    with pytest.raises(SystemExit, match="expected measurements of its settings"):
+        publish("--restore", data, tmp_path / "other")
+
+
 def test_values_are_rounded_where_bytes_are_dear(finished: Runner, publish: Callable[..., Path]) -> None:
     data = publish(finished.out) / "findings" / "data"
     size, exact = (data / "tiny" / PACKED).stat().st_size, read(data / "tiny")
