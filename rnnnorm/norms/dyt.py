@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..common.ranges import POSITIVE, Range
 from .base import Normalizer, at_least_float32
+from .fusible import Fusible, Squash
 
 
 class DynamicTanh(Normalizer):
@@ -49,6 +50,10 @@ class DynamicTanh(Normalizer):
         super().reset_parameters()
         if hasattr(self, "alpha"):  # the base class calls this before α exists
             nn.init.constant_(self.alpha, self.initial_alpha)
+
+    def fusible(self) -> Fusible | None:
+        """Element by element."""
+        return Squash()
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Squash x (…, F) element by element; `t` does not matter."""

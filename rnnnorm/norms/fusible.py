@@ -35,4 +35,20 @@ class ColumnStatistics:
     sequence: bool = False
 
 
-Fusible = RowStatistics | ColumnStatistics
+@dataclass(frozen=True)
+class Constant:
+    """Each entry is multiplied by one number, which is not learned; gain and bias are those that there are.
+
+    Args:
+        factor: the number.
+    """
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class Squash:
+    """Each entry becomes tanh(α x), with a learned `alpha` (1,)."""
+
+
+Fusible = RowStatistics | ColumnStatistics | Constant | Squash

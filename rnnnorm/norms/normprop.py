@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..common.ranges import POSITIVE, Range, between
 from .base import Normalizer, WeightNormalizer, at_least_float32
+from .fusible import Constant, Fusible
 from .weight import RowLengths, reparametrize
 
 _GAMMAS: Mapping[str, Range] = {
@@ -203,6 +204,10 @@ class NormPropCell(Normalizer):
         super().__init__(num_features, gain=gamma_c, **kw)
         self.variance = cell_variance(gamma_x, gamma_h, correlation, forget_bias)
 
+    def fusible(self) -> Fusible | None:
+        """One constant."""
+        return Constant(1 / math.sqrt(self.variance))
+
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Rescale c_t (B_t, F); `t` does not matter."""
         rows = at_least_float32(x)
@@ -261,6 +266,10 @@ class NormPropOutput(Normalizer):
 
     def reset_parameters(self) -> None:
         """No operation, since nothing is learned."""
+
+    def fusible(self) -> Fusible | None:
+        """One constant."""
+        return Constant(1 / math.sqrt(self.variance))
 
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Rescale h_t (B_t, F); `t` does not matter."""

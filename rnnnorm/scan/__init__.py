@@ -37,7 +37,7 @@ def _always(*_: object) -> bool:
 BACKENDS: dict[str, Backend] = {
     "native": Backend(scan_native, plan.supports, native_ready),
     "torch": Backend(torch_operators.scan_torch, torch_operators.supports, torch_operators.ready),
-    "triton": Backend(scan_triton, plan.supports, triton_ready),
+    "triton": Backend(scan_triton, plan.plain, triton_ready),
     "reference": Backend(scan_reference, _always, _always),
 }
 """By name, fastest first where several are ready; the last one covers everything.

@@ -25,7 +25,7 @@ def fits(layer: Layer, data: Tensor, device: str, typed: bool = True) -> bool:
         device: where all of them must be, "cpu" or "cuda".
         typed: all must have the type of the rows, too.
     """
-    W_ih, W_hh, biases, W_hr, bias_hn, _ = layer.weights
+    W_ih, W_hh, biases, W_hr, bias_hn, peepholes = layer.weights
     if not plain(data, device) or data.dim() != 2 or W_ih.dim() != 2:
         return False
     (N, I), gates, G = data.shape, W_ih.shape[0], layer.cell.gates  # noqa: E741
@@ -45,12 +45,17 @@ def fits(layer: Layer, data: Tensor, device: str, typed: bool = True) -> bool:
         expected.append((bias, vector))
     if bias_hn is not None:
         expected.append((bias_hn, (H,)))
+    for peephole in peepholes or ():
+        expected.append((peephole, (H,)))
+    sizes = layer.cell.sizes()
     for name, norm in layer.norms._modules.items():
         if norm is not None:
-            features = vector if name not in ("cell", "output") else (H,)
-            expected.append((norm.gain, features))
-            if norm.bias is not None:
-                expected.append((norm.bias, features))
+            features = (sizes[name][0] * H,)
+            for parameter in (norm.gain, norm.bias):
+                if parameter is not None:
+                    expected.append((parameter, features))
+            if isinstance(getattr(norm, "alpha", None), Tensor):
+                expected.append((norm.alpha, (1,)))
     dtype, place = data.dtype, data.device
     for tensor, shape in expected:
         kind = type(tensor)

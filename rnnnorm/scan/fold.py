@@ -56,6 +56,7 @@ def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tenso
         bias: b (4H,), or None.
     """
     assert place.columns is not None
+    assert place.gain is not None
     N = x.shape[0]
     if isinstance(place.columns, SynchronizedNormalizer) and place.columns.synchronizes():
         m = x.mean(0)
@@ -70,6 +71,6 @@ def fold(place: Place, x: Tensor, W: Tensor, bias: Tensor | None) -> tuple[Tenso
             rows = x.detach() @ W.detach().t()
             place.columns.observe(0, [N], rows.mean(0, keepdim=True), rows.var(0, correction=0, keepdim=True))
         mean, var = (moment[0].to(x.dtype) for moment in place.columns.recall(0, 1))
-    scale = place.gain * torch.rsqrt(var + place.statistics.eps)
+    scale = place.gain * torch.rsqrt(var + place.eps)
     shift = -mean * scale
     return W * scale.unsqueeze(1), shift if bias is None else bias + shift

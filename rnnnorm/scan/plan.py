@@ -9,35 +9,37 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..equations import CellNorms, Equations, Layer, Noise
+from ..equations import CellNorms, Equations, GRUEquations, Layer, LSTMEquations, Noise, RNNEquations
 from ..norms import Normalizer
 from ..norms.column_steps import ColumnSteps
-from ..norms.fusible import ColumnStatistics, Fusible, RowStatistics
+from ..norms.fusible import ColumnStatistics, Constant, Fusible, RowStatistics, Squash
 from ..norms.synchronized import SynchronizedNormalizer
 
-PLACES = ("input", "hidden", "joint", "cell")
-_SCANNED = frozenset(PLACES)
+PLACES = ("input", "hidden", "joint", "candidate", "cell", "output")
+_CELLS = (LSTMEquations, GRUEquations, RNNEquations)
 
 
 class Place(NamedTuple):
-    """One normalizer as a scan computes it: y = g ⊙ (x - μ) / √(σ² + ε) + b.
+    """One normalizer as a scan computes it: y = g ⊙ (x - μ) / √(σ² + ε) + b, or as `statistics` says otherwise.
 
     Args:
         statistics: over what μ and σ² are taken.
-        gain: g (F,).
+        gain: g (F,), or None.
         bias: b (F,), or None.
         columns: the normalizer that stores the moments (`recall` reads, `observe` updates), if they are over rows.
+        alpha: α (1,) of `Squash`.
     """
 
     statistics: Fusible
-    gain: Tensor
+    gain: Tensor | None
     bias: Tensor | None
-    columns: ColumnSteps | None
+    columns: ColumnSteps | None = None
+    alpha: Tensor | None = None
 
     @property
-    def features(self) -> int:
-        """F."""
-        return self.gain.shape[0]
+    def eps(self) -> float:
+        """ε inside the root; 0 where there is none."""
+        return self.statistics.eps if isinstance(self.statistics, RowStatistics | ColumnStatistics) else 0.0
 
     @property
     def groups(self) -> int:
@@ -69,8 +71,7 @@ class Place(NamedTuple):
 class Plan:
     """The places of one layer that is run in one pass; absent ones are None.
 
-    Either `joint` stands alone at the gates, or `input` and `hidden` do; steps are normalized by rows or by columns,
-    not both.
+    Either `joint` stands alone at the gates, or `input` and `hidden` do.
     """
 
     input: Place | None
@@ -78,6 +79,8 @@ class Plan:
     joint: Place | None
     cell: Place | None
     carried: bool
+    candidate: Place | None = None
+    output: Place | None = None
 
     @cached_property
     def places(self) -> dict[str, Place]:
@@ -90,25 +93,41 @@ class Plan:
         """Whether some place needs moments over the active rows of each step."""
         return any(place.by_column for place in self.places.values())
 
+    def own_steps_by_place(self, batch_sizes: Sequence[int]) -> dict[str, int]:
+        """Number of steps, from the first one, that use moments of their own rows, of each place by column."""
+        by_column = {name: place for name, place in self.places.items() if place.by_column}
+        return {name: p.columns.own_steps(batch_sizes) for name, p in by_column.items() if p.columns is not None}
+
     def own_steps(self, batch_sizes: Sequence[int]) -> int:
-        """Number of steps, from the first one, that use moments of their own rows; all places agree on it."""
-        for place in self.places.values():
-            if place.by_column and place.columns is not None:
-                return place.columns.own_steps(batch_sizes)
-        return len(batch_sizes)
+        """That number where all places agree on it."""
+        return max(self.own_steps_by_place(batch_sizes).values(), default=len(batch_sizes))
 
 
 def supports(cell: Equations, norms: CellNorms, noise: Noise) -> bool:
-    """Whether a layer can be run in one pass: an LSTM without anything random whose normalizers are known to it."""
+    """Whether a layer can be run in one pass: an LSTM, GRU or RNN whose normalizers are known to the scan."""
     found = {name: norm for name, norm in norms._modules.items() if norm is not None}
-    if cell.name != "LSTM" or cell.peepholes or noise.any() or not found.keys() <= _SCANNED:
+    if type(cell) not in _CELLS or type(noise) is not Noise or not found.keys() <= set(PLACES):
         return False
     if "joint" in found and ("input" in found or "hidden" in found):
         return False
+    return all(_fusible(norm) is not None for norm in found.values())
+
+
+def plain(cell: Equations, norms: CellNorms, noise: Noise) -> bool:
+    """Whether a layer that is supported is an LSTM without anything rare.
+
+    Nothing random, no peepholes, moments by row or by column, not both, of whole rows or one group per gate.
+    """
+    if not supports(cell, norms, noise) or cell.name != "LSTM" or cell.peepholes or noise.any():
+        return False
     kinds = set()
-    for name, norm in found.items():
+    for name, norm in norms._modules.items():
+        if norm is None:
+            continue
         statistics = _fusible(norm)
-        if statistics is None or (isinstance(statistics, RowStatistics) and not _fits(statistics, name)):
+        if name == "output" or not isinstance(statistics, RowStatistics | ColumnStatistics):
+            return False
+        if isinstance(statistics, RowStatistics) and not _fits(statistics, name):
             return False
         if not _whole(statistics):
             kinds.add(type(statistics))
@@ -132,25 +151,32 @@ def watched(norms: CellNorms) -> bool:
 def applies(layer: Layer) -> bool:
     """Whether a layer that is supported can be run in one pass as it is now.
 
-    Against it speak a projection, a mask of h_{t-1}, hooks in a normalizer, places that were set up differently, so
-    that not all of them normalize the same steps by moments of their own, and steps whose moments are taken over the
-    rows of several processes.
+    Against it speak a projection, hooks in a normalizer, one that has lost its gain, and steps whose moments are taken
+    over the rows of several processes.
     """
-    if layer.weights.W_hr is not None or layer.mask is not None or watched(layer.norms):
+    if layer.weights.W_hr is not None or watched(layer.norms):
         return False
+    for norm in layer.norms._modules.values():
+        if norm is None:
+            continue
+        if norm.gain is None and not isinstance(_fusible(norm), Constant):
+            return False
+        if isinstance(norm, SynchronizedNormalizer) and not _whole(_fusible(norm)) and norm.synchronizes():
+            return False
+    return True
+
+
+def agrees(layer: Layer) -> bool:
+    """Whether a plain layer is plain as it is now: no mask of h_{t-1}, and all places by column have the same steps."""
     norms: list[Any] = list(layer.norms._modules.values())
     by_step = [m for m in norms if isinstance(m, ColumnSteps) and not _whole(_fusible(m))]
-    agree = len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
-    alone = not any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in by_step)
-    return agree and alone
+    return layer.mask is None and len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
 
 
 def make_plan(layer: Layer) -> Plan:
     """The plan of a layer that is supported and to which it applies."""
     norms = layer.norms
-    return Plan(
-        place_of(norms.input), place_of(norms.hidden), place_of(norms.joint), place_of(norms.cell), norms.carried
-    )
+    return Plan(**{name: place_of(getattr(norms, name)) for name in PLACES}, carried=norms.carried)
 
 
 def place_of(norm: Normalizer | None) -> Place | None:
@@ -159,7 +185,8 @@ def place_of(norm: Normalizer | None) -> Place | None:
         return None
     statistics = _fusible(norm)
     assert statistics is not None
-    return Place(statistics, norm.gain, norm.bias, norm if isinstance(norm, ColumnSteps) else None)
+    alpha: Any = getattr(norm, "alpha", None) if isinstance(statistics, Squash) else None
+    return Place(statistics, norm.gain, norm.bias, norm if isinstance(norm, ColumnSteps) else None, alpha)
 
 
 def _fusible(norm: Any) -> Fusible | None:

@@ -4,22 +4,22 @@
 // x, and forgotten, all within the caches; what forward kept stays as it is.
 #pragma once
 
-#include "gradients.h"
+#include "step.h"
 #include "weights.h"
 
-constexpr long kChunk = 256;  // rows whose gradients are made before they are used
+constexpr int64_t kChunk = 256;  // rows whose gradients are made before they are used
 
-template <typename T> struct Backward : Gradients<T> {
-  using Base = Gradients<T>;
+template <typename T, template <typename> class Of> struct Backward : Of<T> {
+  using Base = Of<T>;
   using Base::p, Base::s;
   Weights<T> of_x, of_h;
   T *tiles, *rows_of_x;  // per thread
 
-  static long capacity(const Problem& problem) { return kChunk + problem.batch_sizes[0]; }
+  static int64_t capacity(const Problem& problem) { return kChunk + problem.batch_sizes[0]; }
   Backward(const Problem& problem, Arena& arena)
       : Base(problem, arena, capacity(problem)), of_x(s, s.I, capacity(problem), arena), of_h(s, s.H, capacity(problem), arena) {
-    this->packed_h = arena.take<T>(this->wide * s.width);
-    this->packed_x = arena.take<T>(of_x.panels * kPanel<T> * s.width);
+    this->packed_h = arena.take<T>(this->wide * s.depth);
+    this->packed_x = arena.take<T>(of_x.panels * kPanel<T> * s.depth);
     tiles = arena.take<T>(this->threads * kTileRows * kDepth);
     rows_of_x = arena.take<T>(this->threads * capacity(problem) * of_x.panels * kPanel<T>);
   }
@@ -36,15 +36,15 @@ template <typename T> struct Backward : Gradients<T> {
       if (p.d_x) pack_columns(s, static_cast<const T*>(p.W_ih), s.I, this->packed_x, mine.first, mine.last);
       std::fill(this->sums + me * this->sums_size, this->sums + (me + 1) * this->sums_size, T(0));
 #pragma omp barrier
-      for (long high = s.T_ - 1; high >= 0;) {
-        long low = high, rows = s.size(high);
+      for (int64_t high = s.T_ - 1; high >= 0;) {
+        int64_t low = high, rows = s.size(high);
         while (low > 0 && rows + s.size(low - 1) <= kChunk) rows += s.size(--low);
-        const long base = this->offsets[low];
+        const int64_t base = this->offsets[low];
         if (me == 0) this->base = base;
 #pragma omp barrier
-        for (long t = high; t >= low; t--) step(part, t);
+        for (int64_t t = high; t >= low; t--) step(part, t);
         if (p.d_W_hh) of_h.pack(Before{*this, base, low}, rows, me, n);
-        if (p.d_W_ih) of_x.pack([&](long k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
+        if (p.d_W_ih) of_x.pack([&](int64_t k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
 #pragma omp barrier
         use(me, n, base, rows, high == s.T_ - 1);
         high = low - 1;
@@ -58,16 +58,14 @@ template <typename T> struct Backward : Gradients<T> {
     }
   }
 
-  void step(const Part<T>& part, long t) {
+  void step(const Part<T>& part, int64_t t) {
     this->arrive(part, t);
-    if (part.elements_by_column) this->columns(part, t);
-    else
-      for (long r = part.first; r < s.size(t); r += part.step) this->row(part, t, r);
+    this->elements(part, t);
     if (part.meet()) {
 #pragma omp barrier
     }
     const T* gates = this->chunk_h + this->in_chunk(t, 0);
-    multiply<T>({Factors<T>{part.rows(gates, s.width, s.size(t)), s.width, this->packed_h}}, part.pairs.first,
+    multiply<T>({Factors<T>{part.rows(gates, s.width, s.size(t)), s.depth, this->packed_h}}, part.pairs.first,
                 part.pairs.last, part.rows(this->d_h, this->wide, s.size(t)));
     if (part.meet_again()) {
 #pragma omp barrier
@@ -77,15 +75,15 @@ template <typename T> struct Backward : Gradients<T> {
   // h_{t-1} of the k-th row behind packed row `base`, for rows asked for in their order.
   struct Before {
     const Scan<T>& scan;
-    long base, t;
-    const T* operator()(long k) {
+    int64_t base, t;
+    const T* operator()(int64_t k) {
       while (base + k >= scan.offsets[t + 1]) t++;
-      return scan.h_before(t) + (base + k - scan.offsets[t]) * scan.s.H;
+      return scan.h_read(t) + (base + k - scan.offsets[t]) * scan.s.H;
     }
   };
 
   // What the gradients of the products of some rows are for.
-  void use(int me, int n, long base, long rows, bool first) {
+  void use(int me, int n, int64_t base, int64_t rows, bool first) {
     T* tile = tiles + me * kTileRows * kDepth;
     Weights<T>* both[] = {&of_h, &of_x};
     if (!this->split && p.d_W_hh && p.d_W_ih) add_products(s, this->chunk_h, rows, both, 2, first, tile, me, n);
@@ -95,28 +93,19 @@ template <typename T> struct Backward : Gradients<T> {
     }
     if (!p.d_x) return;
     const Span mine = share(rows, me, n);
-    const long count = mine.last - mine.first, columns = of_x.panels * kPanel<T>;
+    const int64_t count = mine.last - mine.first, columns = of_x.panels * kPanel<T>;
     T *to = static_cast<T*>(p.d_x) + (base + mine.first) * s.I, *temporary = rows_of_x + me * capacity(p) * columns;
-    const Factors<T> gates{{this->chunk_x + mine.first * s.width, s.width, count}, s.width, this->packed_x};
+    const Factors<T> gates{{this->chunk_x + mine.first * s.width, s.width, count}, s.depth, this->packed_x};
     if (s.I == columns) return multiply<T>({gates}, 0, of_x.panels, {to, s.I, count});
     multiply<T>({gates}, 0, of_x.panels, {temporary, columns, count});
-    for (long r = 0; r < count; r++) std::memcpy(to + r * s.I, temporary + r * columns, s.I * sizeof(T));
+    for (int64_t r = 0; r < count; r++) std::memcpy(to + r * s.I, temporary + r * columns, s.I * sizeof(T));
   }
 
   // Adds up what the threads found, in a fixed order.
   void collect(int threads) {
     for (int i = 1; i < threads; i++)
-      for (long j = 0; j < this->sums_size; j += L<T>)
+      for (int64_t j = 0; j < this->sums_size; j += L<T>)
         this->add(this->sums + j, load(this->sums + i * this->sums_size + j));
-    const auto all = this->sums_of(0);
-    const auto give = [&](const T* from, int gates, void* to) {
-      if (to) ungroup(s, from, gates, static_cast<T*>(to));
-    };
-    give(all.bias, 4, p.d_bias);
-    give(all.input, 4, p.input.d_gain);
-    give(all.hidden, 4, p.hidden.d_gain);
-    give(all.joint, 4, p.joint.d_gain);
-    give(all.gain, 1, p.cell.d_gain);
-    give(all.shift, 1, p.cell.d_bias);
+    this->give_sums();
   }
 };

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
@@ -15,11 +16,18 @@ from ...equations import Layer
 from ...packing import check_packed
 from ..checks import check_states, fits
 from ..fold import fold
-from ..plan import applies, make_plan
+from ..plan import Plan, agrees, applies, make_plan
+from ..plan import plain as plain_layer
 from ..reference import scan_reference
 from .library import library
+from .masks import draw
 from .replay import replay
 from .run import DTYPES, Inputs, Run
+
+
+def variant(layer: Layer) -> str:
+    """Name of the library that runs a layer."""
+    return "plain" if plain_layer(layer.cell, layer.norms, layer.noise) and agrees(layer) else layer.cell.name
 
 
 def ready(layer: Layer, data: Tensor) -> bool:
@@ -33,7 +41,8 @@ def ready(layer: Layer, data: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and fits(layer, data, "cpu")
         and applies(layer)
-        and library() is not None
+        and (layer.mask is None or layer.mask.dtype is data.dtype)
+        and library(variant(layer)) is not None
     )
 
 
@@ -51,28 +60,50 @@ def scan_native(
     sizes = check_packed(data.shape[0], batch_sizes)
     check_states(layer, sizes[0], states)
     plan = make_plan(layer)
-    own = plan.own_steps(sizes)
-    W_ih, bias = layer.weights.W_ih, layer.weights.bias
-    for name, place in plan.places.items():
-        if name != "cell" and place.bias is not None:  # behind a normalizer of the gates it is one more b
-            bias = place.bias if bias is None else bias + place.bias
+    own = plan.own_steps_by_place(sizes)
+    weights = layer.weights
+    W_ih, (bias, bias_hn) = weights.W_ih, _biases(layer, plan)
     if plan.input is not None and plan.input.whole:
         W_ih, bias = fold(plan.input, data, W_ih, bias)
         plan = replace(plan, input=None)
-    affine = [t for name, place in plan.places.items() for t in (place.gain, place.bias if name == "cell" else None)]
-    tensors = [data, *states, W_ih, layer.weights.W_hh, bias, *affine]
-    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
-        run = Run(plan, sizes, own, save=False)
-        out, h_n, c_n = run.forward(_inputs(tensors))
+    peepholes = None if weights.peepholes is None else torch.cat(weights.peepholes)
+    affine: list[Tensor | None] = []
+    for name, place in plan.places.items():
+        affine += [place.gain, place.bias if name in ("cell", "output") else None, place.alpha]
+    h_0, c_0 = states if len(states) > 1 else (*states, None)
+    tensors = [data, h_0, c_0, W_ih, weights.W_hh, bias, bias_hn, peepholes, *draw(layer, data, sizes), *affine]
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    run = Run(variant(layer), layer.cell, layer.noise, plan, sizes, own, save)
+    if save:
+        out, *last = _Scan.apply(run, *tensors)  # type: ignore[no-untyped-call]
     else:
-        out, h_n, c_n = _Scan.apply(Run(plan, sizes, own, save=True), *tensors)  # type: ignore[no-untyped-call]
-    return out, (h_n, c_n)
+        out, *last = run.forward(_inputs(tensors))
+    return out, tuple(last)
+
+
+def _biases(layer: Layer, plan: Plan) -> tuple[Tensor | None, Tensor | None]:
+    """B (G·H,) and a GRU's b_hn (H,); behind a normalizer of the gates its bias is one more b."""
+    b, b_hn = layer.split
+    for name, place in plan.places.items():
+        bias = place.bias
+        if bias is None or name in ("cell", "output"):
+            continue
+        if layer.cell.name == "GRU":
+            H = layer.weights.W_ih.shape[0] // 3
+            if name == "joint":
+                bias = F.pad(bias, (0, H))
+            elif name == "candidate":
+                bias = F.pad(bias, (2 * H, 0))
+            elif name == "hidden":
+                inside, bias = bias[2 * H :], F.pad(bias[: 2 * H], (0, H))
+                b_hn = inside if b_hn is None else b_hn + inside
+        b = bias if b is None else b + bias
+    return b, b_hn
 
 
 def _inputs(tensors: Sequence[Any]) -> Inputs:
     values: list[Any] = [t if t is None or t.is_contiguous() else t.contiguous() for t in tensors]
-    x, h_0, c_0, W_ih, W_hh, bias, *affine = values
-    return Inputs(x, h_0, c_0, W_ih, W_hh, bias, tuple(affine))
+    return Inputs.of(values)
 
 
 class _Scan(Function):
@@ -108,8 +139,7 @@ def _differentiable(
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         own: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
-        x, h_0, c_0, W_ih, W_hh, bias, *affine = own
-        results = replay(run, Inputs(x, h_0, c_0, W_ih, W_hh, bias, tuple(affine)))
+        results = replay(run, Inputs.of(own))
     pairs = [(r, g) for r, g in zip(results, given, strict=True) if g is not None]
     sources = [t for t, want in zip(own, wanted, strict=True) if want and t is not None]
     outputs, weights = [r for r, _ in pairs], [g for _, g in pairs]

@@ -13,13 +13,13 @@ template <typename T> constexpr int kPanel = kPanelVectors * L<T>;
 
 // c (rows, panel) = [c +] a (rows, K) * b (K, panel), a's entry (m, k) at a[m * a_row + k * a_col].
 template <typename T, int Rows>
-static void tile(long K, const T* a, long a_row, long a_col, const T* b, T* c, long ldc, bool add) {
+static void tile(int64_t K, const T* a, int64_t a_row, int64_t a_col, const T* b, T* c, int64_t ldc, bool add) {
   V<T> acc[Rows][kPanelVectors];
 #pragma GCC unroll 16
   for (int m = 0; m < Rows; m++)
 #pragma GCC unroll 4
     for (int v = 0; v < kPanelVectors; v++) acc[m][v] = add ? load(c + m * ldc + v * L<T>) : V<T>{};
-  for (long k = 0; k < K; k++) {
+  for (int64_t k = 0; k < K; k++) {
     V<T> row[kPanelVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kPanelVectors; v++) row[v] = load(b + k * kPanel<T> + v * L<T>);
@@ -34,7 +34,7 @@ static void tile(long K, const T* a, long a_row, long a_col, const T* b, T* c, l
     for (int v = 0; v < kPanelVectors; v++) store(c + m * ldc + v * L<T>, acc[m][v]);
 }
 
-template <typename T> using Tile = void (*)(long, const T*, long, long, const T*, T*, long, bool);
+template <typename T> using Tile = void (*)(int64_t, const T*, int64_t, int64_t, const T*, T*, int64_t, bool);
 template <typename T, size_t... R> constexpr std::array<Tile<T>, sizeof...(R)> tiles(std::index_sequence<R...>) {
   return {tile<T, R + 1>...};
 }
@@ -43,31 +43,31 @@ template <typename T> constexpr auto kTiles = tiles<T>(std::make_index_sequence<
 // Rows of a matrix as the products below see them.
 template <typename T> struct Rows {
   T* data;
-  long stride;
-  long count;
+  int64_t stride;
+  int64_t count;
 };
 
-constexpr long kDepth = 256;  // rows of a panel that stay in the first cache while a block of rows passes by
+constexpr int64_t kDepth = 256;  // rows of a panel that stay in the first cache while a block of rows passes by
 
 // One of the products that are added up: a (rows, K) times b, of which each panel holds K * kPanel values.
 template <typename T> struct Factors {
   Rows<const T> a;
-  long K;
+  int64_t K;
   const T* b;
 };
 
 // c[:, panels first..last) = sum of products. A panel of c is finished before the next one is begun.
 template <typename T, size_t Count>
-static void multiply(const Factors<T> (&factors)[Count], long first, long last, Rows<T> c) {
+static void multiply(const Factors<T> (&factors)[Count], int64_t first, int64_t last, Rows<T> c) {
   if (c.count == 0) return;
-  const long parts = (c.count + kTileRows - 1) / kTileRows;
-  for (long p = first; p < last; p++) {
+  const int64_t parts = (c.count + kTileRows - 1) / kTileRows;
+  for (int64_t p = first; p < last; p++) {
     bool add = false;
     for (const Factors<T>& f : factors)
-      for (long k = 0; k < f.K; k += kDepth) {
-        const long depth = std::min(kDepth, f.K - k);
-        for (long part = 0, m = 0; part < parts; part++) {
-          const long rows = (c.count - m + parts - part - 1) / (parts - part);  // tiles of nearly the same height
+      for (int64_t k = 0; k < f.K; k += kDepth) {
+        const int64_t depth = std::min(kDepth, f.K - k);
+        for (int64_t part = 0, m = 0; part < parts; part++) {
+          const int64_t rows = (c.count - m + parts - part - 1) / (parts - part);  // tiles of nearly the same height
           kTiles<T>[rows - 1](depth, f.a.data + m * f.a.stride + k, f.a.stride, 1, f.b + (p * f.K + k) * kPanel<T>,
                               c.data + m * c.stride + p * kPanel<T>, c.stride, add);
           m += rows;

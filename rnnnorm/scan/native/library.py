@@ -1,5 +1,8 @@
 """Compile the scan for this machine, once, and load it.
 
+There are several: one of plain LSTMs, which is faster, and one of each cell with all places and features. Each is compiled
+at its first use.
+
 Environment variables: `CXX` is the compiler, `RNNNORM_CXXFLAGS` are more flags for it, and `RNNNORM_CACHE` is the
 folder where the library is kept.
 """
@@ -26,16 +29,14 @@ from .cache import UnavailableError, cache_folder, is_whole, keep, private_folde
 from .problem import Problem, ProblemPointer
 
 SOURCES = (
-    "vector.h",
-    "gemm.h",
-    "problem.h",
-    "step.h",
-    "weights.h",
-    "gradients.h",
-    "forward.h",
-    "backward.h",
-    "scan.cpp",
+    *("cell.h", "vector.h", "gemm.h", "problem.h", "step.h", "weights.h", "forward.h", "backward.h"),
+    *("elements.h", "gradients.h", "full.h", "full_elements.h", "full_gradients.h", "scan.cpp"),
 )
+VARIANTS = {
+    "plain": ("-DRNNNORM_CELL=kLSTM",),
+    **{cell: (f"-DRNNNORM_CELL=k{cell}", "-DRNNNORM_FULL=1") for cell in ("LSTM", "GRU", "RNN")},
+}
+"""Libraries by name, and the macros that make them."""
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 OPENMP = ("-fopenmp",)
 PATIENCE = {"version": 30.0, "compile": 600.0}
@@ -52,22 +53,34 @@ class UnresolvedError(CompilerError):
     """A library needs functions that nobody has loaded, such as those of another OpenMP runtime than torch's."""
 
 
-def library() -> ctypes.CDLL | None:
-    """The compiled scan, or None where there is none; says so once."""
+def library(variant: str = "plain") -> ctypes.CDLL | None:
+    """A compiled scan of `VARIANTS`, or None where there is none; says so once."""
     with _lock:  # the first call may come from several threads at once
-        return _library()
+        return _library(variant)
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
+def _library(variant: str) -> ctypes.CDLL | None:
     try:
         try:
-            return _loaded(OPENMP)
-        except CompilerError:  # a compiler without OpenMP, or with a runtime other than torch's
-            return _loaded(())
+            return _loaded(variant)
+        except CompilerError as error:  # a compiler without OpenMP, or with a runtime other than torch's
+            loaded = _loaded(variant, ())
+            _tell(f"rnnnorm's compiled scan runs with one thread, without OpenMP: {error}")
+            return loaded
     except UnavailableError as error:
-        warnings.warn(f"rnnnorm runs without its compiled scan, correctly but slower: {error}", stacklevel=2)
+        _tell(f"rnnnorm runs without its compiled scan, correctly but slower: {error}")
         return None
+
+
+_told: set[str] = set()
+
+
+def _tell(message: str) -> None:
+    """Warn once, not once for each library."""
+    if message not in _told:
+        _told.add(message)
+        warnings.warn(message, stacklevel=4)
 
 
 def extra_flags() -> list[str]:
@@ -87,20 +100,38 @@ def _compiler() -> list[str]:
     return command
 
 
-def _loaded(openmp: tuple[str, ...] = OPENMP) -> ctypes.CDLL:
+def _loaded(variant: str = "plain", openmp: tuple[str, ...] = OPENMP) -> ctypes.CDLL:
     """The library for this source, compiler and processor; built if there is none that is whole.
 
+    Where no compiler answers, one that another compiler has made of the same source for the same processor will do.
     Without the flag for OpenMP it uses one thread.
     """
-    compiler = _compiler()
     target = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
-    command = [*compiler, *FLAGS, target, *extra_flags()]
-    version = _run([*compiler, "--version"], PATIENCE["version"])
-    key = hashlib.sha256("\0".join([*command, *openmp, version, _processor()]).encode())
+    flags = [*FLAGS, target, *VARIANTS[variant], *extra_flags()]
+    key = hashlib.sha256("\0".join([*flags, *openmp, _processor()]).encode())
     for name in SOURCES:
         key.update((HERE / name).read_bytes())
     prefix = f"scan-{key.hexdigest()[:16]}-"
     folder = private_folder(cache_folder())
+    try:
+        compiler = _compiler()
+        version = _run([*compiler, "--version"], PATIENCE["version"])
+    except UnavailableError:
+        found = _cached(folder, prefix)
+        if found is None:
+            raise
+        return found
+    made_by = hashlib.sha256("\0".join([*compiler, version]).encode()).hexdigest()[:16]
+    found = _cached(folder, f"{prefix}{made_by}-")
+    if found is not None:
+        return found
+    if openmp:  # otherwise it has been said
+        kind = "LSTMs" if variant == "plain" else f"{variant}s with all options"
+        print(f"rnnnorm: compiling its scan of {kind} for this machine (once, some seconds) …", file=sys.stderr, flush=True)
+    return _build([*compiler, *flags], openmp, folder, f"{prefix}{made_by}-")
+
+
+def _cached(folder: Path, prefix: str) -> ctypes.CDLL | None:
     for path in sorted(folder.glob(prefix + "*.so")):
         if is_whole(path):
             try:
@@ -109,9 +140,7 @@ def _loaded(openmp: tuple[str, ...] = OPENMP) -> ctypes.CDLL:
                 raise
             except UnavailableError:
                 continue  # a compiler of that name and version was out of order
-    if openmp:  # otherwise it has been said
-        print("rnnnorm: compiling its scan for this machine (once, some seconds) …", file=sys.stderr, flush=True)
-    return _build(command, openmp, folder, prefix)
+    return None
 
 
 def _build(command: list[str], openmp: tuple[str, ...], folder: Path, prefix: str) -> ctypes.CDLL:
@@ -181,16 +210,16 @@ def _load(path: Path) -> ctypes.CDLL:
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """The library with the types of its functions."""
-    loaded.rnnnorm_problem_size.restype = ctypes.c_long
+    loaded.rnnnorm_problem_size.restype = ctypes.c_int64
     size = loaded.rnnnorm_problem_size()
     if size != ctypes.sizeof(Problem):
         raise CompilerError(f"the compiled scan expects {size} bytes of arguments, not {ctypes.sizeof(Problem)}")
-    loaded.rnnnorm_padding.argtypes = [ctypes.c_long, ctypes.c_int]
-    loaded.rnnnorm_padding.restype = ctypes.c_long
+    for size_of in (loaded.rnnnorm_padding, loaded.rnnnorm_width):
+        size_of.argtypes, size_of.restype = [ctypes.c_int64, ctypes.c_int], ctypes.c_int64
     for direction in ("forward", "backward"):
         for dtype in ("f32", "f64"):
             run = getattr(loaded, f"rnnnorm_{direction}_{dtype}")
             run.argtypes, run.restype = [ProblemPointer], None
             space = getattr(loaded, f"rnnnorm_{direction}_workspace_{dtype}")
-            space.argtypes, space.restype = [ProblemPointer], ctypes.c_long
+            space.argtypes, space.restype = [ProblemPointer], ctypes.c_int64
     return loaded

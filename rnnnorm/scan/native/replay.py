@@ -2,65 +2,103 @@
 
 Derivatives of derivatives need the gradients as functions of the inputs. By then a normalizer may be in another mode,
 and its averages may have moved on; a forward pass notes which steps used moments of their own, and which moments the
-others were given.
+others were given. The equations are those of the reference.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...norms.fusible import RowStatistics
-from ..plan import Place
+from ...equations import Layer, LayerWeights
+from ...norms.fusible import ColumnStatistics, Constant, RowStatistics, Squash
+from ..plan import PLACES, Place
+from .masks import Drawn
 from .run import Inputs, Run
 
 
-def replay(run: Run, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Output rows (N, H), h_n and c_n (B, H) of a run, differentiable as often as one likes."""
+@dataclass(frozen=True)
+class _Normalizer:
+    """One place as the run computed it."""
+
+    place: Place
+    given: tuple[Tensor, Tensor] | None
+    own: int
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        place = self.place
+        stored = None if self.given is None or t < self.own else (self.given[0][t], self.given[1][t])
+        y = _normalized(place, x, stored)
+        y = y if place.gain is None else y * place.gain
+        return y if place.bias is None else y + place.bias
+
+    def linear(self, x: Tensor, W: Tensor, t: int) -> Tensor:
+        return self(F.linear(x, W), t)
+
+
+@dataclass(frozen=True)
+class _Layer(Layer):
+    """A layer whose biases are added up already."""
+
+    sums: tuple[Tensor | None, Tensor | None] = (None, None)
+
+    @property
+    def split(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.sums
+
+
+def replay(run: Run, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Output rows (N, H) and the last states (B, H) of a run, differentiable as often as one likes."""
     plan, sizes = run.plan, run.sizes
-    affine = dict(zip(plan.places, zip(inputs.affine[::2], inputs.affine[1::2], strict=True), strict=True))
+    norms = SimpleNamespace(carried=plan.carried, **dict.fromkeys(PLACES))
+    for k, (name, place) in enumerate(plan.places.items()):
+        gain, bias, alpha = inputs.affine[3 * k : 3 * k + 3]
+        seen = place._replace(gain=gain, bias=bias, alpha=alpha)
+        setattr(norms, name, _Normalizer(seen, run.given.get(name), run.own.get(name, 0)))
+    three: Any = None if inputs.peepholes is None else inputs.peepholes.chunk(3)
+    weights = LayerWeights(inputs.W_ih, inputs.W_hh, (), peepholes=three)
+    known: Any = norms
+    sums = (inputs.bias, inputs.bias_hn)
+    layer = _Layer(run.cell, weights, known, run.noise, inputs.mask, sums=sums)
 
-    def normalize(name: str, rows: Tensor, t: int) -> Tensor:
-        place = plan.places.get(name)
-        if place is None:
-            return rows
-        gain, bias = affine[name]
-        assert gain is not None
-        given = run.given[name] if place.by_column and t >= run.own else None
-        y = _normalized(place, rows, None if given is None else (given[0][t], given[1][t])) * gain
-        return y if bias is None else y + bias
-
-    h, c = inputs.h_0, inputs.c_0
-    outputs, ended = [], []
+    states: tuple[Tensor, ...] = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
+    outputs, ended, start = [], [], 0
     for t, x in enumerate(inputs.x.split_with_sizes(sizes)):
-        active = sizes[t]
-        if active < h.shape[0]:
-            ended.append((h[active:], c[active:]))
-            h, c = h[:active], c[:active]
-        gates = normalize("input", F.linear(x, inputs.W_ih), t) + normalize("hidden", F.linear(h, inputs.W_hh), t)
-        gates = normalize("joint", gates, t)
-        i, f, g, o = (gates if inputs.bias is None else gates + inputs.bias).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        shown = normalize("cell", c, t)
-        c = shown if plan.carried else c
-        h = o.sigmoid() * shown.tanh()
-        outputs.append(h)
-    ended.append((h, c))
-    h_n, c_n = (torch.cat(parts) for parts in zip(*reversed(ended), strict=True))
-    return torch.cat(outputs), h_n, c_n
+        active, stop = sizes[t], start + sizes[t]
+        if active < states[0].shape[0]:
+            ended.append(tuple(state[active:] for state in states))
+            states = tuple(state[:active] for state in states)
+        factors, *kept = (None if m is None else m[start:stop] for m in (inputs.update, inputs.zone_h, inputs.zone_c))
+        noise = Drawn(0.0, 0.0, run.noise.zoneout, run.noise.training, factors, tuple(kept[: len(states)]))
+        step = replace(layer, noise=noise)
+        states = step.step(step.gates_x_at(x, t), states, t)
+        outputs.append(states[0])
+        start = stop
+    ended.append(states)
+    return torch.cat(outputs), *(torch.cat(parts) for parts in zip(*reversed(ended), strict=True))
 
 
 def _normalized(place: Place, rows: Tensor, given: tuple[Tensor, Tensor] | None) -> Tensor:
-    """(x - μ) / √(σ² + ε)."""
-    eps = place.statistics.eps
+    """(x - μ) / √(σ² + ε), or what else the place computes before gain and bias."""
+    statistics = place.statistics
+    if isinstance(statistics, Constant):
+        return rows * statistics.factor
+    if isinstance(statistics, Squash):
+        assert place.alpha is not None
+        return torch.tanh(place.alpha * rows)
     if given is not None:
-        return (rows - given[0]) * torch.rsqrt(given[1] + eps)
-    if not isinstance(place.statistics, RowStatistics):
+        return (rows - given[0]) * torch.rsqrt(given[1] + place.eps)
+    if isinstance(statistics, ColumnStatistics):
         mean = rows.mean(0)
-        return (rows - mean) * torch.rsqrt(((rows - mean) ** 2).mean(0) + eps)
+        return (rows - mean) * torch.rsqrt(((rows - mean) ** 2).mean(0) + place.eps)
+    assert isinstance(statistics, RowStatistics)
     groups = rows.view(rows.shape[0], place.groups, -1)
     if place.centered:
         groups = groups - groups.mean(2, keepdim=True)
-    y: Tensor = groups * torch.rsqrt((groups**2).mean(2, keepdim=True) + eps)
+    y: Tensor = groups * torch.rsqrt((groups**2).mean(2, keepdim=True) + place.eps)
     return y.flatten(1)

@@ -6,17 +6,21 @@ import ctypes
 import os
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...equations import Equations, Noise
+from ...norms.fusible import Constant, Squash
 from ..checks import address
 from ..plan import Place, Plan
 from .buffers import ALIGNMENT, Block, Buffers, start_of
 from .library import library, sanitizes
-from .problem import COLUMN, ROW, PlaceFields, Problem
+from .problem import COLUMN, CONSTANT, NONLINEARITIES, ROW, SQUASH, PlaceFields, Problem
 
 DTYPES = {torch.float32: ("f32", 4), torch.float64: ("f64", 8)}
 BUFFERS = Buffers(exact=sanitizes())
@@ -40,20 +44,48 @@ class Inputs:
     Args:
         x: packed rows (N, I).
         h_0: (B, H).
-        c_0: (B, H).
-        W_ih: (4H, I).
-        W_hh: (4H, H).
-        bias: (4H,), or None.
-        affine: gain and bias (or None) of each place of the plan, in its order.
+        c_0: (B, H), or None.
+        W_ih: (G·H, I).
+        W_hh: (G·H, H).
+        bias: (G·H,), or None.
+        bias_hn: (H,), inside a GRU's reset product, or None.
+        peepholes: (3·H,), or None.
+        mask: see `masks.Masks`, as the next three.
+        update: (N, H), or None.
+        zone_h: (N, H), or None.
+        zone_c: (N, H), or None.
+        affine: gain, bias and alpha (each may be None) of each place of the plan, in its order.
     """
 
     x: Tensor
     h_0: Tensor
-    c_0: Tensor
+    c_0: Tensor | None
     W_ih: Tensor
     W_hh: Tensor
     bias: Tensor | None
+    bias_hn: Tensor | None
+    peepholes: Tensor | None
+    mask: Tensor | None
+    update: Tensor | None
+    zone_h: Tensor | None
+    zone_c: Tensor | None
     affine: tuple[Tensor | None, ...]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor | None]) -> Self:
+        """The inputs in their order, those of the places last."""
+        count = len(READ)
+        values: list[Any] = list(tensors)
+        return cls(*values[:count], tuple(values[count:]))
+
+    def tensors(self) -> list[Tensor | None]:
+        """All of them, in their order."""
+        return [*(getattr(self, name) for name in READ), *self.affine]
+
+
+READ = tuple(field.name for field in fields(Inputs))[:-1]
+_FIELDS = {"candidate": "cell"}
+"""Places under another name in the structure: what stands behind the gates and before h_t."""
 
 
 class Run:
@@ -63,13 +95,19 @@ class Run:
     own, the normalizers take them in, and what they recall afterwards serves the remaining steps.
 
     Args:
+        variant: name of the library; see `library`.
+        cell: the equations.
+        noise: what is dropped inside; masks are among the inputs.
         plan: what stands where.
         sizes: B_t, rows of each step, as `check_packed` returns them; compiled code reads a copy.
-        own: how many steps, from the first one, have moments of their own rows; see `Plan.own_steps`.
+        own: how many steps, from the first one, have moments of their own rows; see `Plan.own_steps_by_place`.
         save: keep what `backward` needs.
     """
 
-    def __init__(self, plan: Plan, sizes: list[int], own: int, save: bool) -> None:
+    def __init__(
+        self, variant: str, cell: Equations, noise: Noise, plan: Plan, sizes: list[int], own: dict[str, int], save: bool
+    ) -> None:
+        self.variant, self.cell, self.noise = variant, cell, noise
         self.plan, self.sizes, self.own, self.save = plan, sizes, own, save
         self.batch_sizes = array("q", sizes)
         self.threads = 1 if _forked else torch.get_num_threads()
@@ -81,8 +119,8 @@ class Run:
         self.dtype = torch.float32
         self.base = self.total = 0
 
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Output rows (N, H), h_n and c_n (B, H); stored statistics move.
+    def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Output rows (N, H), h_n and, where there is one, c_n (B, H); stored statistics move.
 
         Raises:
             InputError: something whose shape or type compiled code does not expect; also in `backward`.
@@ -91,23 +129,26 @@ class Run:
         observe = any(p.columns is not None and p.columns.wants_moments() for p in self.plan.places.values())
         self.dtype = inputs.x.dtype
         N, I, B, H = sum(self.sizes), inputs.x.shape[1], self.sizes[0], inputs.h_0.shape[1]  # noqa: E741
-        self.shapes = {"x": (N, I), "h_0": (B, H), "c_0": (B, H), "bias": (4 * H,)}
-        self.shapes |= {"W_ih": (4 * H, I), "W_hh": (4 * H, H), "out": (N, H), "h_n": (B, H), "c_n": (B, H)}
-        self.shapes |= {"d_out": (N, H), "d_h_n": (B, H), "d_c_n": (B, H)}
+        gates = self.cell.gates * H
+        self.shapes = {"x": (N, I), "bias": (gates,), "W_ih": (gates, I), "W_hh": (gates, H), "peepholes": (3 * H,)}
+        self.shapes |= dict.fromkeys(("h_0", "c_0", "h_n", "c_n", "d_h_n", "d_c_n", "mask"), (B, H))
+        self.shapes |= dict.fromkeys(("out", "d_out", "update", "zone_h", "zone_c"), (N, H)) | {"bias_hn": (H,)}
         results = self._allocate(inputs)
-        named = dict(zip(("out", "h_n", "c_n"), results, strict=True))
-        for start, stop in ((0, self.own), (self.own, T)):
-            if start == stop:
-                continue
-            if self.plan.by_column and start >= self.own:
-                self._recall(start, T, inputs)
+        named = dict(zip(self._results, results, strict=True))
+        for start, stop in pairwise(sorted({0, *self.own.values(), T})):
+            self._recall(start, T, inputs)
             self._call("forward", self._problem(inputs, named, start, stop, observe))
             self._observe(start, stop, observe)
         return results
 
+    @property
+    def _results(self) -> tuple[str, ...]:
+        return ("out", *(f"{state}_n" for state in self.cell.states))
+
     def _recall(self, start: int, stop: int, inputs: Inputs) -> None:
+        """Stored moments of the places whose steps with moments of their own are over."""
         for name, place in self.plan.places.items():
-            if place.by_column and place.columns is not None:
+            if place.columns is not None and self.own.get(name) == start:
                 stored = place.columns.recall(start, stop)
                 if start:  # the compiled code finds the moments of step t in row t
                     stored = (F.pad(stored[0], (0, 0, start, 0)), F.pad(stored[1], (0, 0, start, 0)))
@@ -118,7 +159,7 @@ class Run:
             if place.columns is None:
                 continue
             mean, var = self.moments[name]
-            if observe or stop <= self.own:
+            if observe or stop <= self.own[name]:
                 place.columns.observe(start, self.sizes[start:stop], mean[start:stop], var[start:stop])
 
     def backward(
@@ -137,19 +178,20 @@ class Run:
         count = self.total // DTYPES[self.dtype][1]
         self.base = address("what forward kept", kept, (count,), self.dtype)
         problem = self._problem(inputs, {"out": out}, 0, len(self.sizes), False)
-        for name, gradient in zip(("out", "h_n", "c_n"), given, strict=True):
+        for name, gradient in zip(self._results, given, strict=True):
             self._point(problem, "d_" + name, gradient)
-        tensors = [inputs.x, inputs.h_0, inputs.c_0, inputs.W_ih, inputs.W_hh, inputs.bias, *inputs.affine]
         gradients = [
-            torch.empty_like(t) if t is not None and want else None for t, want in zip(tensors, wanted, strict=True)
+            torch.empty_like(t) if t is not None and want else None
+            for t, want in zip(inputs.tensors(), wanted, strict=True)
         ]
         pointers = [0 if gradient is None else gradient.data_ptr() for gradient in gradients]
-        names = ("d_x", "d_h_0", "d_c_0", "d_W_ih", "d_W_hh", "d_bias")
-        for field, pointer in zip(names, pointers, strict=False):
-            setattr(problem, field, pointer)
+        for name, pointer in zip(READ, pointers, strict=False):
+            if pointer:
+                setattr(problem, "d_" + name, pointer)
         for k, name in enumerate(self.plan.places):
-            target: PlaceFields = getattr(problem, name)
-            target.d_gain, target.d_bias = pointers[6 + 2 * k : 8 + 2 * k]
+            target: PlaceFields = getattr(problem, _FIELDS.get(name, name))
+            first = len(READ) + 3 * k
+            target.d_gain, target.d_bias, target.d_alpha = pointers[first : first + 3]
         self._call("backward", problem)
         return gradients
 
@@ -159,60 +201,78 @@ class Run:
         kept, self.kept = torch.frombuffer(self.kept, dtype=self.dtype), None
         return kept
 
-    def _allocate(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    def _allocate(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """The results, and memory for what is kept."""
         x, (B, H) = inputs.x, self.shapes["h_0"]
         N, T = x.shape[0], len(self.sizes)
-        loaded = library()
+        loaded = library(self.variant)
         assert loaded is not None
         bytes_each = DTYPES[x.dtype][1]
         padded: int = loaded.rnnnorm_padding(H, bytes_each == 8)
+        width: int = loaded.rnnnorm_width(H, bytes_each == 8)
         rows = N if self.save else 2 * B
         plan = self.plan
-        counts = {"gates_h": rows * 4 * padded, "cell_states": rows * padded}
-        if plan.input is not None or plan.hidden is not None:
-            counts["gates_x"] = rows * 4 * padded
+        counts = {"gates_h": rows * width}
+        if "c" in self.cell.states or self.cell.name == "GRU":
+            counts["cell_states"] = rows * padded
+        if plan.input is not None or plan.hidden is not None or self.cell.name == "GRU":
+            counts["gates_x"] = rows * width
+        if self.variant == "LSTM" and (plan.carried or self.noise.any()):
+            counts["carried_states"] = rows * padded
+        if plan.output is not None:
+            counts["outputs"] = rows * padded
+        if inputs.mask is not None:
+            counts["masked"] = rows * H
         for name, place in plan.places.items():
-            width = (1 if name == "cell" else 4) * padded
-            each = rows * place.groups if place.by_row else T * width
-            counts[name + ".center"] = counts[name + ".scale"] = each
+            blocks = self.cell.sizes()[name][0]
+            if place.by_row or place.by_column:
+                each = rows * place.groups if place.by_row else T * blocks * padded
+                counts[name + ".center"] = counts[name + ".scale"] = each
             if place.columns is not None:
-                features = H if name == "cell" else 4 * H
-                self.moments[name] = (x.new_empty(T, features), x.new_empty(T, features))
+                self.moments[name] = (x.new_empty(T, blocks * H), x.new_empty(T, blocks * H))
         total = 0
         for name, count in counts.items():
             self.offsets[name] = total
             total += -(-count * bytes_each // ALIGNMENT) * ALIGNMENT + 5 * ALIGNMENT  # apart, as in Arena of problem.h
         self.kept, self.total = BUFFERS.borrow(total), total
         self.base = start_of(self.kept)
-        return x.new_empty(N, H), torch.empty_like(inputs.h_0), torch.empty_like(inputs.c_0)
+        states = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
+        return x.new_empty(N, H), *map(torch.empty_like, states)
 
     def _problem(self, inputs: Inputs, results: dict[str, Tensor], start: int, stop: int, observe: bool) -> Problem:
         (N, I), H = self.shapes["x"], self.shapes["h_0"][1]  # noqa: E741
         problem = Problem(
-            T=len(self.sizes), N=N, I=I, H=H, start=start, stop=stop, own=self.own,
+            T=len(self.sizes), N=N, I=I, H=H, start=start, stop=stop,
             observe=observe, save=self.save, carried=self.plan.carried, threads=self.threads,
+            nonlinearity=NONLINEARITIES.get(str(self.cell.nonlinearity), 0),
         )  # fmt: skip
+        if not self.noise.training:
+            for state, p in zip(self.cell.states, self.noise.zoneout, strict=False):
+                setattr(problem, f"keep_{state}", p)
         problem.batch_sizes = self.batch_sizes.buffer_info()[0]
-        for name in ("x", "h_0", "c_0", "W_ih", "W_hh", "bias"):
+        for name in READ:
             self._point(problem, name, getattr(inputs, name))
         for name, result in results.items():
             self._point(problem, name, result)
-        for name in ("gates_h", "gates_x", "cell_states"):
+        for name in ("gates_h", "gates_x", "cell_states", "carried_states", "outputs", "masked"):
             setattr(problem, name, self._kept(name))
         for k, (name, place) in enumerate(self.plan.places.items()):
-            self._describe(getattr(problem, name), name, place, inputs.affine[2 * k : 2 * k + 2])
+            target: PlaceFields = getattr(problem, _FIELDS.get(name, name))
+            self._describe(target, name, place, inputs.affine[3 * k : 3 * k + 3])
         return problem
 
     def _describe(self, target: PlaceFields, name: str, place: Place, affine: Sequence[Tensor | None]) -> None:
-        gates, H = self.shapes["W_hh"]
-        features = H if name == "cell" else gates
-        target.kind = ROW if place.by_row else COLUMN
-        target.groups, target.centered, target.eps = place.groups, place.centered, place.statistics.eps
+        features = self.cell.sizes()[name][0] * self.shapes["h_0"][1]
+        statistics = place.statistics
+        kinds = {Constant: CONSTANT, Squash: SQUASH}
+        target.kind = kinds.get(type(statistics), ROW if place.by_row else COLUMN)
+        target.groups, target.centered, target.own = place.groups, place.centered, self.own.get(name, 0)
+        target.eps = statistics.factor if isinstance(statistics, Constant) else place.eps
         if name in self.moments:  # made by `_allocate`
             target.mean, target.var = (moment.data_ptr() for moment in self.moments[name])
+        vector = (features,)
         read: list[tuple[str, Tensor | None, tuple[int, ...]]]
-        read = [("gain", affine[0], (features,)), ("bias", affine[1], (features,))]
+        read = [("gain", affine[0], vector), ("bias", affine[1], vector), ("alpha", affine[2], (1,))]
         if name in self.given:
             mean, var = self.given[name]
             steps = (len(self.sizes), features)
@@ -230,7 +290,7 @@ class Run:
         return self.base + self.offsets[name] if name in self.offsets else 0
 
     def _call(self, direction: str, problem: Problem) -> None:
-        loaded = library()
+        loaded = library(self.variant)
         assert loaded is not None
         suffix = DTYPES[self.dtype][0]
         space = getattr(loaded, f"rnnnorm_{direction}_workspace_{suffix}")(ctypes.byref(problem))

@@ -7,7 +7,20 @@
 #include "backward.h"
 #include "forward.h"
 
-template <typename Run> static long workspace(const Problem& problem) {
+#if RNNNORM_FULL
+#include "full_elements.h"
+#include "full_gradients.h"
+template <typename T> using Forth = Forward<T, FullElements>;
+template <typename T> using Back = Backward<T, FullGradients>;
+#else
+#include "elements.h"
+#include "gradients.h"
+static_assert(kCell == kLSTM, "the plain scan is written for LSTMs");
+template <typename T> using Forth = Forward<T, Elements>;
+template <typename T> using Back = Backward<T, Gradients>;
+#endif
+
+template <typename Run> static int64_t workspace(const Problem& problem) {
   Arena arena(nullptr);
   Run run(problem, arena);
   return arena.used();
@@ -19,14 +32,15 @@ template <typename Run> static void run(const Problem& problem) {
 }
 
 extern "C" {
-long rnnnorm_problem_size() { return sizeof(Problem); }
-long rnnnorm_padding(long H, int wide) { return wide ? (H + L<double> - 1) / L<double> * L<double> : (H + L<float> - 1) / L<float> * L<float>; }
-long rnnnorm_forward_workspace_f32(const Problem* p) { return workspace<Forward<float>>(*p); }
-long rnnnorm_forward_workspace_f64(const Problem* p) { return workspace<Forward<double>>(*p); }
-long rnnnorm_backward_workspace_f32(const Problem* p) { return workspace<Backward<float>>(*p); }
-long rnnnorm_backward_workspace_f64(const Problem* p) { return workspace<Backward<double>>(*p); }
-void rnnnorm_forward_f32(const Problem* p) { run<Forward<float>>(*p); }
-void rnnnorm_forward_f64(const Problem* p) { run<Forward<double>>(*p); }
-void rnnnorm_backward_f32(const Problem* p) { run<Backward<float>>(*p); }
-void rnnnorm_backward_f64(const Problem* p) { run<Backward<double>>(*p); }
+int64_t rnnnorm_problem_size() { return sizeof(Problem); }
+int64_t rnnnorm_padding(int64_t H, int wide) { return wide ? padding<double>(H) : padding<float>(H); }
+int64_t rnnnorm_width(int64_t H, int wide) { return wide ? row_of_gates<double>(H) : row_of_gates<float>(H); }
+int64_t rnnnorm_forward_workspace_f32(const Problem* p) { return workspace<Forth<float>>(*p); }
+int64_t rnnnorm_forward_workspace_f64(const Problem* p) { return workspace<Forth<double>>(*p); }
+int64_t rnnnorm_backward_workspace_f32(const Problem* p) { return workspace<Back<float>>(*p); }
+int64_t rnnnorm_backward_workspace_f64(const Problem* p) { return workspace<Back<double>>(*p); }
+void rnnnorm_forward_f32(const Problem* p) { run<Forth<float>>(*p); }
+void rnnnorm_forward_f64(const Problem* p) { run<Forth<double>>(*p); }
+void rnnnorm_backward_f32(const Problem* p) { run<Back<float>>(*p); }
+void rnnnorm_backward_f64(const Problem* p) { run<Back<double>>(*p); }
 }

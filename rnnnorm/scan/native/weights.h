@@ -5,35 +5,35 @@
 
 // Rows of an input of the gates, packed for all threads, and the gradient of its weights so far.
 template <typename T> struct Weights {
-  long K, panels;
-  T *packed, *total;  // (panels, rows, kPanel); (width, panels * kPanel)
+  int64_t K, panels;
+  T *packed, *total;  // (panels, rows, kPanel); (depth, panels * kPanel)
 
-  Weights(const Shape<T>& s, long columns, long capacity, Arena& arena)
+  Weights(const Shape<T>& s, int64_t columns, int64_t capacity, Arena& arena)
       : K(columns), panels(::panels<T>(columns)), packed(arena.take<T>(panels * kPanel<T> * capacity)),
-        total(arena.take<T>(s.width * panels * kPanel<T>)) {}
+        total(arena.take<T>(s.depth * panels * kPanel<T>)) {}
 
   // `input(k)` is the k-th of these rows; threads share the panels.
-  template <typename Input> void pack(Input&& input, long rows, int me, int threads) {
+  template <typename Input> void pack(Input&& input, int64_t rows, int me, int threads) {
     const Span mine = share(panels, me, threads);
-    for (long k = 0; k < rows; k++) {
+    for (int64_t k = 0; k < rows; k++) {
       const T* row = input(k);
-      for (long p = mine.first; p < mine.last; p++) {
-        const long columns = std::min<long>(kPanel<T>, K - p * kPanel<T>);
+      for (int64_t p = mine.first; p < mine.last; p++) {
+        const int64_t columns = std::min<int64_t>(kPanel<T>, K - p * kPanel<T>);
         T* at = packed + (p * rows + k) * kPanel<T>;
         if (columns == kPanel<T>) {
           std::memcpy(at, row + p * kPanel<T>, sizeof(T) * kPanel<T>);
           continue;
         }
-        for (long i = 0; i < kPanel<T>; i++) at[i] = i < columns ? row[p * kPanel<T> + i] : T(0);
+        for (int64_t i = 0; i < kPanel<T>; i++) at[i] = i < columns ? row[p * kPanel<T> + i] : T(0);
       }
     }
   }
 
-  // The gradient in torch's order, (4H, K).
+  // The gradient in torch's order, (G * H, K).
   void give(const Shape<T>& s, T* to, int me, int threads) const {
-    const Span mine = share(s.width, me, threads);
-    for (long j = mine.first; j < mine.last; j++) {
-      const long b = j / (4 * L<T>), gate = j / L<T> % 4, l = j % L<T>;
+    const Span mine = share(s.depth, me, threads);
+    for (int64_t j = mine.first; j < mine.last; j++) {
+      const int64_t b = j / (kGates * L<T>), gate = j / L<T> % kGates, l = j % L<T>;
       if (l < s.lanes(b)) std::memcpy(to + (gate * s.H + b * L<T> + l) * K, total + j * panels * kPanel<T>, K * sizeof(T));
     }
   }
@@ -42,20 +42,20 @@ template <typename T> struct Weights {
 // total += d_gates^T packed for up to two inputs of the same gates; threads share the gates. `tile` has room for
 // kTileRows * kDepth values, and kTileRows values behind `d_gates` may be read.
 template <typename T>
-static void add_products(const Shape<T>& s, const T* d_gates, long rows, Weights<T>* const* inputs, int count, bool first,
+static void add_products(const Shape<T>& s, const T* d_gates, int64_t rows, Weights<T>* const* inputs, int count, bool first,
                          T* tile, int me, int threads) {
-  const Span mine = share(s.width, me, threads);
-  const long parts = (mine.last - mine.first + kTileRows - 1) / kTileRows;
-  for (long k = 0; k < rows; k += kDepth) {
-    const long depth = std::min(kDepth, rows - k);
-    for (long part = 0, m = mine.first; part < parts; part++) {
-      const long height = (mine.last - m + parts - part - 1) / (parts - part);
-      for (long i = 0; i < depth; i++)
+  const Span mine = share(s.depth, me, threads);
+  const int64_t parts = (mine.last - mine.first + kTileRows - 1) / kTileRows;
+  for (int64_t k = 0; k < rows; k += kDepth) {
+    const int64_t depth = std::min(kDepth, rows - k);
+    for (int64_t part = 0, m = mine.first; part < parts; part++) {
+      const int64_t height = (mine.last - m + parts - part - 1) / (parts - part);
+      for (int64_t i = 0; i < depth; i++)
         std::memcpy(tile + i * kTileRows, d_gates + (k + i) * s.width + m, kTileRows * sizeof(T));
       for (int which = 0; which < count; which++) {
         const Weights<T>& input = *inputs[which];
-        const long columns = input.panels * kPanel<T>;
-        for (long p = 0; p < input.panels; p++)
+        const int64_t columns = input.panels * kPanel<T>;
+        for (int64_t p = 0; p < input.panels; p++)
           kTiles<T>[height - 1](depth, tile, 1, kTileRows, input.packed + (p * rows + k) * kPanel<T>,
                                 input.total + m * columns + p * kPanel<T>, columns, !(first && k == 0));
       }

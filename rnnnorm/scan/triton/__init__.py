@@ -16,7 +16,8 @@ from torch import Tensor
 from ...common.transforms import transformed
 from ...equations import Layer
 from ..checks import fits
-from ..plan import applies, supports
+from ..plan import agrees, applies
+from ..plan import plain as supports
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -30,7 +31,7 @@ def ready(layer: Layer, data: Tensor) -> bool:
     device = data.device.type
     if data.dtype not in DTYPES or transformed() or device not in ("cpu", "cuda"):
         return False
-    if not fits(layer, data, device, typed=False) or not applies(layer):
+    if not fits(layer, data, device, typed=False) or not (applies(layer) and agrees(layer)):
         return False
     if not data.is_cuda:
         return _interpreting()
@@ -52,7 +53,7 @@ def scan_triton(
         RuntimeError: not `ready` on this device; in the backward pass, create_graph=True.
     """
     if not ready(layer, data):
-        if not applies(layer):
+        if not (applies(layer) and agrees(layer)):
             raise RuntimeError(
                 "the Triton scan runs no projection, no dropout of h, no hooks in normalizers and no places that "
                 "normalize different steps by their own moments: use backend='auto'"

@@ -26,7 +26,7 @@ class FramewiseFunction(torch.autograd.Function):
         offsets = on_device((0, *accumulate(sizes)), x.device)
         y = torch.empty_like(x)
         mean, var = (gain.new_empty(T, F) for _ in range(2))
-        grid, constants = _cut(sizes[0], F, place.statistics.eps)
+        grid, constants = _cut(sizes[0], F, place.eps)
 
         def run(first: int, last: int, moments_of_their_own: bool) -> None:
             if first < last:
@@ -52,7 +52,7 @@ class FramewiseFunction(torch.autograd.Function):
             raise RuntimeError(SECOND_ORDER)
         offsets, x, gain, mean, var = ctx.saved_tensors
         dx, d_gain = torch.empty_like(x), torch.empty_like(mean)
-        grid, constants = _cut(ctx.sizes[0], x.shape[1], ctx.place.statistics.eps)
+        grid, constants = _cut(ctx.sizes[0], x.shape[1], ctx.place.eps)
         for first, last, own in ((0, ctx.own, True), (ctx.own, len(ctx.sizes), False)):
             if first < last:
                 steps = (last - first, grid)
