@@ -156,9 +156,8 @@ def applies(layer: Layer) -> bool:
     """
     if layer.weights.W_hr is not None or watched(layer.norms):
         return False
-    for norm in layer.norms._modules.values():
-        if norm is None:
-            continue
+    norms: list[Any] = [norm for norm in layer.norms._modules.values() if norm is not None]
+    for norm in norms:
         if norm.gain is None and not isinstance(_fusible(norm), Constant):
             return False
         if isinstance(norm, SynchronizedNormalizer) and not _whole(_fusible(norm)) and norm.synchronizes():

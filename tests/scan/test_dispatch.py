@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from scan.native_cases import build, data, needs_library, ran, twin
+from scan.native_cases import build, data, layer_of, needs_library, ran, twin
 from torch import Tensor, nn
 
 import rnnnorm
-from rnnnorm.scan import BACKENDS
+from rnnnorm.equations import NO_NORMS, QUIET, LSTMEquations
+from rnnnorm.scan import BACKENDS, plan
 from rnnnorm.scan.native import function
 
 
@@ -48,10 +49,10 @@ def test_a_replaced_forward_is_called() -> None:
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {  # options, backend in training, in evaluation
-    "hidden-dropout": ({"hidden_dropout": 0.5}, "reference", "native"),
-    "recurrent-dropout": ({"recurrent_dropout": 0.5}, "reference", "native"),
-    "zoneout": ({"zoneout": 0.1}, "reference", "reference"),
-    "peepholes": ({"peepholes": True}, "reference", "reference"),
+    "hidden-dropout": ({"hidden_dropout": 0.5}, "native", "native"),
+    "recurrent-dropout": ({"recurrent_dropout": 0.5}, "native", "native"),
+    "zoneout": ({"zoneout": 0.1}, "native", "native"),
+    "peepholes": ({"peepholes": True}, "native", "native"),
     "projection": ({"proj_size": 2}, "reference", "reference"),
     "weight-dropout": ({"weight_dropout": 0.5}, "native", "native"),
     "variational-dropout": ({"variational_dropout": 0.5}, "native", "native"),
@@ -69,15 +70,28 @@ def test_options(option: str) -> None:
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch's own
 def test_without_normalizers_and_not_covered() -> None:
     """Torch's operators run what has no normalizer and no compiled scan."""
-    for recurrent in (rnnnorm.GRU(3, 4), rnnnorm.RNN(3, 4), rnnnorm.LSTM(3, 4, proj_size=2)):
-        assert ran(recurrent) == "torch"
+    assert ran(rnnnorm.LSTM(3, 4, proj_size=2)) == "torch"
 
 
+@needs_library
 @pytest.mark.parametrize("cell", [rnnnorm.GRU, rnnnorm.RNN])
 def test_other_cells(cell: Any) -> None:
-    assert ran(cell(3, 4, norm="ln")) == "reference"
-    with pytest.raises(ValueError, match="does not cover this"):
-        cell(3, 4, backend="native")
+    assert ran(cell(3, 4)) == ran(cell(3, 4, norm="ln", zoneout=0.1)) == "native"
+    with pytest.raises(ValueError, match="'triton' does not cover this"):
+        cell(3, 4, backend="triton")
+
+
+class Doubled(LSTMEquations):
+    """Equations under the name of others."""
+
+    def step(self, *args: Any) -> tuple[Tensor, ...]:
+        return tuple(2 * state for state in super().step(*args))
+
+
+def test_equations_that_are_derived_from_known_ones() -> None:
+    """A scan knows nothing of what they compute."""
+    assert not plan.supports(Doubled(), NO_NORMS, QUIET)
+    assert plan.supports(LSTMEquations(), NO_NORMS, QUIET)
 
 
 def test_unknown_backend() -> None:
@@ -138,11 +152,12 @@ def test_normalizers_of_another_type(norm: str) -> None:
 @needs_library
 @pytest.mark.parametrize("norm", ["bn-timestep:hidden.min_rows=4", "bn-timestep:cell.frozen=true"])
 def test_places_that_disagree(norm: str) -> None:
-    """Not all of them would normalize the same steps by moments of their own."""
+    """Not all of them normalize the same steps by moments of their own: not for the plain scan, nor for Triton's."""
     lstm = rnnnorm.LSTM(3, 4, norm=norm)
-    assert ran(lstm) == "reference"
+    assert ran(lstm) == "native"
+    assert function.variant(layer_of(lstm)) == "LSTM"
     if "frozen" in norm:
-        assert ran(lstm.eval()) == "native"
+        assert function.variant(layer_of(lstm.eval())) == "plain"
 
 
 @needs_library
@@ -152,7 +167,7 @@ def test_a_wide_input_is_folded_too(norm: str) -> None:
 
 
 def test_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function, "library", lambda: None)
+    monkeypatch.setattr(function, "library", lambda _: None)
     assert ran(rnnnorm.LSTM(3, 4, norm="ln")) == "reference"
     assert ran(rnnnorm.LSTM(3, 4)) == "torch"
     with pytest.raises(RuntimeError, match="'native' cannot run"):

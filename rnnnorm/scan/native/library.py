@@ -1,7 +1,7 @@
 """Compile the scan for this machine, once, and load it.
 
-There are several: one of plain LSTMs, which is faster, and one of each cell with all places and features. Each is compiled
-at its first use.
+There are several: one of plain LSTMs, which is faster, and one of each cell with all places and features. Each is
+compiled at its first use.
 
 Environment variables: `CXX` is the compiler, `RNNNORM_CXXFLAGS` are more flags for it, and `RNNNORM_CACHE` is the
 folder where the library is kept.
@@ -126,8 +126,9 @@ def _loaded(variant: str = "plain", openmp: tuple[str, ...] = OPENMP) -> ctypes.
     if found is not None:
         return found
     if openmp:  # otherwise it has been said
-        kind = "LSTMs" if variant == "plain" else f"{variant}s with all options"
-        print(f"rnnnorm: compiling its scan of {kind} for this machine (once, some seconds) …", file=sys.stderr, flush=True)
+        kind = "LSTMs" if variant == "plain" else f"{variant}s and all options"
+        text = f"rnnnorm: compiling its scan of {kind} for this machine (once, some seconds) …"
+        print(text, file=sys.stderr, flush=True)
     return _build([*compiler, *flags], openmp, folder, f"{prefix}{made_by}-")
 
 

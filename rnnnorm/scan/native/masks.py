@@ -55,7 +55,7 @@ class Drawn(Noise):
 def draw(layer: Layer, data: Tensor, sizes: list[int]) -> Masks:
     """The masks of a run over packed rows (N, I); that of h_{t-1} has been drawn with the layer.
 
-    So a scan and the reference see the same numbers, whose order is: step by step that of the update, then of each state.
+    So a scan and the reference see the same numbers: at each step first those for the update, then for each state.
     """
     noise = layer.noise
     if not noise.training or not (noise.update or any(noise.zoneout)):

@@ -74,9 +74,8 @@ class Inputs:
     @classmethod
     def of(cls, tensors: Sequence[Tensor | None]) -> Self:
         """The inputs in their order, those of the places last."""
-        count = len(READ)
-        values: list[Any] = list(tensors)
-        return cls(*values[:count], tuple(values[count:]))
+        values: dict[str, Any] = dict(zip(READ, tensors, strict=False))
+        return cls(**values, affine=tuple(tensors[len(READ) :]))
 
     def tensors(self) -> list[Tensor | None]:
         """All of them, in their order."""

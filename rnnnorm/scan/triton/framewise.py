@@ -64,6 +64,7 @@ class FramewiseFunction(torch.autograd.Function):
 
 def framewise(place: Place, x: Tensor, sizes: Sequence[int], own: int) -> Tensor:
     """Output of the normalizer of `place` for packed rows x (N, F); its statistics are moved."""
+    assert place.gain is not None
     gain = place.gain.to(torch.promote_types(x.dtype, torch.float32))
     y: Tensor = FramewiseFunction.apply(place, tuple(sizes), own, x, gain)  # type: ignore[no-untyped-call]
     return y if place.bias is None else y + place.bias.to(y.dtype)
