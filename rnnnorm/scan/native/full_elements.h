@@ -77,7 +77,7 @@ template <typename T> struct FullElements : Full<T> {
     if constexpr (kCell == kRNN) return show(v, t, r, b, nonlinearity(a[0]));
     V<T> inner, hold;
     if constexpr (kCell == kGRU) {
-      inner = a[2] + sigmoid<T>(a[0]) * a[3], hold = sigmoid<T>(a[1]);
+      inner = a[2] + this->gate(a[0]) * a[3], hold = this->gate(a[1]);
     } else {
       const V<T> c = this->old_c(t, r, b);
       if (p.peepholes) a[0] += this->peephole(0, b) * c, a[1] += this->peephole(1, b) * c;

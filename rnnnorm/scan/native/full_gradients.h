@@ -189,8 +189,8 @@ template <typename T> struct FullGradients : Full<T> {
     if constexpr (kCell == kRNN) {
       store(kept, p.nonlinearity == kTanh ? tanh<T>(a[0]) : a[0]);
     } else if constexpr (kCell == kGRU) {
-      const V<T> reset = sigmoid<T>(a[0]), sum = v.cell.kind ? v.cell.raw(r, b, 0) : a[2] + reset * a[3];
-      store(kept, reset), store(kept + L<T>, sigmoid<T>(a[1])), store(kept + 2 * L<T>, tanh<T>(this->candidate(v, sum, r, b)));
+      const V<T> reset = this->gate(a[0]), sum = v.cell.kind ? v.cell.raw(r, b, 0) : a[2] + reset * a[3];
+      store(kept, reset), store(kept + L<T>, this->gate(a[1])), store(kept + 2 * L<T>, tanh<T>(this->candidate(v, sum, r, b)));
       store(kept + 3 * L<T>, a[3]);
     } else {
       const V<T> c = v.cell.raw(r, b, 0), seen = v.cell.apply(c, r, b, 0);
