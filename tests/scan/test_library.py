@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -65,6 +66,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], objec
     """`library` as in a process that has not loaded anything yet, with an empty cache folder."""
     monkeypatch.setenv("RNNNORM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "_library", cache(module._library.__wrapped__))
+    monkeypatch.setattr(module, "_told", set())
     return module.library
 
 
@@ -349,9 +351,38 @@ def test_a_compiler_without_openmp_makes_a_scan_for_one_thread(compiler: Path, t
     strict.chmod(strict.stat().st_mode | stat.S_IXUSR)
     out, err = finish(start(TRAIN, tmp_path / "cache", CXX=str(strict)))
     assert out.split("\n")[0] == "native native"
-    assert "warned" not in out
+    warned = [line for line in out.splitlines() if line.startswith("warned")]
+    assert len(warned) == 1
+    assert "one thread, without OpenMP: no-openmp failed: what is that" in warned[0].replace(str(strict), strict.name)
     assert err.count("compiling its scan") == 1
     assert count(compiler) == before + 1
+
+
+@compiles
+def test_a_cached_library_needs_no_compiler(
+    filled: Path, fresh: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the one that has made it: what counts is the source, the flags and the processor."""
+    monkeypatch.setenv("CXX", "/nonexistent")
+    monkeypatch.setenv("RNNNORM_CACHE", str(filled))
+    assert fresh() is not None
+    monkeypatch.setenv("RNNNORM_CXXFLAGS", "-DRNNNORM_UNUSED")
+    with pytest.raises(module.UnavailableError, match="no C"):
+        module._loaded()
+
+
+def test_integers_have_64_bits() -> None:
+    """`long` has 32 on Windows, where a product of sizes would overflow, and Python hands over 64."""
+    for name in module.SOURCES:
+        code = re.sub(r"//.*", "", (module.HERE / name).read_text())
+        assert not re.search(r"\b(long|unsigned)\b", code), name
+
+
+def test_one_warning_for_all_libraries(fresh: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent")
+    with pytest.warns(UserWarning, match="correctly but slower") as caught:
+        assert [fresh(variant) for variant in module.VARIANTS] == [None] * len(module.VARIANTS)
+    assert len(caught) == 1
 
 
 def truncate(path: Path) -> None:
