@@ -1,7 +1,8 @@
 """Page docs/performance.md and its figure, from what `rnnnorm bench --json` has measured.
 
 rnnnorm bench --json bench.json
-python scripts/performance.py bench.json
+rnnnorm bench --parts dense --threads 1 --malloc no-trim --json one-kept.json     # and other settings
+python scripts/performance.py bench.json --beside one-kept.json …
 """
 
 from __future__ import annotations
@@ -36,7 +37,19 @@ def limit(run: Benchmark) -> str:
     )
 
 
-def page(run: Benchmark, figure: str) -> str:
+def settings(runs: Sequence[Benchmark]) -> str:
+    """Training steps by threads and allocator, ratio to torch.nn.LSTM in the same setting, as a table."""
+    norms = list(dict.fromkeys(norm for run in runs for norm in pick(run.records, contender=OURS)["norm"]))
+    lines = ["| threads | malloc | " + " | ".join(norms) + " |", "|---:|---|" + "---:|" * len(norms)]
+    for run in runs:
+        found = pick(run.records, part="dense", contender=OURS, metric=RATIO)
+        of = {norm: f"{geometric_mean(its['median']):.2f}" for norm, its in found.groupby("norm")}
+        first = f"| {run.machine['threads']} | {run.machine.get('malloc', 'default')} | "
+        lines.append(first + " | ".join(of.get(norm, "–") for norm in norms) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def page(run: Benchmark, figure: str, beside: Sequence[Benchmark] = ()) -> str:
     """The page as Markdown."""
     tables = [f"## {s.title}\n\n{s.markdown()}" for s in sheets(run.records) if not s.title.startswith("Summary")]
     machine = run.machine
@@ -48,6 +61,7 @@ def page(run: Benchmark, figure: str) -> str:
         figure=figure,
         summary=summary_sheet(run.records).markdown(),
         limit=limit(run),
+        settings=settings([run, *beside]),
         sheets="\n\n".join(tables),
     )
 
@@ -56,11 +70,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the numbers, write page and figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, help="written by `rnnnorm bench --json`")
+    parser.add_argument("--beside", type=Path, nargs="+", default=[], help="the same with other threads and --malloc")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page; default: docs")
     given = parser.parse_args(argv)
     run = load(given.json)
     draw(run, given.docs / "performance.png")
-    (given.docs / "performance.md").write_text(page(run, "performance.png"), encoding="utf-8")
+    (given.docs / "performance.md").write_text(
+        page(run, "performance.png", [load(path) for path in given.beside]), encoding="utf-8"
+    )
     print(given.docs / "performance.md")
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..common.arguments import ArgumentParser
+from .allocator import ALLOCATORS, again, current
 from .contests import PARTS, PRESETS, Settings, plan
 from .document import Benchmark, save
 from .figure import check_figure_path, draw
@@ -30,6 +31,7 @@ examples:
   rnnnorm bench --json bench.json --figure bench.png    everything: half an hour on two cores
   rnnnorm bench --presets ln,bn-timestep --shapes 100,64,128,256 50,32,10,200 --parts dense,ragged
   rnnnorm bench --backend reference --parts dense --presets ln
+  rnnnorm bench --parts dense --threads 1 --malloc no-trim       one thread, and memory that is kept by the process
 """
 
 _QUICK = Settings(
@@ -57,6 +59,7 @@ def parser() -> ArgumentParser:
     add("--backend", default="auto", help="of rnnnorm.LSTM: auto (default), or a name out of rnnnorm.scan.BACKENDS")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     add("--threads", type=int, metavar="N", help="of torch on the CPU; default: what torch takes")
+    add("--malloc", choices=ALLOCATORS, help="allocator of memory, in a process of its own; default: the present one")
     add("--seconds", type=float, metavar="S", help="per cell, and at least five rounds; default: 3")
     add("--seed", type=int, default=0, metavar="N", help="of data, lengths and order; default: 0")
     add("--json", type=Path, metavar="FILE", help="write all numbers")
@@ -76,13 +79,15 @@ def bench(argv: Sequence[str]) -> int:
         argv: what stands after `rnnnorm bench`.
 
     Returns:
-        0.
+        0, or the exit code of a process with another allocator.
 
     Raises:
         ValueError: a request that cannot be met.
         OSError: a file cannot be written, or a process of the memory part failed.
     """
     given = parser().parse_args(argv)
+    if given.malloc not in (None, current()):
+        return again(argv, given.malloc)
     start = _QUICK if given.quick else Settings()
     settings = Settings(
         presets=_split(given.presets) or start.presets,

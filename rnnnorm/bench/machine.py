@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .._version import __version__
+from .allocator import current
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "malloc": current(),
         "isa": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "system": platform.platform(terse=True),
@@ -44,9 +46,10 @@ def cpu_model(path: str = "/proc/cpuinfo") -> str:
 
 
 def one_line(machine: dict[str, Any]) -> str:
-    """The machine in one line, for titles."""
+    """The machine in one line, for titles; its allocator where that is not the usual one."""
     where = machine["cpu"] if machine["device"] == "cpu" else f"{machine['device']}, {machine['cpu']}"
+    malloc = "" if machine.get("malloc", "default") == "default" else f"malloc {machine['malloc']}, "
     return (
-        f"{where}, {machine['cores']} cores, {machine['threads']} threads, {machine['isa']}, "
+        f"{where}, {machine['cores']} cores, {machine['threads']} threads, {machine['isa']}, {malloc}"
         f"torch {machine['torch']}, rnnnorm {machine['rnnnorm']}"
     )

@@ -99,9 +99,17 @@ class Normalizer(Traits, Settings):
         super().__init__()
         self.num_features = num_features
         self.initial_gain = float(gain)
-        self.gain = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
+        self.gain: Tensor = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
+
+    def _fix_affine(self) -> None:
+        """Make the gain a constant and leave out the bias, for methods that learn neither."""
+        gain = self.gain.detach()
+        del self.gain
+        # Not in state dicts: it is an option of the constructor.
+        self.register_buffer("gain", gain, persistent=False)
+        self.bias = None
 
     def reset_parameters(self) -> None:
         """Set gain and bias to their initial values."""
@@ -142,7 +150,7 @@ class Normalizer(Traits, Settings):
 
     def stored_values(self) -> int:
         """Number of values kept beside the parameters, without counters."""
-        return sum(b.numel() for b in self.buffers() if b.is_floating_point())
+        return sum(b.numel() for name, b in self.named_buffers() if b.is_floating_point() and name != "gain")
 
     def extra_repr(self) -> str:
         """Features and initial gain."""

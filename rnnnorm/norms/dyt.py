@@ -1,4 +1,4 @@
-"""Dynamic tanh: a learned squashing instead of a normalization."""
+"""Dynamic tanh and Derf: learned squashings instead of a normalization."""
 
 from __future__ import annotations
 
@@ -58,8 +58,11 @@ class DynamicTanh(Normalizer):
     def forward(self, x: Tensor, t: int = 0) -> Tensor:
         """Squash x (…, F) element by element; `t` does not matter."""
         rows = at_least_float32(x)
-        y = self.gain.to(rows.dtype) * torch.tanh(self.alpha.to(rows.dtype) * rows)
+        y = self.gain.to(rows.dtype) * self._squash(rows)
         return (y if self.bias is None else y + self.bias.to(rows.dtype)).to(x.dtype)
+
+    def _squash(self, rows: Tensor) -> Tensor:
+        return torch.tanh(self.alpha.to(rows.dtype) * rows)
 
     def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
         """All N rows at once: elements do not see each other."""
@@ -68,3 +71,38 @@ class DynamicTanh(Normalizer):
     def extra_repr(self) -> str:
         """Features, gain and initial α."""
         return f"{super().extra_repr()}, alpha={self.initial_alpha:g}"
+
+
+class DynamicErf(DynamicTanh):
+    """Dynamic erf (Derf): y = g ⊙ erf(α x + s) + b, with one learned α and one learned shift s for all features.
+
+    As `DynamicTanh`, with the error function, which is steeper, and a shift.
+
+    Args:
+        num_features: F.
+        alpha: initial α, 0.5.
+        gain: initial g, 1.
+        bias: learn b.
+
+    Raises:
+        ValueError: alpha is not positive.
+
+    Source: after Chen, Lu, Zhu, Sun and Liu, "Stronger Normalization-Free Transformers", 2025 (abstract, code).
+    """
+
+    name: ClassVar[str] = "derf"
+    summary: ClassVar[str] = "g ⊙ erf(αx + s) + b with learned α and s: nothing is measured"
+    source: ClassVar[str] = "Chen et al. 2025"
+
+    def __init__(self, num_features: int, **kw: Any) -> None:
+        super().__init__(num_features, **kw)
+        self.shift = nn.Parameter(torch.zeros_like(self.alpha))
+
+    def reset_parameters(self) -> None:
+        """Set α, s, gain and bias to their initial values."""
+        super().reset_parameters()
+        if hasattr(self, "shift"):
+            nn.init.zeros_(self.shift)
+
+    def _squash(self, rows: Tensor) -> Tensor:
+        return torch.erf(self.alpha.to(rows.dtype) * rows + self.shift.to(rows.dtype))

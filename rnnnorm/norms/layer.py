@@ -22,22 +22,27 @@ class LayerNorm(Normalizer):
     Args:
         num_features: F.
         eps: ε inside the root; 1e-5 as in the authors' code.
+        affine: learn g and b. Without, g stays at its initial value and b at 0: "LayerNorm-simple" of Xu et al., who
+            find that gain and bias overfit.
         gain: initial g; the paper found 1 "significantly better" than 0.1.
         bias: learn b.
 
     Raises:
         ValueError: an argument outside its range.
 
-    Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv 1607.06450, 2016.
+    Sources: Ba, Kiros and Hinton, "Layer Normalization", arXiv 1607.06450, 2016; `affine`: after Xu, Sun, Zhang, Zhao
+    and Lin, "Understanding and Improving Layer Normalization", NeurIPS 2019 (abstract).
     """
 
     name: ClassVar[str] = "ln"
     summary: ClassVar[str] = "each row by the mean and variance of its own features"
     source: ClassVar[str] = "Ba et al. 2016"
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, **kw: Any) -> None:
+    def __init__(self, num_features: int, *, eps: float = 1e-5, affine: bool = True, **kw: Any) -> None:
         super().__init__(num_features, **kw)
         self.eps = eps
+        if not affine:
+            self._fix_affine()
 
     def fusible(self) -> Fusible | None:
         """Rows, centered."""

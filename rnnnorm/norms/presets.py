@@ -103,11 +103,39 @@ def _rows() -> Iterator[Preset]:
         "layer normalization of the cell only, as in the paper's DRAW model",
     )
     yield Preset(
+        "ln-simple",
+        Norm(input="ln:affine=false", hidden="ln:affine=false", cell="ln:affine=false"),
+        "per row",
+        "Xu et al. 2019",
+        "layer normalization without learned gain and bias",
+    )
+    yield Preset(
+        "adanorm",
+        Norm(input="adanorm", hidden="adanorm", cell="adanorm"),
+        "per row",
+        "Xu et al. 2019",
+        "AdaNorm in the places of ln: the gain is computed from the row",
+    )
+    yield Preset(
         "rms",
         Norm(input="rms", hidden="rms", cell="rms"),
         "per row",
         "Zhang & Sennrich 2019",
         "RMSNorm in the places of ln: no mean, no bias",
+    )
+    yield Preset(
+        "basicnorm",
+        Norm(input="basicnorm", hidden="basicnorm", cell="basicnorm"),
+        "per row",
+        "Povey et al. 2022 (icefall)",
+        "BasicNorm in the places of ln: by the length of a row, but short rows stay short",
+    )
+    yield Preset(
+        "biasnorm",
+        Norm(input="biasnorm", hidden="biasnorm", cell="biasnorm"),
+        "per row",
+        "Yao et al. 2024",
+        "BiasNorm in the places of ln: by the distance of a row from a learned vector",
     )
     yield Preset(
         "gn",
@@ -129,6 +157,13 @@ def _rows() -> Iterator[Preset]:
         "none",
         "Zhu et al. 2025",
         "dynamic tanh in the places of ln: g tanh(αx) + b",
+    )
+    yield Preset(
+        "derf",
+        Norm(input="derf", hidden="derf", cell="derf"),
+        "none",
+        "Chen et al. 2025",
+        "dynamic erf in the places of ln: g erf(αx + s) + b",
     )
     yield Preset(
         "atn",

@@ -36,9 +36,10 @@ def colour(norm: str) -> str:
         return _COLOURS[norm]
     base, _, overrides = norm.partition(":")
     # crc32, not hash(): Python salts the latter per process.
-    draw = zlib.crc32((overrides if base in _COLOURS and overrides else norm).encode()) / 2**32
-    if base not in _COLOURS:
-        return _hex(draw, 0.5, 0.55)
+    number = zlib.crc32((overrides if base in _COLOURS and overrides else norm).encode())
+    draw = number / 2**32
+    if base not in _COLOURS:  # two of forty hues may look alike: lightness and saturation differ, too
+        return _hex(draw, (0.42, 0.52, 0.62)[number % 3], (0.4, 0.55, 0.7)[number // 3 % 3])
     red, green, blue = (int(_COLOURS[base][k : k + 2], 16) / 255 for k in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
     # Away from the preset's own lightness by a visible step, up or down, and never near black or white.

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from rnnnorm._version import __version__
 from rnnnorm.engine.records import write, write_json
 from rnnnorm.report.markup import environment
+from rnnnorm.report.numbers import minus
 from rnnnorm.studies.framework.compose import Drawn, Entry, inline_panels, save_figure
 from rnnnorm.studies.framework.conclude import VERDICT, describe, read_verdict
 from rnnnorm.studies.framework.measurements import FILE, PACKED, read, save
@@ -208,11 +209,11 @@ def tally(conditions: Sequence[Mapping[str, Any]]) -> str:
 
 
 def effect(value: float | None) -> str:
-    """A number with three digits; what is not finite as a dash."""
+    """A number with three digits, of more than three before the point `25,100`; what is not finite as a dash."""
     if value is None or not math.isfinite(value):
         return "–"
-    text = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.4g}"
-    return text.replace("-", "−")
+    text = f"{value:.3g}"
+    return minus(f"{float(text):,.0f}" if 999.5 <= abs(value) < 1e6 else text)
 
 
 def interval(ends: Sequence[float | None]) -> str:

@@ -235,7 +235,7 @@ def test_a_folder_without_studies_is_refused(
     ("value", "text"),
     [
         *((None, "–"), (float("nan"), "–"), (float("inf"), "–"), (0.0, "0"), (0.5, "0.5"), (-0.12345, "−0.123")),
-        *((1e-12, "1e−12"), (999.9, "999.9"), (1234.0, "1234"), (123456.0, "1.235e+05")),
+        *((1e-12, "1e−12"), (999.4, "999"), (1234.0, "1,230"), (-25128.0, "−25,100"), (1e6, "1e+06")),
     ],
 )
 def test_effects_are_short_numbers(value: float | None, text: str) -> None:
