@@ -60,6 +60,8 @@ class Traits(Checked):
     """Whether the backward pass moves stored statistics, too."""
     keeps_weights: ClassVar[bool] = True
     """Whether a weight is read as it was drawn or assigned, up to rounding."""
+    keeps_directions: ClassVar[bool] = True
+    """Whether its rows have at least the directions of those that were drawn or assigned."""
 
 
 class Normalizer(Traits, Settings):

@@ -270,6 +270,27 @@ def _rows() -> Iterator[Preset]:
         "Salimans & Kingma 2016",
         "weight normalization of W_ih and W_hh, and mean-only batch normalization of their sum",
     )
+    yield Preset(
+        "ws",
+        Norm(input="ws", hidden="ws"),
+        "none",
+        "after Qiao et al. 2019",
+        "weight standardization of W_ih and W_hh, with a learned length per row",
+    )
+    yield Preset(
+        "sn",
+        Norm(input="sn", hidden="sn"),
+        "none",
+        "Miyato et al. 2018",
+        "spectral normalization of W_ih and W_hh: no vector is stretched by more than 1",
+    )
+    yield Preset(
+        "orthogonal",
+        Norm(input="orthogonal", hidden="orthogonal"),
+        "none",
+        "after Helfrich et al. 2018",
+        "orthogonal W_hh and W_ih, gate by gate",
+    )
 
 
 PRESETS: dict[str, Preset] = {row.name: replace(row, norm=row.norm.override({}, name=row.name)) for row in _rows()}
