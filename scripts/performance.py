@@ -14,7 +14,7 @@ from pathlib import Path
 from rnnnorm.bench.document import Benchmark, load
 from rnnnorm.bench.figure import draw
 from rnnnorm.bench.machine import one_line
-from rnnnorm.bench.records import OURS, PRODUCTS, RATIO, geometric_mean, pick
+from rnnnorm.bench.records import AT_PEAK, OURS, PRODUCTS, RATIO, SHARE, geometric_mean, pick
 from rnnnorm.bench.sheets import sheets, summary_sheet
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -23,17 +23,28 @@ PAGE = Path(__file__).with_name("performance_page.md")
 
 
 def limit(run: Benchmark) -> str:
-    """What the bare products say."""
+    """What the bare products say, and the processor's peak."""
     found = pick(run.records, part="dense", contender=PRODUCTS, metric=RATIO)
     ours = pick(run.records, part="dense", contender=OURS, metric=RATIO, norm="none")
     if not len(found) or not len(ours):
         return "Bare products were not measured in this run."
     products, none = geometric_mean(found["median"]), geometric_mean(ours["median"])
+    peak = pick(run.records, part="dense", contender=AT_PEAK, metric=RATIO)
+    shares = pick(run.records, part="dense", contender=OURS, metric=SHARE, norm="none")
+    floor = ""
+    if len(peak) and len(shares):
+        reached = ", ".join(f"{r.median:.2f} at ({r.shape})" for r in shares.itertuples())
+        floor = (
+            "\n\n*Products at FMA peak* are as many multiply-adds as these products take, in registers, with no\n"
+            f"matrix at all: {geometric_mean(peak['median']):.2f} of the time of `torch.nn.LSTM`. No implementation\n"
+            "can be faster. The share of that peak which the compiled scan reaches without normalizers, all its\n"
+            f"other work included, is {reached}."
+        )
     return (
         "*Bare products* are the matrix products of a training step and nothing else, by `torch.mm` into memory that\n"
         f"was allocated beforehand. They take {products:.2f} of the time of `torch.nn.LSTM` (geometric mean, dense);\n"
         f"the compiled scan without normalizers takes {none:.2f} for everything, since its own products, with weights\n"
-        "packed once per call, run faster than `torch.mm` at these sizes."
+        "packed once per call, run faster than `torch.mm` at these sizes." + floor
     )
 
 

@@ -48,7 +48,8 @@ def parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="rnnnorm bench",
         description="How fast is rnnnorm.LSTM? Time and memory as ratios to torch.nn.LSTM, measured in turns inside "
-        "one process, beside the eager reference, a TorchScript LayerNorm-LSTM and the bare matrix products.",
+        "one process, beside the eager reference, a TorchScript LayerNorm-LSTM, the bare matrix products, and the "
+        "time that the processor takes for as many multiply-adds in registers (its FMA peak).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,12 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..scan.native.library import library
 from .batch import Batch
 from .contenders import build, make_step, our_cell, our_lstm, torch_lstm
 from .contests import Contest, Settings
 from .peak import peak
-from .products import Products
+from .products import Products, ProductsAtPeak
 from .records import (
+    AT_PEAK,
     EAGER,
     OUR_CELL,
     OURS,
@@ -24,6 +26,7 @@ from .records import (
     REFERENCE,
     SCRIPT,
     SCRIPTED,
+    SHARE,
     TORCH,
     TORCH_CELL,
     TORCH_PADDED,
@@ -63,7 +66,8 @@ def measure(contest: Contest, settings: Settings) -> list[Record]:
 
 
 def race(contest: Contest, settings: Settings) -> list[Record]:
-    """Training steps or forward passes of all norms, torch's own, and the bare products.
+    """Training steps or forward passes of all norms, torch's own, and the bare products, by `torch.mm` and at the
+    processor's peak.
 
     Ragged batches are given to both sides packed, and beside it padded: to torch's module without lengths, as most
     people do, and to ours with them. The TorchScript peer knows no lengths; it runs on padding, too.
@@ -79,6 +83,8 @@ def race(contest: Contest, settings: Settings) -> list[Record]:
         steps[Contender(TORCH_PADDED)] = make_step(torch_lstm(contest.shape, device), batch, "padded", training)
     if contest.part != "growth":
         steps[Contender(PRODUCTS)] = Products(batch, backward=training)
+        if device.type == "cpu" and library() is not None:
+            steps[Contender(AT_PEAK)] = ProductsAtPeak(batch, backward=training)
         scripted = build(SCRIPTED, contest.shape, "ln", settings.backend, device)
         steps[Contender(SCRIPTED)] = make_step(scripted, batch, "padded", training)
         warm(steps[Contender(SCRIPTED)])
@@ -107,7 +113,8 @@ def _race_records(contest: Contest, times: dict[Contender, list[float]], ran: di
         found.append(_timed(contest, name, norm, RATIO, ratios(mine, torch_times), mine, backend))
         if name != OURS:
             continue
-        for peer, metric in ((Contender(REFERENCE, norm), EAGER), (Contender(SCRIPTED), SCRIPT)):
+        peers = ((Contender(REFERENCE, norm), EAGER), (Contender(SCRIPTED), SCRIPT), (Contender(AT_PEAK), SHARE))
+        for peer, metric in peers:
             if peer in times and not (peer.name == REFERENCE and backend == "reference"):
                 found.append(_timed(contest, OURS, norm, metric, ratios(times[peer], mine), mine, backend))
     return found

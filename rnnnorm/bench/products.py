@@ -1,9 +1,10 @@
-"""Bare matrix products of an LSTM: a lower bound for any implementation built on `torch.mm`."""
+"""Bare matrix products of an LSTM: by `torch.mm`, and as fast as the processor can multiply and add."""
 
 from __future__ import annotations
 
 import torch
 
+from ..scan.native.library import library
 from .batch import Batch
 from .steps import Step
 
@@ -48,3 +49,30 @@ class Products(Step):
         torch.mm(self.gates_h.t(), self.h, out=self.dW_hh)
         torch.mm(self.gates_x.t(), self.x, out=self.dW_ih)
         torch.mm(self.gates_x, self.W_ih, out=self.dx)
+
+
+class ProductsAtPeak(Step):
+    """As many multiply-adds as the products of an LSTM take, in registers, with no matrix at all: the limit.
+
+    8 N H (I + H) floating point operations forward for N rows, and twice as many backward. Everything in float32, on
+    torch's number of threads. No implementation can be faster, unless it multiplies less.
+
+    Args:
+        batch: whose rows would be multiplied.
+        backward: also the products of the backward pass.
+
+    Raises:
+        RuntimeError: there is no compiled scan here, with whose flags and vectors the processor is measured.
+    """
+
+    def __init__(self, batch: Batch, backward: bool) -> None:
+        loaded = library()
+        if loaded is None:
+            raise RuntimeError("the processor's peak is measured by compiled code, and there is none")
+        self.call = loaded.rnnnorm_multiply_and_add_f32
+        shape = batch.shape
+        self.count = 4 * sum(batch.batch_sizes) * shape.H * (shape.I + shape.H) * (3 if backward else 1)
+
+    def run(self) -> None:
+        """All multiply-adds once."""
+        self.call(self.count, torch.get_num_threads())

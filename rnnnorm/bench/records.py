@@ -15,6 +15,7 @@ PADDED = "ratio to torch.nn.LSTM on padding"
 SCRIPT = "times faster than TorchScript"
 EAGER = "times faster than the eager reference"
 PEAK = "peak MiB"
+SHARE = "share of FMA peak"
 
 OURS = "rnnnorm.LSTM"
 OUR_CELL = "rnnnorm.LSTMCell"
@@ -24,6 +25,7 @@ TORCH_CELL = "torch.nn.LSTMCell"
 REFERENCE = "eager reference"
 SCRIPTED = "TorchScript LayerNorm-LSTM"
 PRODUCTS = "bare products"
+AT_PEAK = "products at FMA peak"
 
 
 class Record(NamedTuple):

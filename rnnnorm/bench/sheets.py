@@ -11,7 +11,20 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from .records import EAGER, OURS, PADDED, PEAK, RATIO, REFERENCE, SCRIPT, SCRIPTED, Record, geometric_mean, pick
+from .records import (
+    EAGER,
+    OURS,
+    PADDED,
+    PEAK,
+    RATIO,
+    REFERENCE,
+    SCRIPT,
+    SCRIPTED,
+    SHARE,
+    Record,
+    geometric_mean,
+    pick,
+)
 from .shapes import LENGTHS
 from .summary import GOALS, summarize
 
@@ -56,7 +69,9 @@ class Sheet:
 
 def sheets(records: pd.DataFrame) -> Iterator[Sheet]:
     """All tables that the records fill: one per part, kind of lengths and metric, the summary last."""
-    for (part, title), lengths, metric in product(_TITLES.items(), LENGTHS, (RATIO, PADDED, SCRIPT, EAGER, PEAK)):
+    for (part, title), lengths, metric in product(
+        _TITLES.items(), LENGTHS, (RATIO, PADDED, SHARE, SCRIPT, EAGER, PEAK)
+    ):
         numbers = pick(records, part=part, lengths=lengths, metric=metric)
         if len(numbers):
             yield _sheet(f"{title.format(lengths)}: {metric}", numbers)
@@ -89,7 +104,7 @@ def _cell(record: Record) -> str:
     text = f"{record.median:.2f}" if record.metric != PEAK else f"{record.median:.1f}"
     if record.rounds > 1:
         text += f" ({record.q1:.2f}–{record.q3:.2f})"
-    if record.ms is None or math.isnan(record.ms) or record.metric in (SCRIPT, EAGER):
+    if record.ms is None or math.isnan(record.ms) or record.metric in (SCRIPT, EAGER, SHARE):
         return text
     return f"{text}, {1e3 * record.ms:.0f} µs" if record.part == "streaming" else f"{text}, {record.ms:.3g} ms"
 

@@ -14,6 +14,7 @@ from rnnnorm.bench import Contest, Settings, Shape, measure
 from rnnnorm.bench.measure import STREAM, WITH_LENGTHS, Contender
 from rnnnorm.bench.peak import Peak
 from rnnnorm.bench.records import (
+    AT_PEAK,
     EAGER,
     OUR_CELL,
     OURS,
@@ -24,6 +25,7 @@ from rnnnorm.bench.records import (
     REFERENCE,
     SCRIPT,
     SCRIPTED,
+    SHARE,
     TORCH,
     TORCH_CELL,
     TORCH_PADDED,
@@ -34,7 +36,15 @@ from rnnnorm.bench.steps import ForwardStep, Step, TrainingStep
 
 SHAPE = Shape(12, 3, 3, 4)
 NORMS = ("none", "ln", "wn")
-SECONDS = {TORCH: 4.0, TORCH_PADDED: 16.0, PRODUCTS: 1.0, SCRIPTED: 32.0, REFERENCE: 64.0, WITH_LENGTHS: 24.0}
+SECONDS = {
+    TORCH: 4.0,
+    TORCH_PADDED: 16.0,
+    PRODUCTS: 1.0,
+    AT_PEAK: 0.5,
+    SCRIPTED: 32.0,
+    REFERENCE: 64.0,
+    WITH_LENGTHS: 24.0,
+}
 SECONDS |= {TORCH_CELL: 2.0, OUR_CELL: 3.0, OURS: 8.0}
 
 
@@ -79,17 +89,20 @@ def test_dense_cells(part: str, timed: Timed) -> None:
     assert set(timed.steps) == {
         Contender(TORCH),
         Contender(PRODUCTS),
+        Contender(AT_PEAK),
         Contender(SCRIPTED),
         *(Contender(OURS, norm) for norm in NORMS),
         Contender(REFERENCE, "none"),
         Contender(REFERENCE, "ln"),
     }
     kind = TrainingStep if part == "dense" else ForwardStep
-    assert all(isinstance(step, kind) for entry, step in timed.steps.items() if entry.name != PRODUCTS)
+    assert all(isinstance(step, kind) for entry, step in timed.steps.items() if entry.name not in (PRODUCTS, AT_PEAK))
     assert timed.steps[Contender(PRODUCTS)].backward == (part == "dense")  # type: ignore[attr-defined]
     assert all((r.part, r.shape, r.lengths) == (part, SHAPE, "dense") for r in records.itertuples())
     assert value(records, TORCH, "", RATIO) == 1.0
     assert value(records, PRODUCTS, "", RATIO) == 0.25
+    assert value(records, AT_PEAK, "", RATIO) == 0.125
+    assert value(records, OURS, "ln", SHARE) == 0.0625
     assert value(records, SCRIPTED, "", RATIO) == 8.0
     assert value(records, REFERENCE, "ln", RATIO) == 16.0
     for norm in NORMS:
@@ -97,7 +110,7 @@ def test_dense_cells(part: str, timed: Timed) -> None:
         assert value(records, OURS, norm, SCRIPT) == 4.0
     assert value(records, OURS, "ln", EAGER) == 8.0
     assert pick(records, norm="wn", metric=EAGER).empty
-    assert set(records["metric"]) == {RATIO, SCRIPT, EAGER}
+    assert set(records["metric"]) == {RATIO, SCRIPT, EAGER, SHARE}
     (ours,) = pick(records, contender=OURS, norm="ln", metric=RATIO).itertuples()
     assert ours.ms == 8000.0
     assert ours.backend

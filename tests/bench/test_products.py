@@ -1,4 +1,4 @@
-"""The bare products are all products of an LSTM, and nothing else."""
+"""The bare products are all products of an LSTM, and nothing else; those at peak as many multiply-adds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rnnnorm.bench import products
 from rnnnorm.bench.batch import Batch
-from rnnnorm.bench.products import Products
+from rnnnorm.bench.products import Products, ProductsAtPeak
 from rnnnorm.bench.shapes import LENGTHS, Shape
 
 CPU = torch.device("cpu")
@@ -17,10 +18,10 @@ SHAPE = Shape(15, 4, 3, 5)
 def spoilt(kind: str, backward: bool) -> tuple[Products, Batch]:
     """Products whose results are not there yet."""
     batch = Batch(SHAPE, kind, CPU)
-    products = Products(batch, backward)
-    for result in (products.gates_x, products.gates_h, products.dx, products.dh, products.dW_ih, products.dW_hh):
+    p = Products(batch, backward)
+    for result in (p.gates_x, p.gates_h, p.dx, p.dh, p.dW_ih, p.dW_hh):
         result.fill_(torch.nan)
-    return products, batch
+    return p, batch
 
 
 @pytest.mark.parametrize("kind", LENGTHS)
@@ -56,6 +57,22 @@ def test_the_arithmetic_is_that_of_an_lstm(kind: str, backward: bool, passes: in
         p.run()
     forward = 2 * sum(batch.batch_sizes) * 4 * SHAPE.H * (SHAPE.I + SHAPE.H)
     assert counter.get_total_flops() == passes * forward
+    assert 2 * ProductsAtPeak(batch, backward).count == passes * forward
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_processor_multiplies_as_often_as_it_is_asked(threads: int) -> None:
+    """Each lane adds up ¼ per round; what is returned is the sum of one lane of each tile and thread."""
+    run = ProductsAtPeak(Batch(SHAPE, "dense", CPU), backward=True).call
+    few, many = (run(count, threads) for count in (100_000, 200_000))
+    assert few > 0
+    assert many == pytest.approx(2 * few, rel=0.05)
+
+
+def test_without_a_compiled_scan_there_is_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "library", lambda: None)
+    with pytest.raises(RuntimeError, match="compiled"):
+        ProductsAtPeak(Batch(SHAPE, "dense", CPU), backward=True)
 
 
 @pytest.mark.parametrize("kind", LENGTHS)

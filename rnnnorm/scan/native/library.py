@@ -29,7 +29,7 @@ from .cache import UnavailableError, cache_folder, is_whole, keep, private_folde
 from .problem import Problem, ProblemPointer
 
 SOURCES = (
-    *("cell.h", "vector.h", "gemm.h", "problem.h", "step.h", "weights.h", "forward.h", "backward.h"),
+    *("cell.h", "vector.h", "gemm.h", "peak.h", "problem.h", "step.h", "weights.h", "forward.h", "backward.h"),
     *("elements.h", "gradients.h", "full.h", "full_elements.h", "full_gradients.h", "scan.cpp"),
 )
 VARIANTS = {
@@ -217,6 +217,8 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
         raise CompilerError(f"the compiled scan expects {size} bytes of arguments, not {ctypes.sizeof(Problem)}")
     for size_of in (loaded.rnnnorm_padding, loaded.rnnnorm_width):
         size_of.argtypes, size_of.restype = [ctypes.c_int64, ctypes.c_int], ctypes.c_int64
+    multiply_and_add = loaded.rnnnorm_multiply_and_add_f32
+    multiply_and_add.argtypes, multiply_and_add.restype = [ctypes.c_int64, ctypes.c_int], ctypes.c_float
     for direction in ("forward", "backward"):
         for dtype in ("f32", "f64"):
             run = getattr(loaded, f"rnnnorm_{direction}_{dtype}")

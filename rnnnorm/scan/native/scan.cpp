@@ -6,6 +6,7 @@
 
 #include "backward.h"
 #include "forward.h"
+#include "peak.h"
 
 #if RNNNORM_FULL
 #include "full_elements.h"
@@ -39,6 +40,7 @@ int64_t rnnnorm_forward_workspace_f32(const Problem* p) { return workspace<Forth
 int64_t rnnnorm_forward_workspace_f64(const Problem* p) { return workspace<Forth<double>>(*p); }
 int64_t rnnnorm_backward_workspace_f32(const Problem* p) { return workspace<Back<float>>(*p); }
 int64_t rnnnorm_backward_workspace_f64(const Problem* p) { return workspace<Back<double>>(*p); }
+float rnnnorm_multiply_and_add_f32(int64_t count, int threads) { return multiply_and_add<float>(count, threads); }
 void rnnnorm_forward_f32(const Problem* p) { run<Forth<float>>(*p); }
 void rnnnorm_forward_f64(const Problem* p) { run<Forth<double>>(*p); }
 void rnnnorm_backward_f32(const Problem* p) { run<Back<float>>(*p); }
