@@ -24,3 +24,32 @@ def _environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+LONGEST = [
+    *(
+        "test_soak",
+        "test_recipes",
+        "test_compile",
+        "test_worlds",
+        "test_executors",
+        "test_declared",
+        "test_triton_launches",
+    ),
+    *(
+        "test_synchronized",
+        "test_onnx",
+        "test_examples",
+        "test_threads",
+        "test_tuning",
+        "test_traced",
+        "test_sanitizer",
+    ),
+    *("test_contract", "test_processes", "test_library", "test_memory", "test_command"),
+]
+"""Files that take longest, so that no process is left with one of them when the others have ended."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

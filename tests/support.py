@@ -13,6 +13,20 @@ import rnnnorm
 PRESETS = list(rnnnorm.presets())
 NORMALIZED = [name for name in PRESETS if name != "none"]
 BATCH = [name for name in PRESETS if name.startswith("bn")]
+
+
+def _kinds() -> list[str]:
+    """One preset of each set of normalizers, that with most places."""
+    found: dict[Any, str] = {}
+    for name, preset in sorted(rnnnorm.presets().items(), key=lambda item: -len(item[1].norm.places)):
+        found.setdefault(
+            frozenset((use.cls, use.options.get("statistics")) for use in preset.norm.places.values()), name
+        )
+    return [name for name in PRESETS if name in found.values()]
+
+
+KINDS = _kinds()
+"""For tests that take seconds per preset and do not depend on where a normalizer stands."""
 LENGTHS = torch.tensor([3, 7, 1, 5, 7])
 INPUT, HIDDEN = 4, 6
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch._inductor.config
-from support import LENGTHS
+from support import KINDS, LENGTHS
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -541,12 +541,12 @@ def test_a_subclass_that_runs_otherwise() -> None:
     torch.testing.assert_close(compiled(module)(x), module(x))
 
 
-WHOLE = {"none", "wn", "ln", "bn-timestep", "bn-star", "dyt"}
+WHOLE = {"none", "wn", "ln", "bn-timestep", "dyt"}
 """Presets of which a network is in one graph for certain, one of each kind."""
 
 
-@pytest.mark.parametrize("norm", rnnnorm.presets())
-def test_every_preset(norm: str) -> None:
+@pytest.mark.parametrize("norm", KINDS)
+def test_every_kind(norm: str) -> None:
     """Three steps of training, then evaluation; what cannot be in a graph runs outside of it."""
     whole = norm in WHOLE
     module = build(norm, num_layers=2, bidirectional=whole)
@@ -562,11 +562,7 @@ OUTSIDE = {"atn", "brn", "cbn", "cmbn", "cmbn-accumulated", "online", "power", "
 """Presets whose single steps need more than tensors."""
 
 
-ALIKE = {"bn-vertical-framewise", "bn-star", "ln-per-gate", "ln-sum", "ln-cell-only"}
-"""Presets of normalizers and places that others have, too: bn-timestep, bn-vertical, gn, bn-joint, ln-carried."""
-
-
-@pytest.mark.parametrize("norm", [name for name in rnnnorm.presets() if name not in ALIKE])
+@pytest.mark.parametrize("norm", KINDS)
 def test_a_single_cell(norm: str) -> None:
     """Step by step in one graph for all steps, but for those that keep more than tensors between steps."""
     module = rnnnorm.LSTMCell(INPUT, HIDDEN, norm=norm, dtype=torch.float64)

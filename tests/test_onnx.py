@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from plain import randomize
-from support import PRESETS, WithLengths
+from support import KINDS, WithLengths
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -90,7 +90,7 @@ RAGGED_AXES = ({1: "batch"}, {0: "batch"})
 FULL = {"num_layers": 2, "bidirectional": True}
 
 
-@pytest.mark.parametrize("norm", PRESETS)
+@pytest.mark.parametrize("norm", KINDS)
 def test_every_preset_on_ragged_batches(norm: str) -> None:
     """Other lengths and other numbers of sequences than those of the export, also by steps beyond `max_steps`."""
     model = WithLengths(trained(norm=norm, bidirectional=True)).eval()

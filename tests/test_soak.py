@@ -26,14 +26,14 @@ def total(said: str) -> list[int]:
 
 
 @pytest.mark.timeout(600)
-def test_two_thousand_cases() -> None:
+def test_some_hundred_cases() -> None:
     """Scripts/soak.py --cases 100000 --jobs 2 is the whole of it."""
-    done = soak("--cases", "2000")
+    done = soak("--cases", "600")
     assert done.returncode == 0, done.stdout + done.stderr
     cases, accepted, refused, *_ = total(done.stdout)
-    assert cases == 2000
-    assert accepted > 500, "most cases are so damaged that nothing is compared"
-    assert refused > 500, "most cases are sound"
+    assert cases == 600
+    assert accepted > 150, "most cases are so damaged that nothing is compared"
+    assert refused > 150, "most cases are sound"
 
 
 PLANTED = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from plain import randomize
-from support import PRESETS, WithLengths
+from support import KINDS, WithLengths
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils.tensorboard import SummaryWriter
@@ -51,8 +51,8 @@ def gradients(call: Any, module: nn.Module, *inputs: Any) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(module.parameters()), allow_unused=True))
 
 
-@pytest.mark.parametrize("norm", PRESETS)
-def test_every_preset(norm: str) -> None:
+@pytest.mark.parametrize("norm", KINDS)
+def test_every_kind(norm: str) -> None:
     """Values and gradients, for other lengths and another number of sequences than those of the trace."""
     model = WithLengths(trained(norm=norm, num_layers=2, bidirectional=True)).eval()
     trace = torch.jit.trace(model, (rows(), LENGTHS))

@@ -16,6 +16,9 @@ from .weight import reparametrize
 SQUARINGS = 12
 """Squarings of a Gram matrix: its eigenvalues are raised to the power of 4096, and one that is 1 % smaller is gone."""
 
+NEWTON_STEPS = 30
+"""Steps of Newton's iteration for an inverse: enough for condition numbers of 10,000."""
+
 
 class WeightStandardization(WeightNormalizer):
     """Weight standardization: W = g · (v - μ) / ‖v - μ‖, μ the mean of a row of v (outputs, inputs), one g per row.
@@ -113,7 +116,7 @@ def spectral_norm(V: Tensor) -> Tensor:
     eigenvalue, and σ² = tr(P G). Singular values that are nearly the same count by the same weight, which changes σ by
     less than their difference.
     """
-    gram = V @ V.mT if V.shape[0] < V.shape[1] else V.mT @ V
+    gram = V @ V.t() if V.shape[0] < V.shape[1] else V.t() @ V
     power = gram
     for _ in range(SQUARINGS):
         power = power / power.diagonal().sum()
@@ -162,8 +165,9 @@ class _Rotations(nn.Module):
     def forward(self, L: Tensor) -> Tensor:
         """W (outputs, inputs) from the learned matrices (outputs / H, n, n), n = max(H, inputs)."""
         lower = at_least_float32(L).tril(-1)
-        A, one = lower - lower.mT, torch.eye(L.shape[-1], dtype=lower.dtype, device=L.device)
-        C = torch.linalg.solve(one + A, one - A).to(L.dtype)
+        A, one = lower - lower.transpose(-2, -1), torch.eye(L.shape[-1], dtype=lower.dtype, device=L.device)
+        C = _inverse(one + A) @ (one - A) if torch.onnx.is_in_onnx_export() else torch.linalg.solve(one + A, one - A)
+        C = C.to(L.dtype)
         B = self.base.view(-1, self.size, self.base.shape[1])
         W: Tensor = C @ B if B.shape[1] >= B.shape[2] else B @ C
         return W.reshape(self.base.shape)
@@ -180,3 +184,14 @@ class _Rotations(nn.Module):
         self.base.copy_(nearest)
         n = max(blocks.shape[1:])
         return torch.zeros(len(blocks), n, n, dtype=W.dtype, device=W.device)
+
+
+def _inverse(M: Tensor) -> Tensor:
+    """Inverse of matrices by products alone, since ONNX has no operator for it: Newton's iteration (Schulz, 1933).
+
+    Each step squares the error I - X M, which begins below 1 - 1/κ² for a condition number of κ.
+    """
+    X = M.transpose(-2, -1) / (M.abs().sum(-1).amax(-1) * M.abs().sum(-2).amax(-1))[:, None, None]
+    for _ in range(NEWTON_STEPS):
+        X = 2 * X - X @ M @ X
+    return X

@@ -11,7 +11,7 @@ from support import assert_same
 from torch.nn.utils import parametrize
 
 import rnnnorm
-from rnnnorm.norms.constrained import spectral_norm
+from rnnnorm.norms.constrained import _inverse, spectral_norm
 
 DOUBLE = torch.float64
 NAMES = ("weight_ih_l0", "weight_hh_l0")
@@ -102,3 +102,11 @@ def test_they_are_copied_saved_and_assigned_as_others_are(norm: str) -> None:
     with parametrize.cached():
         assert torch.equal(again(x)[0], y)
     assert rnnnorm.LSTM(3, 6, norm=norm, device="meta").to_empty(device="cpu").weight_hh_l0.shape == (24, 6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0])
+def test_inverses_by_products_are_those_by_elimination(scale: float) -> None:
+    """Of I + A for skew A, as graphs for ONNX need them."""
+    L = scale * torch.randn(3, 8, 8, dtype=DOUBLE)
+    M = torch.eye(8, dtype=DOUBLE) + L - L.mT
+    assert_same(_inverse(M), torch.linalg.inv(M), "inverse", 1e-9)

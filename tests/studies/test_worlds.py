@@ -100,7 +100,8 @@ def quick(name: str) -> Study:
 def parts(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """What an interrupted study may have: one norm, one seed, one kind of quantity, a few rows."""
     for column in ("norm", "quantity"):
-        yield from (part for _, part in m.groupby(column))
+        every = [part for _, part in m.groupby(column)]
+        yield from every[:: max(1, len(every) // 4)]  # each costs a second; four are as different as all
     yield from (m[m["seed"] == m["seed"].min()], m.iloc[:1], m.iloc[:3], m.iloc[-2:])
 
 
