@@ -35,24 +35,24 @@ template <typename T, template <typename> class Of> struct Backward : Of<T> {
       mine = share(of_x.panels, me, n);
       if (p.d_x) pack_columns(s, static_cast<const T*>(p.W_ih), s.I, this->packed_x, mine.first, mine.last);
       std::fill(this->sums + me * this->sums_size, this->sums + (me + 1) * this->sums_size, T(0));
-#pragma omp barrier
+      this->gather();
       for (int64_t high = s.T_ - 1; high >= 0;) {
         int64_t low = high, rows = s.size(high);
         while (low > 0 && rows + s.size(low - 1) <= kChunk) rows += s.size(--low);
         const int64_t base = this->offsets[low];
         if (me == 0) this->base = base;
-#pragma omp barrier
+        this->gather();
         for (int64_t t = high; t >= low; t--) step(part, t);
         if (p.d_W_hh) of_h.pack(Before{*this, base, low}, rows, me, n);
         if (p.d_W_ih) of_x.pack([&](int64_t k) { return this->x(0) + (base + k) * s.I; }, rows, me, n);
-#pragma omp barrier
+        this->gather();
         use(me, n, base, rows, high == s.T_ - 1);
         high = low - 1;
       }
-#pragma omp barrier
+      this->gather();
       this->first_states(part);
       if (me == 0) collect(n);
-#pragma omp barrier
+      this->gather();
       if (p.d_W_hh) of_h.give(s, static_cast<T*>(p.d_W_hh), me, n);
       if (p.d_W_ih) of_x.give(s, static_cast<T*>(p.d_W_ih), me, n);
     }
@@ -61,15 +61,11 @@ template <typename T, template <typename> class Of> struct Backward : Of<T> {
   void step(const Part<T>& part, int64_t t) {
     this->arrive(part, t);
     this->elements(part, t);
-    if (part.meet()) {
-#pragma omp barrier
-    }
+    if (part.meet()) this->gather();
     const T* gates = this->chunk_h + this->in_chunk(t, 0);
     multiply<T>({Factors<T>{part.rows(gates, s.width, s.size(t)), s.depth, this->packed_h}}, part.pairs.first,
                 part.pairs.last, part.rows(this->d_h, this->wide, s.size(t)));
-    if (part.meet_again()) {
-#pragma omp barrier
-    }
+    if (part.meet_again()) this->gather();
   }
 
   // h_{t-1} of the k-th row behind packed row `base`, for rows asked for in their order.

@@ -21,17 +21,13 @@ template <typename T, template <typename> class Of> struct Forward : Of<T> {
       pack_gates(s, static_cast<const T*>(p.W_ih), s.I, this->packed_x, mine.first, mine.last);
       pack_gates(s, static_cast<const T*>(p.W_hh), s.H, this->packed_h, mine.first, mine.last);
       this->begin_with(part, p.start);
-#pragma omp barrier
+      this->gather();
       for (int64_t t = p.start; t < p.stop; t++) {
         products(part, t);
-        if (part.meet_again()) {
-#pragma omp barrier
-        }
+        if (part.meet_again()) this->gather();
         this->elements(part, t);
         leave(part, t);
-        if (part.meet()) {
-#pragma omp barrier
-        }
+        if (part.meet()) this->gather();
       }
     }
   }

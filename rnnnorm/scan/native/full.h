@@ -150,9 +150,7 @@ template <typename T> struct Full : Scan<T> {
     }
   }
   void meet() const {
-    if (this->mixed) {
-#pragma omp barrier
-    }
+    if (this->mixed) this->gather();
   }
 
   // Arguments of the nonlinearities, without peepholes: of all gates; of a GRU r, z and the two parts of the candidate.

@@ -1,6 +1,7 @@
 // What forward and backward share: the places as one row sees them, moments, and who works on what.
 #pragma once
 
+#include "barrier.h"
 #include "problem.h"
 
 // One normalizer as one row of one step sees it.
@@ -155,6 +156,7 @@ template <typename T> struct Scan {
   Norm<T> input, hidden, joint, cell, output;
   T *bias, *packed_x, *packed_h;
   int64_t* offsets;
+  mutable Barrier barrier;
 
   Scan(const Problem& problem, Arena& arena)
       : p(problem), s(problem), split(kCell == kGRU || problem.input.kind || problem.hidden.kind) {
@@ -188,13 +190,21 @@ template <typename T> struct Scan {
       regroup(s, n->place->bias, n->gates, n->bias);
     }
   }
+  static int team() {
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+  }
   Part<T> part() const {  // of the thread that asks
 #ifdef _OPENMP
-    return {s, by_column, products_by_column, omp_get_thread_num(), omp_get_num_threads()};
+    return {s, by_column, products_by_column, omp_get_thread_num(), team()};
 #else
     return {s, by_column, products_by_column, 0, 1};
 #endif
   }
+  void gather() const { barrier.wait(team()); }  // all threads
   int64_t begin(int64_t t) const { return p.save ? offsets[t] : (t & 1) * s.B; }
   T* gates_x(int64_t t) const { return static_cast<T*>(p.gates_x) + begin(t) * s.width; }
   T* gates_h(int64_t t) const { return static_cast<T*>(p.gates_h) + begin(t) * s.width; }
