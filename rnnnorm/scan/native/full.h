@@ -167,7 +167,7 @@ template <typename T> struct Full : Scan<T> {
       else a[gate] = h + x + load(this->bias + (b * kGates + gate) * L<T>);
     }
   }
-  // Of a GRU's r and z, which are exactly 0 where the true value rounds to it: an infinite state is then NaN, not infinite.
+  // σ, exactly 0 where the true value rounds to it: times an infinite state it is NaN, not infinite.
   static INLINE V<T> gate(V<T> a) { return a < T(sizeof(T) == 8 ? -746 : -104) ? V<T>{} : sigmoid<T>(a); }
   // The sum of a GRU's candidate after its normalizer.
   INLINE V<T> candidate(const Views& v, V<T> sum, int64_t r, int64_t b) const {

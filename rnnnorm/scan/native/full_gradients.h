@@ -172,7 +172,8 @@ template <typename T> struct FullGradients : Full<T> {
   }
   // The shares of a gradient that belong to the new state and to the one before.
   INLINE V<T> zone(const void* masks, double keep, int64_t t, int64_t r, int64_t b, V<T> d, V<T>& before) const {
-    if (!masks) return before = d * T(keep), keep != 0 ? d - before : d;
+    if (!masks && keep == 0) return before = V<T>{}, d;  // not d times 0, which may be infinite
+    if (!masks) return before = d * T(keep), d - before;
     const V<T> kept = this->noise(masks, t, r, b);
     before = kept > T(0) ? d : V<T>{};
     return kept > T(0) ? V<T>{} : d;
@@ -198,8 +199,8 @@ template <typename T> struct FullGradients : Full<T> {
         const V<T> old = this->old_c(t, r, b);
         a[0] += this->peephole(0, b) * old, a[1] += this->peephole(1, b) * old, a[3] += this->peephole(2, b) * (p.carried ? seen : c);
       }
-      store(kept, sigmoid<T>(a[0])), store(kept + L<T>, sigmoid<T>(a[1])), store(kept + 2 * L<T>, tanh<T>(a[2]));
-      store(kept + 3 * L<T>, sigmoid<T>(a[3])), store(kept + 6 * L<T>, tanh<T>(seen));
+      store(kept, this->gate(a[0])), store(kept + L<T>, this->gate(a[1])), store(kept + 2 * L<T>, tanh<T>(a[2]));
+      store(kept + 3 * L<T>, this->gate(a[3])), store(kept + 6 * L<T>, tanh<T>(seen));
       T* cell = d_c + r * s.padded + b * L<T>;
       store(kept + 5 * L<T>, zone(p.zone_c, p.keep_c, t, r, b, load(cell), before));
       store(cell, before);
@@ -245,7 +246,7 @@ template <typename T> struct FullGradients : Full<T> {
       add(bias, d_r), add(bias + L<T>, load(kept + L<T>)), add(to.bias_hn + b * L<T>, d_u);
     } else {
       const V<T> i = load(kept), f = load(kept + L<T>), n = load(kept + 2 * L<T>), old = this->old_c(t, r, b);
-      const V<T> d = through(v.cell, of_cell, load(kept + 4 * L<T>), r, b, 0, B) + load(kept + 5 * L<T>);
+      const V<T> d = inside(through(v.cell, of_cell, load(kept + 4 * L<T>), r, b, 0, B) + load(kept + 5 * L<T>), b);
       const V<T> m = p.update ? this->noise(p.update, t, r, b) : splat(T(1));
       const V<T> all[4] = {d * n * m * i * (T(1) - i), d * old * f * (T(1) - f), d * i * m * (T(1) - n * n), load(kept + 3 * L<T>)};
       V<T> d_old = d * f;
@@ -274,6 +275,7 @@ template <typename T> struct FullGradients : Full<T> {
       store(to_x + j, inside(d, b));
     }
   }
+  // 0 in the padding, where a normalizer by row leaves something: NaN there would get from d_c into sums over units.
   INLINE V<T> inside(V<T> d, int64_t b) const { return b + 1 < s.blocks ? d : s.mask > T(0) ? d : V<T>{}; }
 
   void first_states(const Part<T>& part) const {
