@@ -24,6 +24,7 @@ NETWORKS: dict[str, tuple[Any, str | Norm, dict[str, Any]]] = {
     **{f"plain-{norm}": (LSTM, norm, {}) for norm in ("none", "ln", "ln-cell-only", "bn-timestep", "bn-joint")},
     "LSTM-peepholes": (LSTM, MIXED, {"peepholes": True}),
     "LSTM-zoneout": (LSTM, "ln-carried", {**SEVERAL, "recurrent_dropout": 0.3}),
+    "LSTM-kept": (LSTM, "ln-carried", {"zoneout": 1.0}),
     "LSTM-dyt": (LSTM, "dyt", {"zoneout": 0.2}),
     "GRU": (GRU, "none", {}),
     "GRU-bn": (GRU, "bn-joint", {**SEVERAL, "recurrent_dropout": 0.3}),
@@ -59,13 +60,26 @@ def test_one_entry(case: str, value: float, hidden: int) -> None:
         other = twin(network)
         x, hx = data((4, 4, 4), 4), states(network, 3)
         d = torch.randn(4, 3, hidden, dtype=torch.float64)
-        {"x": x, "h_0": hx[0], "c_0": hx[-1], "d": d}[where].view(-1)[2 * hidden // 3] = value
+        entries = {"x": x, "h_0": hx[0], "c_0": hx[-1], "d": d}[where].view(-1)
+        entries[2 * len(entries) // 3] = value
         expected, actual = results(other, x, hx, d), results(network, x, hx, d)
         assert network.ran == "native"
         for name, y in expected.items():
             finite, what = y.isfinite(), f"{name}, where {where} is not finite"
             assert torch.equal(actual[name].isfinite(), finite), what
             torch.testing.assert_close(actual[name][finite], y[finite], msg=lambda m, what=what: f"{what}: {m}")
+
+
+def test_no_gradient_passes_a_unit_that_is_off() -> None:
+    """Not even an infinite one."""
+    network = build("ln", 20, 4, cell=RNN, nonlinearity="relu")
+    x = data((4, 4, 4), 4)
+    output, _ = network(x)
+    assert network.ran == "native"
+    off = output == 0
+    assert off.any()
+    d = torch.where(off, math.inf, 1.0).to(output.dtype)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(output, list(network.parameters()), d))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

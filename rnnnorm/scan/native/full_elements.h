@@ -39,7 +39,7 @@ template <typename T> struct FullElements : Full<T> {
       if (v->kind == kRow)
         for (int64_t r = rows.first; r < rows.last; r += rows.step) row_moments(*v, r);
       if (v->kind == kColumn)
-        for (int64_t b = columns.blocks.first; b < columns.blocks.last; b++) 
+        for (int64_t b = columns.blocks.first; b < columns.blocks.last; b++)
           this->moments(v->norm, v->center, v->scale, t, b, v->rows, v->stride, v->vectors);
     }
     this->meet();
@@ -55,7 +55,7 @@ template <typename T> struct FullElements : Full<T> {
     for (int64_t b = 0; b < s.blocks; b++)
       for (int gate = 0; gate < v.norm.gates; gate++) {
         const V<T> d = v.raw(r, b, gate) - v.of_group(center, b, gate);
-        squares.add(b + 1 < s.blocks ? d * d : s.mask > T(0) ? d * d : V<T>{}, b, gate);
+        squares.add(v.inside(d * d, b), b, gate);
       }
     squares.finish(share);
     for (int64_t k = 0; k < v.groups; k++) scale[k] = 1 / std::sqrt(scale[k] + T(v.norm.place->eps));

@@ -246,7 +246,7 @@ template <typename T> struct FullGradients : Full<T> {
       add(bias, d_r), add(bias + L<T>, load(kept + L<T>)), add(to.bias_hn + b * L<T>, d_u);
     } else {
       const V<T> i = load(kept), f = load(kept + L<T>), n = load(kept + 2 * L<T>), old = this->old_c(t, r, b);
-      const V<T> d = inside(through(v.cell, of_cell, load(kept + 4 * L<T>), r, b, 0, B) + load(kept + 5 * L<T>), b);
+      const V<T> d = through(v.cell, of_cell, load(kept + 4 * L<T>), r, b, 0, B) + load(kept + 5 * L<T>);
       const V<T> m = p.update ? this->noise(p.update, t, r, b) : splat(T(1));
       const V<T> all[4] = {d * n * m * i * (T(1) - i), d * old * f * (T(1) - f), d * i * m * (T(1) - n * n), load(kept + 3 * L<T>)};
       V<T> d_old = d * f;
@@ -254,7 +254,7 @@ template <typename T> struct FullGradients : Full<T> {
         d_old += all[0] * this->peephole(0, b) + all[1] * this->peephole(1, b);
         for (int k = 0; k < 2; k++) add(to.peepholes + k * s.padded + b * L<T>, all[k] * old);
       }
-      add(d_c + r * s.padded + b * L<T>, d_old);
+      add(d_c + r * s.padded + b * L<T>, v.cell.inside(d_old, b));
 #pragma GCC unroll 4
       for (int gate = 0; gate < 4; gate++) store(kept + gate * L<T>, all[gate]), add(bias + gate * L<T>, all[gate]);
     }
@@ -269,15 +269,12 @@ template <typename T> struct FullGradients : Full<T> {
       const int64_t j = (b * kGates + gate) * L<T>;
       V<T> d = load(kept + of_h(gate) * L<T>);
       d = both ? through(v.joint, of_joint, d, r, b, gate, B) : through(v.hidden, of_hidden, d, r, b, gate, B);
-      store(to_h + j, inside(d, b));
+      store(to_h + j, v.hidden.inside(d, b));
       if (!this->split) continue;
       if (!both) d = through(v.input, of_input, load(kept + gate * L<T>), r, b, gate, B);
-      store(to_x + j, inside(d, b));
+      store(to_x + j, v.input.inside(d, b));
     }
   }
-  // 0 in the padding, where a normalizer by row leaves something: NaN there would get from d_c into sums over units.
-  INLINE V<T> inside(V<T> d, int64_t b) const { return b + 1 < s.blocks ? d : s.mask > T(0) ? d : V<T>{}; }
-
   void first_states(const Part<T>& part) const {
     each({part.first, s.B, part.step, part.blocks}, [&](int64_t r, int64_t b) {
       if (p.d_h_0) this->put(static_cast<T*>(p.d_h_0) + r * s.H, b, later(r, b));
