@@ -167,7 +167,9 @@ def test_results_and_gradients_are_torchs(kind: str) -> None:
         assert_close(tree_leaves(case()), tree_leaves(other()))
         if not isinstance(case.args[0], PackedSequence):
             args, _ = leaves(case)
-            assert_close(gradients(case, args), gradients(other, args))
+            # Sums in another order: torch's own float32 is up to 1.4 times the usual tolerance away from float64.
+            near = {"rtol": 1e-5, "atol": 5e-5} if dtype == torch.float32 else {}
+            assert_close(gradients(case, args), gradients(other, args), **near)
 
 
 @every("test_factory_arguments")

@@ -22,6 +22,37 @@ TOLERANCE = {
     torch.float32: 5e-2,
 }  # rounding is multiplied by up to 1/√ε
 WIDEST, MOST_FEATURES = 70, 40
+BY_STEP = "bn:statistics=timestep"
+ANYWHERE = (None, None, "ln", "rms", "gn", "gn:groups=1", BY_STEP, f"{BY_STEP}:min_rows=4", "dyt", "dyt:bias=true")
+NOISE = {"zoneout": (0.3, 1.0), "hidden_dropout": (0.4,), "recurrent_dropout": (0.4,), "weight_dropout": (0.3,)}
+
+
+def any_norm(cell: Any) -> rnnnorm.Norm:
+    """Normalizers of any kind at any place."""
+    places = ("hidden", "output") if random.random() < 0.7 else ("joint", "output")
+    drawn: dict[str, Any] = {place: random.choice(ANYWHERE) for place in places}
+    if "joint" not in drawn:
+        drawn["input"] = random.choice((*ANYWHERE, "bn:statistics=sequence"))
+    if cell is rnnnorm.LSTM:
+        drawn["cell"] = random.choice((*ANYWHERE, "normprop-cell"))
+        drawn["carried"] = drawn["cell"] is not None and random.random() < 0.3
+    return rnnnorm.Norm(**drawn)
+
+
+def network(hidden: int, features: int, **options: Any) -> tuple[Any, Any]:
+    """One cell, and its normalizers: every second one a plain LSTM."""
+    if random.random() < 0.5:
+        norm: Any = random.choice(COVERED)
+        return build(norm, hidden, features, **options), norm
+    cell = random.choice((rnnnorm.LSTM, rnnnorm.GRU, rnnnorm.RNN))
+    noise = {name: random.choice(values) for name, values in NOISE.items() if random.random() < 0.3}
+    if cell is rnnnorm.LSTM:
+        options["peepholes"] = random.random() < 0.5
+    if cell is rnnnorm.RNN:
+        noise.pop("recurrent_dropout", None)
+        options["nonlinearity"] = random.choice(("tanh", "relu", "identity"))
+    norm = any_norm(cell)
+    return build(norm, hidden, features, cell=cell, **options, **noise), norm
 
 
 def case(number: int) -> None:
@@ -29,30 +60,34 @@ def case(number: int) -> None:
     random.seed(number)
     torch.manual_seed(number)
     torch.set_num_threads(random.choice((1, 1, 1, 2, 3)))
-    norm, dtype = random.choice(COVERED), random.choice((torch.float32, torch.float64))
+    dtype = random.choice((torch.float32, torch.float64))
     hidden, features = random.randint(1, WIDEST), random.randint(1, MOST_FEATURES)
     rows, steps = random.choice((1, 2, 3, 5, 12, 40)), random.randint(1, 6)
     if number % 20 == 0:
         hidden, rows, steps = 1 + hidden // 10, 300, 3  # more rows than the backward pass takes at once
     options = {"num_layers": random.choice((1, 1, 2)), "bidirectional": random.random() < 0.3}
-    lstm = build(norm, hidden, features, dtype=dtype, bias=random.random() < 0.8, max_steps=4, **options)
-    lstm.train(random.random() < 0.7)
+    net, norm = network(hidden, features, dtype=dtype, bias=random.random() < 0.8, max_steps=4, **options)
+    net.train(random.random() < 0.7)
     lengths = [random.randint(1, steps) for _ in range(rows)]
     lengths[random.randrange(rows)] = steps
-    hx = states(lstm, rows) if random.random() < 0.5 else None
+    hx = states(net, rows) if random.random() < 0.5 else None
     ragged = lengths if random.random() < 0.6 else None
-    outputs = random.choice((("output", "h_n", "c_n"), ("output",), ("h_n",), ("c_n",)))
+    last = ("h_n", "c_n")[: len(net.cell.states)]
+    outputs = random.choice((("output", *last), ("output",), *((state,) for state in last)))
     args: dict[str, Any] = {"outputs": outputs, "seen": random.random() < 0.8}
     x = data([steps] * rows, features)
-    with torch.set_grad_enabled(random.random() < 0.85):
-        expected = run(twin(lstm), x, hx, ragged, **args)
-        actual = run(lstm, x, hx, ragged, **args)
-    assert lstm.ran == "native"
-    for name, value in expected.items():
+    found = []
+    for either in (twin(net), net):
+        torch.manual_seed(number)  # of what is dropped
+        with torch.set_grad_enabled(number % 7 > 0):
+            found.append(run(either, x, hx, ragged, **args))
+    assert net.ran == "native"
+    for name, value in found[0].items():
         # What only rows of one feature or the last step could change, autograd calls zero or nothing at all.
-        error = (actual.get(name, torch.zeros_like(value)) - value).double().norm()
+        error = (found[1].get(name, torch.zeros_like(value)) - value).double().norm()
         allowed = TOLERANCE[dtype] * (value.double().norm() + 1e-2 * value.numel() ** 0.5)
-        assert error <= allowed, f"{name} of {norm}, H = {hidden}: {error:.2g} instead of {allowed:.2g}"
+        what = f"{name} of {net.cell.name}, {norm}, H = {hidden}"
+        assert error <= allowed, f"{what}: {error:.2g} instead of {allowed:.2g}"
 
 
 def guard_what_is_kept() -> None:

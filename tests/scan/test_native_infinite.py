@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,39 +12,74 @@ from scan.native_cases import build, data, needs_library, states, twin
 from torch import Tensor
 
 import rnnnorm
+from rnnnorm import GRU, LSTM, RNN, Norm
 
 pytestmark = needs_library
 
 
-def results(lstm: Any, x: Tensor, hx: Any, d: Tensor) -> dict[str, Tensor]:
+STEP = "bn:statistics=timestep"
+MIXED = Norm(input="ln", hidden=STEP, output="rms")
+SEVERAL = {"zoneout": 0.3, "hidden_dropout": 0.3}
+NETWORKS: dict[str, tuple[Any, str | Norm, dict[str, Any]]] = {
+    **{f"plain-{norm}": (LSTM, norm, {}) for norm in ("none", "ln", "ln-cell-only", "bn-timestep", "bn-joint")},
+    "LSTM-peepholes": (LSTM, MIXED, {"peepholes": True}),
+    "LSTM-zoneout": (LSTM, "ln-carried", {**SEVERAL, "recurrent_dropout": 0.3}),
+    "LSTM-kept": (LSTM, "ln-carried", {"zoneout": 1.0}),
+    "LSTM-dyt": (LSTM, "dyt", {"zoneout": 0.2}),
+    "GRU": (GRU, "none", {}),
+    "GRU-bn": (GRU, "bn-joint", {**SEVERAL, "recurrent_dropout": 0.3}),
+    "GRU-mixed": (GRU, MIXED, {}),
+    "RNN": (RNN, "ln", SEVERAL),
+    "RNN-relu": (RNN, "ln", {"nonlinearity": "relu"}),
+    "RNN-identity": (RNN, Norm(joint="dyt", output=STEP), {"nonlinearity": "identity"}),
+}
+
+
+def results(network: Any, x: Tensor, hx: tuple[Tensor, ...], d: Tensor) -> dict[str, Tensor]:
     """Outputs and all gradients, from that of the output."""
-    leaves = {"x": x, "h_0": hx[0], "c_0": hx[1]}
+    leaves = {"x": x, **dict(zip(("h_0", "c_0"), hx, strict=False))}
     leaves = {name: leaf.detach().clone().requires_grad_() for name, leaf in leaves.items()}
-    output, (h_n, c_n) = lstm(leaves["x"], (leaves["h_0"], leaves["c_0"]))
-    wanted = leaves | dict(lstm.named_parameters())
+    torch.manual_seed(1)  # of what is dropped
+    first = list(leaves.values())[1:]
+    output, last = network(leaves["x"], tuple(first) if len(first) > 1 else first[0])
+    wanted = leaves | dict(network.named_parameters())
     found = torch.autograd.grad(output, list(wanted.values()), d, allow_unused=True)
     named = {f"gradient of {name}": g for name, g in zip(wanted, found, strict=True) if g is not None}
-    return {"output": output.detach(), "h_n": h_n.detach(), "c_n": c_n.detach(), **named}
+    ends = last if isinstance(last, tuple) else (last,)
+    return {"output": output.detach(), **{f"last state {k}": y.detach() for k, y in enumerate(ends)}, **named}
 
 
-@pytest.mark.parametrize("hidden", [1, 5, 16, 20])
+@pytest.mark.parametrize("hidden", [1, 20])
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-@pytest.mark.parametrize("where", ["x", "h_0", "c_0", "d"])
-@pytest.mark.parametrize("norm", ["none", "ln", "ln-cell-only", "bn-timestep", "bn-joint", "bn-vertical-framewise"])
-def test_one_entry(norm: str, where: str, value: float, hidden: int) -> None:
+@pytest.mark.parametrize("case", NETWORKS)
+def test_one_entry(case: str, value: float, hidden: int) -> None:
     """What is finite by the reference is finite, and the same; trained, and by stored statistics."""
-    for training in (True, False):
-        lstm = build(norm, hidden, 4).train(training)
-        other = twin(lstm)
-        x, hx = data((4, 4, 4), 4), list(states(lstm, 3))
+    cell, norm, options = NETWORKS[case]
+    for training, where in product((True, False), ("x", "h_0", "c_0", "d")):
+        network = build(norm, hidden, 4, cell=cell, **options).train(training)
+        other = twin(network)
+        x, hx = data((4, 4, 4), 4), states(network, 3)
         d = torch.randn(4, 3, hidden, dtype=torch.float64)
-        {"x": x, "h_0": hx[0], "c_0": hx[1], "d": d}[where].view(-1)[2 * hidden // 3] = value
-        expected, actual = results(other, x, hx, d), results(lstm, x, hx, d)
-        assert lstm.ran == "native"
+        entries = {"x": x, "h_0": hx[0], "c_0": hx[-1], "d": d}[where].view(-1)
+        entries[2 * len(entries) // 3] = value
+        expected, actual = results(other, x, hx, d), results(network, x, hx, d)
+        assert network.ran == "native"
         for name, y in expected.items():
-            finite = y.isfinite()
-            assert torch.equal(actual[name].isfinite(), finite), name
-            torch.testing.assert_close(actual[name][finite], y[finite], msg=lambda m, name=name: f"{name}: {m}")
+            finite, what = y.isfinite(), f"{name}, where {where} is not finite"
+            assert torch.equal(actual[name].isfinite(), finite), what
+            torch.testing.assert_close(actual[name][finite], y[finite], msg=lambda m, what=what: f"{what}: {m}")
+
+
+def test_no_gradient_passes_a_unit_that_is_off() -> None:
+    """Not even an infinite one."""
+    network = build("ln", 20, 4, cell=RNN, nonlinearity="relu")
+    x = data((4, 4, 4), 4)
+    output, _ = network(x)
+    assert network.ran == "native"
+    off = output == 0
+    assert off.any()
+    d = torch.where(off, math.inf, 1.0).to(output.dtype)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(output, list(network.parameters()), d))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -23,8 +23,9 @@ import rnnnorm
 from rnnnorm.norms.layer import LayerNorm
 from rnnnorm.scan import plan
 
-ROWS = {"ln", "ln-carried", "rms", "gn", "ln-sum", "ln-cell-only", "ln-per-gate"}
+ROWS = {"ln", "ln-carried", "rms", "gn", "ln-sum", "ln-cell-only", "ln-per-gate", "ln-simple"}
 COLUMNS = {"bn-timestep", "bn-shared", "bn-window", "bn-joint", "bn-star", "bn-frozen"}
+OTHERS = {"adanorm", "basicnorm", "biasnorm", "derf"}
 VERTICAL = {"bn-vertical", "bn-vertical-framewise"}
 
 
@@ -39,6 +40,7 @@ class Shifted(LayerNorm):
 
 def test_covered_presets() -> None:
     assert {"none", "wn"} | ROWS | COLUMNS | VERTICAL <= set(COVERED)
+    assert not OTHERS & set(SUPPORTED)
     assert set(SUPPORTED) - set(COVERED) == {"dyt", "normprop"}
 
 
@@ -47,6 +49,13 @@ def test_other_presets_run_by_the_reference(norm: str) -> None:
     assert ran(rnnnorm.LSTM(3, 4, norm=norm)) == "reference"
     with pytest.raises(ValueError, match="'native' does not cover this LSTM"):
         rnnnorm.LSTM(3, 4, norm=norm, backend="native")
+
+
+@pytest.mark.parametrize("norm", sorted(OTHERS))
+def test_so_do_other_cells(norm: str) -> None:
+    """A squashing that is derived from a known one is another one."""
+    assert ran(rnnnorm.GRU(3, 4, norm=rnnnorm.Norm(input=norm, hidden="ln"))) == "reference"
+    assert ran(rnnnorm.RNN(3, 4, norm=rnnnorm.Norm(output=norm))) == "reference"
 
 
 @needs_library

@@ -13,7 +13,7 @@ import pytest
 import rnnnorm
 
 PROJECT = Path(rnnnorm.__file__).parents[1]
-FLAGS = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+FLAGS = "-O0 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 CASES = 300
 
 

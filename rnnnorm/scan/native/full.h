@@ -34,10 +34,11 @@ template <typename T> struct View {
     factor = kind == kSquash ? *static_cast<const T*>(place.alpha) : T(place.eps);
   }
 
-  // Zero weights of the padding times an infinite input are NaN, which would get from there into sums over units.
+  // 0 in the padding. Its zero weights and gains times what is infinite are NaN, which would get from there, by way of
+  // the states, into sums over units.
+  INLINE V<T> inside(V<T> x, int64_t b) const { return b + 1 < s.blocks ? x : s.mask > T(0) ? x : V<T>{}; }
   INLINE V<T> raw(int64_t r, int64_t b, int gate) const {
-    const V<T> x = load(rows + r * stride + (b * vectors + gate) * L<T>);
-    return b + 1 < s.blocks ? x : s.mask > T(0) ? x : V<T>{};
+    return inside(load(rows + r * stride + (b * vectors + gate) * L<T>), b);
   }
   int64_t column(int64_t b, int gate) const { return (b * norm.gates + gate) * L<T>; }
   // Groups are neighbours in torch's order, where a gate's units follow each other.
@@ -59,7 +60,7 @@ template <typename T> struct View {
   }
   INLINE V<T> apply(V<T> x, int64_t r, int64_t b, int gate) const {
     if (!kind) return x;
-    return hat(x, r, b, gate) * load(norm.gain + column(b, gate)) + load(norm.bias + column(b, gate));
+    return inside(hat(x, r, b, gate) * load(norm.gain + column(b, gate)) + load(norm.bias + column(b, gate)), b);
   }
 };
 
@@ -165,7 +166,7 @@ template <typename T> struct Full : Scan<T> {
       else a[gate] = h + x + load(this->bias + (b * kGates + gate) * L<T>);
     }
   }
-  // Of a GRU's r and z, which are exactly 0 where the true value rounds to it: an infinite state is then NaN, not infinite.
+  // σ, exactly 0 where the true value rounds to it: times an infinite state it is NaN, not infinite.
   static INLINE V<T> gate(V<T> a) { return a < T(sizeof(T) == 8 ? -746 : -104) ? V<T>{} : sigmoid<T>(a); }
   // The sum of a GRU's candidate after its normalizer.
   INLINE V<T> candidate(const Views& v, V<T> sum, int64_t r, int64_t b) const {

@@ -39,7 +39,7 @@ template <typename T> struct FullElements : Full<T> {
       if (v->kind == kRow)
         for (int64_t r = rows.first; r < rows.last; r += rows.step) row_moments(*v, r);
       if (v->kind == kColumn)
-        for (int64_t b = columns.blocks.first; b < columns.blocks.last; b++) 
+        for (int64_t b = columns.blocks.first; b < columns.blocks.last; b++)
           this->moments(v->norm, v->center, v->scale, t, b, v->rows, v->stride, v->vectors);
     }
     this->meet();
@@ -55,7 +55,7 @@ template <typename T> struct FullElements : Full<T> {
     for (int64_t b = 0; b < s.blocks; b++)
       for (int gate = 0; gate < v.norm.gates; gate++) {
         const V<T> d = v.raw(r, b, gate) - v.of_group(center, b, gate);
-        squares.add(b + 1 < s.blocks ? d * d : s.mask > T(0) ? d * d : V<T>{}, b, gate);
+        squares.add(v.inside(d * d, b), b, gate);
       }
     squares.finish(share);
     for (int64_t k = 0; k < v.groups; k++) scale[k] = 1 / std::sqrt(scale[k] + T(v.norm.place->eps));
@@ -83,7 +83,7 @@ template <typename T> struct FullElements : Full<T> {
       if (p.peepholes) a[0] += this->peephole(0, b) * c, a[1] += this->peephole(1, b) * c;
       V<T> n = tanh<T>(a[2]);
       if (p.update) n *= this->noise(p.update, t, r, b);
-      inner = sigmoid<T>(a[1]) * c + sigmoid<T>(a[0]) * n, hold = a[3];
+      inner = this->gate(a[1]) * c + this->gate(a[0]) * n, hold = a[3];
     }
     store(this->cells(t) + r * s.padded + b * L<T>, inner);
     if (v.cell.kind) store(held + r * s.padded + b * L<T>, hold);
@@ -105,7 +105,7 @@ template <typename T> struct FullElements : Full<T> {
     if (p.peepholes) hold += this->peephole(2, b) * c;
     if (p.carried_states)
       store(this->carried(t) + r * s.padded + b * L<T>, zone(p.zone_c, p.keep_c, t, r, b, this->old_c(t, r, b), c));
-    show(v, t, r, b, sigmoid<T>(hold) * tanh<T>(shown));
+    show(v, t, r, b, this->gate(hold) * tanh<T>(shown));
   }
   INLINE void show(const Views& v, int64_t t, int64_t r, int64_t b, V<T> h) {
     if (v.output.kind) store(v.output.rows + r * s.padded + b * L<T>, h);

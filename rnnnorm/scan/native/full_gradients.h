@@ -172,7 +172,8 @@ template <typename T> struct FullGradients : Full<T> {
   }
   // The shares of a gradient that belong to the new state and to the one before.
   INLINE V<T> zone(const void* masks, double keep, int64_t t, int64_t r, int64_t b, V<T> d, V<T>& before) const {
-    if (!masks) return before = d * T(keep), keep != 0 ? d - before : d;
+    if (!masks && keep == 0) return before = V<T>{}, d;  // not d times 0, which may be infinite
+    if (!masks) return before = d * T(keep), d - before;
     const V<T> kept = this->noise(masks, t, r, b);
     before = kept > T(0) ? d : V<T>{};
     return kept > T(0) ? V<T>{} : d;
@@ -198,8 +199,8 @@ template <typename T> struct FullGradients : Full<T> {
         const V<T> old = this->old_c(t, r, b);
         a[0] += this->peephole(0, b) * old, a[1] += this->peephole(1, b) * old, a[3] += this->peephole(2, b) * (p.carried ? seen : c);
       }
-      store(kept, sigmoid<T>(a[0])), store(kept + L<T>, sigmoid<T>(a[1])), store(kept + 2 * L<T>, tanh<T>(a[2]));
-      store(kept + 3 * L<T>, sigmoid<T>(a[3])), store(kept + 6 * L<T>, tanh<T>(seen));
+      store(kept, this->gate(a[0])), store(kept + L<T>, this->gate(a[1])), store(kept + 2 * L<T>, tanh<T>(a[2]));
+      store(kept + 3 * L<T>, this->gate(a[3])), store(kept + 6 * L<T>, tanh<T>(seen));
       T* cell = d_c + r * s.padded + b * L<T>;
       store(kept + 5 * L<T>, zone(p.zone_c, p.keep_c, t, r, b, load(cell), before));
       store(cell, before);
@@ -253,7 +254,7 @@ template <typename T> struct FullGradients : Full<T> {
         d_old += all[0] * this->peephole(0, b) + all[1] * this->peephole(1, b);
         for (int k = 0; k < 2; k++) add(to.peepholes + k * s.padded + b * L<T>, all[k] * old);
       }
-      add(d_c + r * s.padded + b * L<T>, d_old);
+      add(d_c + r * s.padded + b * L<T>, v.cell.inside(d_old, b));
 #pragma GCC unroll 4
       for (int gate = 0; gate < 4; gate++) store(kept + gate * L<T>, all[gate]), add(bias + gate * L<T>, all[gate]);
     }
@@ -268,14 +269,12 @@ template <typename T> struct FullGradients : Full<T> {
       const int64_t j = (b * kGates + gate) * L<T>;
       V<T> d = load(kept + of_h(gate) * L<T>);
       d = both ? through(v.joint, of_joint, d, r, b, gate, B) : through(v.hidden, of_hidden, d, r, b, gate, B);
-      store(to_h + j, inside(d, b));
+      store(to_h + j, v.hidden.inside(d, b));
       if (!this->split) continue;
       if (!both) d = through(v.input, of_input, load(kept + gate * L<T>), r, b, gate, B);
-      store(to_x + j, inside(d, b));
+      store(to_x + j, v.input.inside(d, b));
     }
   }
-  INLINE V<T> inside(V<T> d, int64_t b) const { return b + 1 < s.blocks ? d : s.mask > T(0) ? d : V<T>{}; }
-
   void first_states(const Part<T>& part) const {
     each({part.first, s.B, part.step, part.blocks}, [&](int64_t r, int64_t b) {
       if (p.d_h_0) this->put(static_cast<T*>(p.d_h_0) + r * s.H, b, later(r, b));
