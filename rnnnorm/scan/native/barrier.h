@@ -12,6 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(SYS_futex) && defined(FUTEX_WAIT_PRIVATE)
+#define RNNNORM_FUTEX 1
+#endif
 
 constexpr auto kPatience = std::chrono::microseconds(50);  // several times what threads of equal work differ by
 
@@ -51,7 +54,7 @@ class Barrier {
  private:
   std::atomic<int32_t> round{0}, arrived{0}, asleep{0};
 
-#ifdef __linux__
+#ifdef RNNNORM_FUTEX
   // As long as no round has ended since.
   void sleep(int32_t before) { syscall(SYS_futex, &round, FUTEX_WAIT_PRIVATE, before, nullptr, nullptr, 0); }
   void wake() { syscall(SYS_futex, &round, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0); }
