@@ -80,7 +80,8 @@ def _covers(stack: RecurrentStack) -> bool:
     between = any(_whole(stack.between(layer)) for layer in range(stack.num_layers))
     skips = any(stack.skip(layer) is not None for layer in range(stack.num_layers))
     alone = not any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in stack.modules())
-    return alone and all(type(norm) is BatchNorm for norm in inputs if _whole(norm)) and not (between and skips)
+    known = all(type(norm) is BatchNorm and norm.fusible() is not None for norm in inputs if _whole(norm))
+    return alone and known and not (between and skips)
 
 
 def _layer(

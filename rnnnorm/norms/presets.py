@@ -38,7 +38,7 @@ class Preset:
 def _rows() -> Iterator[Preset]:
     step = "bn:statistics=timestep:gain=0.1"
     shared = "bn:statistics=shared:gain=0.1"
-    window, frozen = step + ":window=10", step + ":frozen=true"
+    window, frozen, ghost = step + ":window=10", step + ":frozen=true", step + ":ghost=16"
     renorm, cross, accumulated, iterations = (
         f"{name}:statistics=timestep:gain=0.1" for name in ("brn", "cmbn", "cmbn-accumulated", "cbn")
     )
@@ -220,6 +220,13 @@ def _rows() -> Iterator[Preset]:
         "batch moments per step, a running pair per 10 steps",
         "between bn-timestep (window=1) and bn-shared (window of all steps)",
         "as bn-timestep, but blocks of 10 steps share their running averages",
+    )
+    yield Preset(
+        "bn-ghost",
+        Norm(input=ghost, hidden=ghost, cell=ghost),
+        "moments per step of parts of 16 sequences; a running pair per step",
+        "Hoffer et al. 2017, in the places of Cooijmans et al. 2017",
+        "ghost batch normalization: as bn-timestep, but as noisy as batches of 16 are",
     )
     yield Preset(
         "bn-frozen",
