@@ -16,7 +16,7 @@ with interrupts_leave(is_command()):
     from .nn.gru import GRU
     from .nn.lstm import LSTM
     from .nn.rnn import RNN
-    from .norms import Normalizer, has_batch_statistics, recalibrate, statistics
+    from .norms import Normalizer, auxiliary_loss, has_batch_statistics, recalibrate, statistics
     from .norms.places import Norm
     from .norms.presets import Preset, parse_norm, presets, register
 
@@ -32,6 +32,7 @@ __all__ = [
     "RNNCell",
     "RaggedBatchNorm",
     "__version__",
+    "auxiliary_loss",
     "has_batch_statistics",
     "parse_norm",
     "presets",

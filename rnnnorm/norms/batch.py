@@ -65,9 +65,9 @@ class BatchNorm(SynchronizedNormalizer):
     none has fewer than k; what is left over goes to the first parts, one row each, and with fewer than 2k rows the step
     is one part. Row b is in part b mod ⌊B_t / k⌋: rows are sorted by the lengths of their sequences, so parts get long
     and short ones alike. While B_t stays the same, so do the parts; as sequences end there are fewer, never smaller
-    ones. For "sequence", a part is all rows of the sequences it begins with. The running averages move once per part.
-    In evaluation, running and population statistics are those of whole batches; "batch" are those of parts. Processes
-    have parts of their own in training, whatever `sync`.
+    ones. For "sequence", a part is all rows of the sequences it begins with. The running averages move once per part,
+    towards its moments. Population statistics do not know of parts; evaluation by "batch" statistics takes those of
+    parts. Processes have parts of their own in training, whatever `sync`.
 
     Weights that are averaged at the same pace lag as much as these averages do, which cancels what is left of lag to
     first order: `mute` and `by_rows` with m = 0.05 and Lightning's `EMAWeightAveraging(decay=0.95, use_buffers=False)`

@@ -39,8 +39,8 @@ def _rows() -> Iterator[Preset]:
     step = "bn:statistics=timestep:gain=0.1"
     shared = "bn:statistics=shared:gain=0.1"
     window, frozen, ghost = step + ":window=10", step + ":frozen=true", step + ":ghost=16"
-    renorm, cross, accumulated, iterations = (
-        f"{name}:statistics=timestep:gain=0.1" for name in ("brn", "cmbn", "cmbn-accumulated", "cbn")
+    renorm, regularized, cross, accumulated, iterations = (
+        f"{name}:statistics=timestep:gain=0.1" for name in ("brn", "rbn", "cmbn", "cmbn-accumulated", "cbn")
     )
     yield Preset(
         "none", Norm(), "none", "Hochreiter & Schmidhuber 1997", "the plain LSTM: torch.nn.LSTM, up to rounding"
@@ -241,6 +241,13 @@ def _rows() -> Iterator[Preset]:
         "batch moments per step, corrected towards running averages per step",
         "Ioffe 2017, in the places of Cooijmans et al. 2017",
         "batch renormalization: training approaches what evaluation computes",
+    )
+    yield Preset(
+        "rbn",
+        Norm(input=regularized, hidden=regularized, cell=regularized),
+        "batch moments and running pair per step",
+        "Wang et al. 2022, in the places of Cooijmans et al. 2017",
+        "regularized batch normalization: as bn-timestep, with a penalty on what evaluation will do otherwise",
     )
     yield Preset(
         "cmbn",
