@@ -35,7 +35,8 @@ class AuxiliaryLoss:
         self._terms = [term for term in self._terms if term[0]() is not None]
         if y.grad_fn is None or in_backward() or transformed():
             return
-        y.grad_fn.metadata[_KEY] = total
+        node: Any = y.grad_fn
+        node.metadata[_KEY] = total
         self._terms.append((weakref.ref(total), rows))
 
     def take(self) -> Tensor | None:

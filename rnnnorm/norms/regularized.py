@@ -76,11 +76,10 @@ class RegularizedBatchNorm(BatchNorm):
         return y
 
     def _by_everyone(self, x: Tensor, start: int, sizes: list[int]) -> Tensor:
-        self._penalty = None
         y = super()._by_everyone(x, start, sizes)
-        if self._penalty is not None:
-            self.auxiliary.keep(y, *self._penalty)
-            self._penalty = None
+        penalty, self._penalty = self._penalty, None
+        if penalty is not None:
+            self.auxiliary.keep(y, *penalty)
         return y
 
     def _notice(self, start: int, rows: list[int], mean: Tensor, var: Tensor) -> None:
