@@ -14,6 +14,7 @@ with interrupts_leave(is_command()):
     from .nn.batch_norm import RaggedBatchNorm
     from .nn.cells import GRUCell, LSTMCell, RNNCell
     from .nn.gru import GRU
+    from .nn.ligru import LiGRU
     from .nn.lstm import LSTM
     from .nn.rnn import RNN
     from .norms import Normalizer, auxiliary_loss, has_batch_statistics, recalibrate, statistics
@@ -26,6 +27,7 @@ __all__ = [
     "RNN",
     "GRUCell",
     "LSTMCell",
+    "LiGRU",
     "Norm",
     "Normalizer",
     "Preset",

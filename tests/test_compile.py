@@ -562,8 +562,8 @@ OUTSIDE = {"atn", "brn", "cbn", "cmbn", "cmbn-accumulated", "online", "power", "
 """Presets whose single steps need more than tensors."""
 
 
-ALIKE = {"bn-vertical-framewise", "bn-star", "ln-per-gate", "ln-sum", "ln-cell-only"}
-"""Presets of normalizers and places that others have, too: bn-timestep, bn-vertical, gn, bn-joint, ln-carried."""
+ALIKE = {"bn-vertical-framewise", "bn-vertical-ln", "bn-star", "ln-per-gate", "ln-sum", "ln-cell-only"}
+"""Presets of normalizers and places that others have, too: bn-timestep, bn-vertical, ln, gn, bn-joint, ln-carried."""
 
 
 @pytest.mark.parametrize("norm", [name for name in rnnnorm.presets() if name not in ALIKE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import Equations, Layer, LayerWeights
 from .gru import GRUEquations
+from .ligru import LiGRUEquations
 from .lstm import LSTMEquations
 from .noise import QUIET, Noise, draw_seed, drawn_again, drop_rows, dropout, seeded
 from .norms import NO_NORMS, CellNorms
@@ -19,6 +20,7 @@ __all__ = [
     "LSTMEquations",
     "Layer",
     "LayerWeights",
+    "LiGRUEquations",
     "Noise",
     "RNNEquations",
     "draw_seed",

@@ -83,6 +83,8 @@ class Equations(ABC):
     """Bias of the gate `forget` under `init="orthogonal"`."""
     has_update: bool = True
     """Whether something is added to the old state, which can be dropped without loss of memory."""
+    steady_dropout: bool = False
+    """Whether recurrent dropout drops the same entries of the update at all steps of a sequence."""
     peepholes: bool = False
     """Whether gates see the cell state."""
     projects: bool = False
@@ -177,7 +179,8 @@ class Layer:
         weights: of this layer and direction.
         norms: its normalizers.
         noise: what is dropped inside.
-        mask: of h_{t-1}, (B, H), where `noise.hidden` asks for one; see `start`.
+        mask: of h_{t-1}, (B, H), where `noise.hidden` asks for one.
+        update_mask: of the update, (B, H), where `noise.steady` asks for one.
     """
 
     cell: Equations
@@ -185,6 +188,7 @@ class Layer:
     norms: CellNorms
     noise: Noise = QUIET
     mask: Tensor | None = None
+    update_mask: Tensor | None = None
     _split: list[tuple[Tensor | None, Tensor | None]] = field(init=False, repr=False, default_factory=list)
 
     @property
@@ -224,6 +228,8 @@ class Layer:
 
     def drop(self, update: Tensor) -> Tensor:
         """Recurrent dropout of the update of one step, (B_t, H)."""
+        if self.update_mask is not None:
+            return update * self.update_mask[: update.shape[0]]
         return update if self.noise is QUIET else self.noise.drop(update)
 
     def step(self, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:

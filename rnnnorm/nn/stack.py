@@ -261,7 +261,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         if self.noise == QUIET:
             return Layer(self.cell, weights, self.norms(suffix))
         noise = self.noise if random else self.noise.evaluating()
-        return Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(h_0))
+        return Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(h_0), noise.update_mask(h_0))
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
         """Dropout with one mask per sequence, the same at all its steps."""

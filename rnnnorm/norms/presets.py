@@ -60,6 +60,13 @@ def _rows() -> Iterator[Preset]:
         "batch normalization of W_ih x only, each step by itself",
     )
     yield Preset(
+        "bn-vertical-ln",
+        Norm(input="bn:statistics=sequence", hidden="ln"),
+        "W_ih x: one mean and variance over all rows; W_hh h: per row",
+        "Moumen & Parcollet 2023",
+        "bn-vertical with layer normalization of W_hh h; in a LiGRU the SLi-GRU",
+    )
+    yield Preset(
         "bn-shared",
         Norm(input=shared, hidden=shared, cell=shared),
         "batch moments per step, one running pair for all steps",

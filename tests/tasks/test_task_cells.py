@@ -1,4 +1,4 @@
-"""Tasks built on a GRU or a plain RNN, and the options of the recurrent network that pass through."""
+"""Tasks built on other cells than the LSTM, and the options of the recurrent network that pass through."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.tiny import batches_of, model_of, trainer_of
 import rnnnorm
 from rnnnorm.nn.recurrent import NETWORKS
 
-KINDS = {"lstm": rnnnorm.LSTM, "gru": rnnnorm.GRU}
+KINDS = {"lstm": rnnnorm.LSTM, "gru": rnnnorm.GRU, "ligru": rnnnorm.LiGRU}
 
 
 @pytest.mark.parametrize("cell", NETWORKS)
@@ -44,7 +44,9 @@ def test_options_of_the_network_pass_through() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="cell must be one of lstm, gru, rnn-tanh, rnn-relu, rnn-identity, got 'lstn'"):
+    with pytest.raises(
+        ValueError, match="cell must be one of lstm, gru, rnn-tanh, rnn-relu, rnn-identity, ligru, got 'lstn'"
+    ):
         model_of("tagging", cell="lstn")
     with pytest.raises(ValueError, match=r"cell 'gru' has no option 'peepholes'; it has: .*residual"):
         model_of("tagging", cell="gru", cell_options={"peepholes": True})
