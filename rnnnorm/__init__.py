@@ -14,6 +14,7 @@ with interrupts_leave(is_command()):
     from .nn.batch_norm import RaggedBatchNorm
     from .nn.cells import GRUCell, LSTMCell, RNNCell
     from .nn.gru import GRU
+    from .nn.indrnn import IndRNN
     from .nn.ligru import LiGRU
     from .nn.lstm import LSTM
     from .nn.rnn import RNN
@@ -26,6 +27,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "GRUCell",
+    "IndRNN",
     "LSTMCell",
     "LiGRU",
     "Norm",

@@ -114,3 +114,17 @@ def test_probes_know_its_gates() -> None:
 def test_torch_has_none() -> None:
     with pytest.raises(TypeError, match="torch has no LiGRU to start from"):
         rnnnorm.LiGRU.from_torch(torch.nn.GRU(2, 3))
+
+
+def test_compiled_and_traced() -> None:
+    """A graph trains as the network does, and so evaluates a trace."""
+    net = rnnnorm.LiGRU(INPUT, H, norm="bn-vertical-ln", dtype=DOUBLE)
+    plain, x = copy.deepcopy(net), torch.randn(T, B, INPUT, dtype=DOUBLE)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    for network in (compiled, plain):
+        network(x)[0].square().sum().backward()
+    for p, q in zip(net.parameters(), plain.parameters(), strict=True):
+        assert_same(p.grad, q.grad, "gradient", 1e-10)
+    traced = torch.jit.trace(plain.eval(), x)
+    longer = torch.randn(T, B + 2, INPUT, dtype=DOUBLE)
+    assert_same(traced(longer)[0], plain(longer)[0], "output", 1e-10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import Equations, Layer, LayerWeights
 from .gru import GRUEquations
+from .indrnn import IndRNNEquations
 from .ligru import LiGRUEquations
 from .lstm import LSTMEquations
 from .noise import QUIET, Noise, draw_seed, drawn_again, drop_rows, dropout, seeded
@@ -17,6 +18,7 @@ __all__ = [
     "CellNorms",
     "Equations",
     "GRUEquations",
+    "IndRNNEquations",
     "LSTMEquations",
     "Layer",
     "LayerWeights",

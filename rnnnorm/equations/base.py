@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..norms import Normalizer
 from ..norms.places import Norm
 from .noise import QUIET, Noise
 from .norms import CellNorms
@@ -21,7 +22,7 @@ class LayerWeights(NamedTuple):
 
     Args:
         W_ih: (G·H, I).
-        W_hh: (G·H, H), or (G·H, proj_size).
+        W_hh: (G·H, H), or (G·H, proj_size); u (H,) of an IndRNN.
         biases: none, one (G·H,), or torch's pair of them.
         W_hr: (proj_size, H), or None.
         bias_hn: (H,), the bias inside a GRU's reset product where `biases` is not torch's pair; or None.
@@ -85,6 +86,8 @@ class Equations(ABC):
     """Whether something is added to the old state, which can be dropped without loss of memory."""
     steady_dropout: bool = False
     """Whether recurrent dropout drops the same entries of the update at all steps of a sequence."""
+    diagonal: bool = False
+    """Whether W_hh is a vector u (H,), the diagonal of a matrix, so that W_hh h is u ⊙ h."""
     peepholes: bool = False
     """Whether gates see the cell state."""
     projects: bool = False
@@ -144,6 +147,10 @@ class Equations(ABC):
         """Torch's pair as the biases without redundancy."""
         return {"bias_ih": bias_ih + bias_hh}
 
+    def bounded(self, W_hh: Tensor) -> Tensor:
+        """The recurrent weight within the limits that the cell sets, if it sets any."""
+        return W_hh
+
     def adapt(self, norm: Norm) -> Norm:
         """The norm as this cell has it: a cell without c_t drops the normalizer at `cell` of a preset.
 
@@ -151,13 +158,21 @@ class Equations(ABC):
 
         Raises:
             ValueError: nothing would remain, `carried` replaces what does not exist, the place was asked for, or a
-                normalizer's class names the `cells` that it is derived for and this one is not among them.
+                normalizer's class names the `cells` that it is derived for and this one is not among them; a normalizer
+                at `hidden` that works on a matrix, where there is none.
         """
         for use in norm.places.values():
             cells = use.cls.cells
             if cells is not None and self.name not in cells:
                 raise ValueError(
                     f"norm {norm.name!r}: {use.normalizer!r} is derived for {', '.join(cells)}, not for a {self.name}"
+                )
+        if self.diagonal and norm.hidden is not None:
+            use = norm.hidden
+            if use.is_weight or getattr(use.cls, "linear", None) is not Normalizer.linear:
+                raise ValueError(
+                    f"norm {norm.name!r}: {use.normalizer!r} at hidden works on the matrix W_hh, but that of an "
+                    f"{self.name} is a vector"
                 )
         if norm.cell is None or "c" in self.states:
             return norm
@@ -216,6 +231,8 @@ class Layer:
         if self.mask is not None:
             h = h * self.mask[: h.shape[0]]
         norm, W = self.norms.hidden, self.weights.W_hh
+        if self.cell.diagonal:
+            return h * W if norm is None else norm(h * W, t)
         return F.linear(h, W) if norm is None else norm.linear(h, W, t)
 
     def gates(self, gates_x: Tensor, h: Tensor, t: int) -> Tensor:

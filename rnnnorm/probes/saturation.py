@@ -21,7 +21,8 @@ from rnnnorm.probes.table import Table
 THRESHOLD = 0.05
 """A unit counts as saturated where the derivative of its nonlinearity is below this."""
 GATES: dict[str, tuple[str, ...]] = {
-    "LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n"), "LiGRU": ("z", "n"), "RNN": ("h",)
+    "LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n"), "LiGRU": ("z", "n"), "RNN": ("h",),
+    "IndRNN": ("h",),
 }  # fmt: skip
 UPDATES = ("g", "n")
 """The gates that are updates: squashed by tanh, in a LiGRU cut off by a ReLU."""

@@ -57,7 +57,7 @@ class SequenceTask(Checked, L.LightningModule, ABC):
     Args:
         spec: the shape of the data, as a `Spec` or its dictionary.
         norm: a preset, with overrides: "none", "ln", "bn-timestep:gain=1.0", …
-        cell: "lstm", "gru", "rnn-tanh", "rnn-relu", "rnn-identity" or "ligru".
+        cell: "lstm", "gru", "rnn-tanh", "rnn-relu", "rnn-identity", "ligru" or "indrnn".
         cell_options: further arguments of `rnnnorm.LSTM`, `GRU` or `RNN`, such as {"residual": "skipinit"}.
         hidden_size: H, units of each layer and direction.
         num_layers: recurrent layers.
