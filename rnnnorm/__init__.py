@@ -14,9 +14,11 @@ with interrupts_leave(is_command()):
     from .nn.batch_norm import RaggedBatchNorm
     from .nn.cells import GRUCell, LSTMCell, RNNCell
     from .nn.gru import GRU
+    from .nn.indrnn import IndRNN
+    from .nn.ligru import LiGRU
     from .nn.lstm import LSTM
     from .nn.rnn import RNN
-    from .norms import Normalizer, has_batch_statistics, recalibrate, statistics
+    from .norms import Normalizer, auxiliary_loss, has_batch_statistics, recalibrate, statistics
     from .norms.places import Norm
     from .norms.presets import Preset, parse_norm, presets, register
 
@@ -25,13 +27,16 @@ __all__ = [
     "LSTM",
     "RNN",
     "GRUCell",
+    "IndRNN",
     "LSTMCell",
+    "LiGRU",
     "Norm",
     "Normalizer",
     "Preset",
     "RNNCell",
     "RaggedBatchNorm",
     "__version__",
+    "auxiliary_loss",
     "has_batch_statistics",
     "parse_norm",
     "presets",

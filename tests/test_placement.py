@@ -109,9 +109,9 @@ def test_every_option_of_every_normalizer_can_be_set() -> None:
 
 
 def test_places_are_those_of_the_equations() -> None:
-    norm = Norm(input="ln", hidden="ln", joint="ln", cell="ln", output="ln", between="bn")
+    norm = Norm(input="ln", hidden="ln", joint="ln", cell="ln", output="ln", emitted="ln", between="bn")
     assert tuple(norm.places) == PLACES
-    assert str(norm) == "input=ln+hidden=ln+joint=ln+cell=ln+output=ln+between=bn"
+    assert str(norm) == "input=ln+hidden=ln+joint=ln+cell=ln+output=ln+emitted=ln+between=bn"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "model": {
         "": "model; by default that of the data's task; one of your own: module.Class",
         "norm": "a preset, or normalizers by place",
-        "cell": "lstm, gru, rnn-tanh, rnn-relu or rnn-identity",
+        "cell": "lstm, gru, rnn-tanh, rnn-relu, rnn-identity, ligru or indrnn",
         "network": "a torch module of your own instead of the cell's: module.Class",
         "hidden_size": "units of each layer and direction",
         "num_layers": "recurrent layers",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .base import Equations, Layer, LayerWeights
 from .gru import GRUEquations
+from .indrnn import IndRNNEquations
+from .ligru import LiGRUEquations
 from .lstm import LSTMEquations
 from .noise import QUIET, Noise, draw_seed, drawn_again, drop_rows, dropout, seeded
 from .norms import NO_NORMS, CellNorms
@@ -16,9 +18,11 @@ __all__ = [
     "CellNorms",
     "Equations",
     "GRUEquations",
+    "IndRNNEquations",
     "LSTMEquations",
     "Layer",
     "LayerWeights",
+    "LiGRUEquations",
     "Noise",
     "RNNEquations",
     "draw_seed",

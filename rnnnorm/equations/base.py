@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..norms import Normalizer
 from ..norms.places import Norm
 from .noise import QUIET, Noise
 from .norms import CellNorms
@@ -21,7 +22,7 @@ class LayerWeights(NamedTuple):
 
     Args:
         W_ih: (G·H, I).
-        W_hh: (G·H, H), or (G·H, proj_size).
+        W_hh: (G·H, H), or (G·H, proj_size); u (H,) of an IndRNN.
         biases: none, one (G·H,), or torch's pair of them.
         W_hr: (proj_size, H), or None.
         bias_hn: (H,), the bias inside a GRU's reset product where `biases` is not torch's pair; or None.
@@ -83,6 +84,10 @@ class Equations(ABC):
     """Bias of the gate `forget` under `init="orthogonal"`."""
     has_update: bool = True
     """Whether something is added to the old state, which can be dropped without loss of memory."""
+    steady_dropout: bool = False
+    """Whether recurrent dropout drops the same entries of the update at all steps of a sequence."""
+    diagonal: bool = False
+    """Whether W_hh is a vector u (H,), the diagonal of a matrix, so that W_hh h is u ⊙ h."""
     peepholes: bool = False
     """Whether gates see the cell state."""
     projects: bool = False
@@ -142,6 +147,10 @@ class Equations(ABC):
         """Torch's pair as the biases without redundancy."""
         return {"bias_ih": bias_ih + bias_hh}
 
+    def bounded(self, W_hh: Tensor) -> Tensor:
+        """The recurrent weight within the limits that the cell sets, if it sets any."""
+        return W_hh
+
     def adapt(self, norm: Norm) -> Norm:
         """The norm as this cell has it: a cell without c_t drops the normalizer at `cell` of a preset.
 
@@ -149,13 +158,21 @@ class Equations(ABC):
 
         Raises:
             ValueError: nothing would remain, `carried` replaces what does not exist, the place was asked for, or a
-                normalizer's class names the `cells` that it is derived for and this one is not among them.
+                normalizer's class names the `cells` that it is derived for and this one is not among them; a normalizer
+                at `hidden` that works on a matrix, where there is none.
         """
         for use in norm.places.values():
             cells = use.cls.cells
             if cells is not None and self.name not in cells:
                 raise ValueError(
                     f"norm {norm.name!r}: {use.normalizer!r} is derived for {', '.join(cells)}, not for a {self.name}"
+                )
+        if self.diagonal and norm.hidden is not None:
+            use = norm.hidden
+            if use.is_weight or getattr(use.cls, "linear", None) is not Normalizer.linear:
+                raise ValueError(
+                    f"norm {norm.name!r}: {use.normalizer!r} at hidden works on the matrix W_hh, but that of an "
+                    f"{self.name} is a vector"
                 )
         if norm.cell is None or "c" in self.states:
             return norm
@@ -177,7 +194,8 @@ class Layer:
         weights: of this layer and direction.
         norms: its normalizers.
         noise: what is dropped inside.
-        mask: of h_{t-1}, (B, H), where `noise.hidden` asks for one; see `start`.
+        mask: of h_{t-1}, (B, H), where `noise.hidden` asks for one.
+        update_mask: of the update, (B, H), where `noise.steady` asks for one.
     """
 
     cell: Equations
@@ -185,6 +203,7 @@ class Layer:
     norms: CellNorms
     noise: Noise = QUIET
     mask: Tensor | None = None
+    update_mask: Tensor | None = None
     _split: list[tuple[Tensor | None, Tensor | None]] = field(init=False, repr=False, default_factory=list)
 
     @property
@@ -212,6 +231,8 @@ class Layer:
         if self.mask is not None:
             h = h * self.mask[: h.shape[0]]
         norm, W = self.norms.hidden, self.weights.W_hh
+        if self.cell.diagonal:
+            return h * W if norm is None else norm(h * W, t)
         return F.linear(h, W) if norm is None else norm.linear(h, W, t)
 
     def gates(self, gates_x: Tensor, h: Tensor, t: int) -> Tensor:
@@ -224,6 +245,8 @@ class Layer:
 
     def drop(self, update: Tensor) -> Tensor:
         """Recurrent dropout of the update of one step, (B_t, H)."""
+        if self.update_mask is not None:
+            return update * self.update_mask[: update.shape[0]]
         return update if self.noise is QUIET else self.noise.drop(update)
 
     def step(self, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:

@@ -116,12 +116,14 @@ class Noise:
         zoneout: probability that an entry of h (and c) keeps its value of the step before, one per state
             (Krueger et al. 2017); a mask per step. In evaluation the expectation takes its place.
         training: draw masks; otherwise only zoneout's expectation remains.
+        steady: the mask of the update is one per sequence, the same at all steps (Ravanelli et al. 2018).
     """
 
     hidden: float = 0.0
     update: float = 0.0
     zoneout: tuple[float, ...] = ()
     training: bool = True
+    steady: bool = False
 
     def any(self) -> bool:
         """Whether anything differs from the plain recurrence."""
@@ -136,8 +138,12 @@ class Noise:
         return dropout(torch.ones_like(h), self.hidden) if self.hidden else None
 
     def drop(self, update: Tensor) -> Tensor:
-        """Drop entries of the update of one step."""
-        return dropout(update, self.update) if self.update else update
+        """Drop entries of the update of one step, if there is a mask per step."""
+        return dropout(update, self.update) if self.update and not self.steady else update
+
+    def update_mask(self, h: Tensor) -> Tensor | None:
+        """Draw the mask of the update for all sequences, (B, H), scaled by 1/(1-p), if there is one per sequence."""
+        return dropout(torch.ones_like(h), self.update) if self.update and self.steady else None
 
     def zone(self, old: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Let entries of the states keep their old value: d ⊙ old + (1 - d) ⊙ new with P(d = 1) = p, or with d = p."""

@@ -17,6 +17,17 @@ NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
 """φ by name."""
 
 
+def check_nonlinearity(nonlinearity: str) -> str:
+    """The name of φ, which is one of `NONLINEARITIES`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if nonlinearity not in tuple(NONLINEARITIES):
+        raise ValueError(f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
+    return nonlinearity
+
+
 class RNNEquations(Equations):
     """One step of a plain RNN.
 
@@ -34,9 +45,7 @@ class RNNEquations(Equations):
     has_update = False
 
     def __init__(self, nonlinearity: str = "tanh") -> None:
-        if nonlinearity not in tuple(NONLINEARITIES):
-            raise ValueError(f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, got {nonlinearity!r}")
-        self.nonlinearity = nonlinearity
+        self.nonlinearity = check_nonlinearity(nonlinearity)
         self.torch_operator = None if nonlinearity == "identity" else f"rnn_{nonlinearity}"
 
     def step(self, layer: Layer, gates_x: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...]:

@@ -5,5 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-for _name in ("lstm", "gru", "rnn", *(module.name for module in iter_modules(__path__))):  # in the order of `NETWORKS`
+_FIRST = "lstm", "gru", "rnn", "ligru", "indrnn"
+"""In the order of `NETWORKS`."""
+
+for _name in (*_FIRST, *(module.name for module in iter_modules(__path__))):
     import_module(f"{__name__}.{_name}")

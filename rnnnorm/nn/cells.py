@@ -34,6 +34,10 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
             raise ValueError(
                 f"a single cell has no place between layers: use rnnnorm.{cell.name}, or leave `between` out"
             )
+        if "emitted" in self.norm.places:
+            raise ValueError(
+                f"a single cell emits the state that it goes on from: use rnnnorm.{cell.name}, or leave `emitted` out"
+            )
         self.create_weights("", input_size)
         for name in () if self.bias else ("bias_ih", "bias_hh"):  # as in torch's cells
             self.register_parameter(name, None)

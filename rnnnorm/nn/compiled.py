@@ -103,6 +103,8 @@ def obstacle(stack: RecurrentStack) -> str:
                     return f"{path}.{name} was not there when the network was built"
         if module.training and getattr(module, "learns_backward", False):
             return f"the backward pass of {path} moves statistics"
+        if module.training and getattr(module, "penalizes", False):
+            return f"{path} adds to the loss"
         if module.training:
             for name in getattr(module, "late", ()):
                 if name in buffers and getattr(module, name, None) is None:
@@ -134,10 +136,11 @@ def outside(module: Any, *arguments: Any, **keys: Any) -> Any:
 
 
 def keeps_python(norm: nn.Module) -> bool:
-    """Whether a normalizer keeps more than tensors from step to step, or moves some in the backward pass."""
+    """Whether a normalizer keeps more than tensors from step to step, or acts in the backward pass."""
     if not isinstance(norm, Normalizer):
         return True
-    return not norm.memoryless or (norm.training and (norm.remembers_batches or norm.learns_backward))
+    moving = norm.remembers_batches or norm.learns_backward or norm.penalizes
+    return not norm.memoryless or (norm.training and moving)
 
 
 def run(

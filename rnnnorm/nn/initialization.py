@@ -30,7 +30,7 @@ def initial_weights(
             Glorot-uniform gate by gate, biases and peepholes 0, and 1 at an LSTM's forget gate (Cooijmans et al. 2017;
             Jozefowicz et al. 2015). "chrono": the same, but b_f = log(U[1, T_max - 1]) and b_i = -b_f, so that
             the units' memories span up to T_max steps (Tallec & Ollivier 2018); in a GRU b_z = log(U[1, T_max - 1]),
-            since z keeps the state there.
+            since z keeps the state there. The vector u of an IndRNN is uniform on [0, 1] (Li et al. 2018).
         cell: which gates there are.
         max_steps: T_max of "chrono".
 
@@ -41,7 +41,9 @@ def initial_weights(
     weights: dict[str, Tensor] = {}
     for name, shape in shapes.items():
         weight = torch.empty(shape)
-        if init == "torch":
+        if name == "weight_hh" and cell.diagonal:
+            nn.init.uniform_(weight)
+        elif init == "torch":
             nn.init.uniform_(weight, -bound, bound)
         elif name in ("weight_hh", "weight_hr"):
             for block in weight.chunk(cell.gates) if name == "weight_hh" else [weight]:

@@ -139,5 +139,5 @@ class Options:
         if len(values) != len(states):
             raise ValueError(f"zoneout takes one probability, or one for each of {', '.join(states)}; got {zoneout!r}")
         kept = tuple(float(_PROBABILITY.check("zoneout", value)) for value in values)
-        noise = Noise(float(self.hidden_dropout), float(self.recurrent_dropout), kept)
+        noise = Noise(float(self.hidden_dropout), float(self.recurrent_dropout), kept, steady=cell.steady_dropout)
         return noise if noise.any() else QUIET

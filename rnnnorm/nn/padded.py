@@ -151,6 +151,11 @@ def check_normalizers(module: nn.Module, grid: Grid | None = None) -> None:
         stats = stats if isinstance(stats, StoredStatistics) else None
         if stats is not None and norm.training and not getattr(norm, "frozen", False):
             raise RuntimeError(f"a traced or exported graph cannot move statistics ({name}): call model.eval() first")
+        if _own_moments(norm) and getattr(norm, "ghost", None) is not None:
+            raise RuntimeError(
+                f"a traced or exported graph cannot take the moments of parts of a batch ({name}, ghost={norm.ghost}): "
+                'use rnnnorm.statistics(model, "running") or "population"'
+            )
         if grid is None:
             continue
         if _own_moments(norm) and (grid.active is not None or grid.endless):

@@ -33,7 +33,7 @@ Names = tuple[str, ...]
 
 INNER = (
     "run_layers", "run_layer", "run_direction", "ready_layer", "leave_layer", "layer_weights", "read_weights",
-    "norms", "between", "skip", "zero_states", "state_sizes", "output_size", "_drop_per_sequence",
+    "norms", "emitted", "emit", "between", "skip", "zero_states", "state_sizes", "output_size", "_drop_per_sequence",
 )  # fmt: skip
 """Methods of a run: a class that overrides one of them is not interchangeable with its base class."""
 

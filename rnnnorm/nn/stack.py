@@ -52,17 +52,22 @@ class RecurrentStack(Recordable, RecurrentWeights):
         self.ran = ""
         """The backend that ran last; "" before the first forward pass."""
         device, dtype, max_steps = options.device, options.dtype, options.max_steps
+        keys: dict[str, Any]
         for layer in range(self.num_layers):
             for suffix in self.suffixes(layer):
                 self.create_weights(suffix, self.input_size if layer == 0 else self.output_size)
                 norms = cell.build_norms(self.norm, self.hidden_size, max_steps, device, dtype)
                 check_backend(self.backend, cell, norms, self.noise)
                 setattr(self, "norms" + suffix, norms if norms.any() else None)
+                emitted = self.norm.places.get("emitted")
+                keys = {"bias": True, "groups": 1, "max_steps": max_steps, "device": device, "dtype": dtype}
+                built = emitted.build(self.proj_size or self.hidden_size, **keys) if emitted else None
+                setattr(self, "emitted" + suffix, built)
         between = self.norm.places.get("between")
         if between is not None and self.num_layers == 1:
             warnings.warn("a norm between layers does nothing with num_layers=1", stacklevel=4)
         for layer in range(self.num_layers - 1):
-            keys: dict[str, Any] = {"bias": True, "max_steps": max_steps, "device": device, "dtype": dtype}
+            keys = {"bias": True, "max_steps": max_steps, "device": device, "dtype": dtype}
             setattr(self, f"between_l{layer}", between.build(self.output_size, **keys) if between else None)
         self._skipping: list[int] = []
         if self.residual != "none":
@@ -110,6 +115,21 @@ class RecurrentStack(Recordable, RecurrentWeights):
         """The normalizers inside one layer and direction, such as "_l0" or "_l1_reverse"."""
         module: CellNorms | None = getattr(self, "norms" + suffix)
         return NO_NORMS if module is None else module
+
+    def emitted(self, suffix: str) -> Normalizer | None:
+        """The normalizer of the rows that one layer and direction emits, which its recurrence does not see."""
+        module: Normalizer | None = getattr(self, "emitted" + suffix, None)
+        return module
+
+    def emit(self, output: Tensor, sizes: list[int], suffix: str) -> Tensor:
+        """The rows of h_t (N, H) of one layer and direction as others see them."""
+        norm = self.emitted(suffix)
+        if norm is None:
+            return output
+        norm.reset_sequence()
+        output = norm.sequence(output, sizes)
+        norm.reset_sequence()
+        return output
 
     def between(self, layer: int) -> Normalizer | None:
         """The normalizer of the rows that leave `layer` for the next one."""
@@ -204,17 +224,18 @@ class RecurrentStack(Recordable, RecurrentWeights):
         quiet: bool = False,
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """All directions of one layer, its skip, and what happens to the rows on their way to the next one."""
-        random = self.training and not quiet
+        random, sizes = self.training and not quiet, batch_sizes.tolist()
         rows = self._drop_per_sequence(data, batch_sizes) if self.variational_dropout and random else data
         outputs, last = [], []
         for direction, suffix in enumerate(self.suffixes(layer)):
             turn = reversal(batch_sizes).to(data.device) if direction else None
             seen = rows if turn is None else rows[turn]
             output, ended = self.run_direction(seen, batch_sizes, states[direction], suffix, quiet)
+            output = self.emit(output, sizes, suffix)
             outputs.append(output if turn is None else output[turn])
             last.append(ended)
         output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
-        return self.leave_layer(data, output, batch_sizes.tolist(), layer, quiet), last
+        return self.leave_layer(data, output, sizes, layer, quiet), last
 
     def leave_layer(
         self,
@@ -261,7 +282,7 @@ class RecurrentStack(Recordable, RecurrentWeights):
         if self.noise == QUIET:
             return Layer(self.cell, weights, self.norms(suffix))
         noise = self.noise if random else self.noise.evaluating()
-        return Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(h_0))
+        return Layer(self.cell, weights, self.norms(suffix), noise, noise.mask(h_0), noise.update_mask(h_0))
 
     def _drop_per_sequence(self, data: Tensor, batch_sizes: Tensor) -> Tensor:
         """Dropout with one mask per sequence, the same at all its steps."""

@@ -32,6 +32,8 @@ def run(
             begin = each[layer * D + direction]
             ready, turned = stack.ready_layer(suffix, begin[0]), grid.turned(seen) if direction else seen
             output, ended = _direction(ready, turned, grid, begin)
+            emitted = stack.emitted(suffix)
+            output = output if emitted is None else normalize(emitted, output, grid)
             outputs.append(grid.turned(output) if direction else output)
             last.append(ended)
         output = torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]

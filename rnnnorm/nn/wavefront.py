@@ -73,14 +73,17 @@ def _whole(norm: Normalizer | None) -> bool:
 
 
 def _covers(stack: RecurrentStack) -> bool:
-    """Whether sequence-wise statistics, if any, can be had from covariances, skips stay inside a step, and no other
-    process has to be met at each step.
+    """Whether sequence-wise statistics, if any, can be had from covariances, skips and the norm of emitted rows stay
+    inside a step, and no other process has to be met at each step.
     """
-    inputs = [stack.norms(s).input for layer in range(stack.num_layers) for s in stack.suffixes(layer)]
+    inputs = [stack.norms(s).input for s in stack.all_suffixes()]
+    emitted = [norm for s in stack.all_suffixes() if (norm := stack.emitted(s)) is not None]
     between = any(_whole(stack.between(layer)) for layer in range(stack.num_layers))
     skips = any(stack.skip(layer) is not None for layer in range(stack.num_layers))
     alone = not any(isinstance(m, SynchronizedNormalizer) and m.synchronizes() for m in stack.modules())
-    return alone and all(type(norm) is BatchNorm for norm in inputs if _whole(norm)) and not (between and skips)
+    known = all(type(norm) is BatchNorm and norm.fusible() is not None for norm in inputs if _whole(norm))
+    by_step = all(norm.memoryless and not _whole(norm) for norm in emitted)
+    return alone and known and by_step and not (between and skips)
 
 
 def _layer(
@@ -136,12 +139,13 @@ def _direction(
     mask = None
     if stack.variational_dropout and stack.training:
         mask = dropout(states[0].new_ones(states[0].shape[0], run.weights.W_ih.shape[1]), stack.variational_dropout)
+    emitted = stack.emitted(suffix)
     run.norms.reset_sequence()
     for t, x in enumerate(flow):
         active = x.shape[0]
         states = tuple(state[:active] for state in states)
         states = run.step(gates_x(x if mask is None else x * mask[:active], t), states, t)
-        yield states[0]
+        yield states[0] if emitted is None else emitted(states[0], t)
     run.norms.reset_sequence()
 
 

@@ -58,7 +58,7 @@ class RecurrentWeights(Unscriptable, Settings):
         H, gates = self.hidden_size, self.cell.gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (gates, input_size),
-            "weight_hh": (gates, self.proj_size or H),
+            "weight_hh": (gates,) if self.cell.diagonal else (gates, self.proj_size or H),
         }
         if self.bias:
             shapes |= {name: (length,) for name, length in self.cell.biases(H, pair).items()}
@@ -111,6 +111,8 @@ class RecurrentWeights(Unscriptable, Settings):
         `p` is DropConnect on W_hh: entries are dropped with that probability, the others scaled by 1/(1-p).
         """
         weights = self.read_weights(suffix)
+        if self.cell.diagonal:
+            weights = weights._replace(W_hh=self.cell.bounded(weights.W_hh))
         return weights._replace(W_hh=dropout(weights.W_hh, p)) if p else weights
 
     def read_weights(self, suffix: str) -> LayerWeights:
@@ -118,8 +120,10 @@ class RecurrentWeights(Unscriptable, Settings):
         # One look at each: a parametrized weight is composed anew whenever it is read.
         W_ih, W_hh = getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix)
         for name, weight in (("weight_ih", W_ih), ("weight_hh", W_hh)):
-            if weight.dim() != 2:  # a product with a vector has another shape, which might broadcast
-                raise InputError(f"{name + suffix} must be a matrix, got shape {tuple(weight.shape)}")
+            vector = self.cell.diagonal and name == "weight_hh"
+            if weight.dim() != (1 if vector else 2):  # a product with another shape might broadcast
+                kind = "vector" if vector else "matrix"
+                raise InputError(f"{name + suffix} must be a {kind}, got shape {tuple(weight.shape)}")
         biases = tuple(b for n in ("bias_ih", "bias_hh") if (b := getattr(self, n + suffix, None)) is not None)
         return LayerWeights(
             W_ih,

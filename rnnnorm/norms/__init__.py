@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
+from .auxiliary import auxiliary_loss
 from .base import NORMALIZERS, Normalizer, WeightNormalizer, normalizer_class, options_of
 from .batch import BatchNorm
 from .evaluation import evaluates_by, has_batch_statistics, statistics, step_statistics
@@ -27,6 +28,7 @@ __all__ = [
     "Use",
     "WeightNorm",
     "WeightNormalizer",
+    "auxiliary_loss",
     "evaluates_by",
     "has_batch_statistics",
     "normalizer_class",

@@ -58,6 +58,8 @@ class Traits(Checked):
     """Options of the base classes that it does not have."""
     learns_backward: ClassVar[bool] = False
     """Whether the backward pass moves stored statistics, too."""
+    penalizes: ClassVar[bool] = False
+    """Whether training leaves an auxiliary loss behind, which `rnnnorm.auxiliary_loss` sums up."""
     keeps_weights: ClassVar[bool] = True
     """Whether a weight is read as it was drawn or assigned, up to rounding."""
     keeps_directions: ClassVar[bool] = True

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..common.ranges import Range, at_least
 from .base import in_backward
 from .fusible import ColumnStatistics, Fusible
+from .ghost import Ghosts, ghosts
 from .synchronized import SynchronizedNormalizer
 
 
@@ -57,6 +60,15 @@ class BatchNorm(SynchronizedNormalizer):
       say nothing in evaluation: not for those that rarely, but then tellingly, are another value (one consistent batch
       loses .02 on MNIST by it), nor for test sequences that begin as no training sequence does.
 
+    `ghost=k` takes the moments of a training batch over parts of k sequences, so that a large batch is as noisy as
+    small ones are (ghost batch normalization, Hoffer et al. 2017). A step with B_t active rows has ⌊B_t / k⌋ parts, so
+    none has fewer than k; what is left over goes to the first parts, one row each, and with fewer than 2k rows the step
+    is one part. Row b is in part b mod ⌊B_t / k⌋: rows are sorted by the lengths of their sequences, so parts get long
+    and short ones alike. While B_t stays the same, so do the parts; as sequences end there are fewer, never smaller
+    ones. For "sequence", a part is all rows of the sequences it begins with. The running averages move once per part,
+    towards its moments. Population statistics do not know of parts; evaluation by "batch" statistics takes those of
+    parts. Processes have parts of their own in training, whatever `sync`.
+
     Weights that are averaged at the same pace lag as much as these averages do, which cancels what is left of lag to
     first order: `mute` and `by_rows` with m = 0.05 and Lightning's `EMAWeightAveraging(decay=0.95, use_buffers=False)`
     (.962; .946).
@@ -75,6 +87,7 @@ class BatchNorm(SynchronizedNormalizer):
         tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows (at least 2) that estimate a variance.
         window: k, steps that share a running pair, for "timestep". (The `window` of `cbn` counts iterations.)
+        ghost: k (at least `min_rows`), sequences whose moments are taken together in training; None: all.
         frozen: normalize by stored statistics in training, too.
         sync: in training on several processes (`torch.distributed`), take moments over the rows of all of them; see
             `SynchronizedNormalizer`. None: not said, which is false but for `rnnnorm.tasks`, where it is true.
@@ -83,12 +96,16 @@ class BatchNorm(SynchronizedNormalizer):
     Raises:
         ValueError: an argument outside its range; a step ≥ T_max with tail="error".
 
-    Sources: Ioffe and Szegedy 2015; Laurent et al., ICASSP 2016; Amodei et al., ICML 2016; Cooijmans et al., ICLR 2017.
+    Sources: Ioffe and Szegedy 2015; Laurent et al., ICASSP 2016; Amodei et al., ICML 2016; Cooijmans et al., ICLR 2017;
+    for `ghost` Hoffer, Hubara and Soudry, "Train longer, generalize better", NeurIPS 2017, algorithm 1.
     """
 
     name: ClassVar[str] = "bn"
     summary: ClassVar[str] = "each feature by its mean and variance over the batch's active rows"
     source: ClassVar[str] = "Ioffe & Szegedy 2015; Laurent et al. 2016; Cooijmans et al. 2017"
+    ranges: ClassVar[Mapping[str, Range]] = {"ghost": at_least(2, why="since one row has no variance")}
+    _active: list[int] | None = None
+    """Rows of each step, while all are normalized at once."""
 
     def __init__(
         self,
@@ -101,6 +118,7 @@ class BatchNorm(SynchronizedNormalizer):
         by_rows: bool = False,
         mute: bool = False,
         window: int = 1,
+        ghost: int | None = None,
         frozen: bool = False,
         **kw: Any,
     ) -> None:
@@ -110,19 +128,53 @@ class BatchNorm(SynchronizedNormalizer):
         stored = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
         options: dict[str, Any] = {"statistics": statistics, "eps": eps, "momentum": momentum}
         super().__init__(num_features, **options, stored={"window": window, **stored}, **kw)
-        self.frozen = frozen
+        if ghost is not None and ghost < self.min_rows:
+            raise ValueError(f"ghost parts need at least min_rows={self.min_rows} sequences each, got ghost={ghost}")
+        self.frozen, self.ghost = frozen, ghost
         self.debias, self.by_rows, self.mute = debias, by_rows, mute
         if frozen:
             self.evaluates_by = "running"
 
     def fusible(self) -> Fusible | None:
-        """Columns, of all steps at once or of each."""
-        return ColumnStatistics(self.eps, self.sequence_wise)
+        """Columns, of all steps at once or of each; none with parts."""
+        return ColumnStatistics(self.eps, self.sequence_wise) if self.ghost is None else None
+
+    def synchronizes(self) -> bool:
+        """Whether moments are taken over several processes now; those of parts never are."""
+        return super().synchronizes() and (self.ghost is None or not self._learns())
+
+    def sequence(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
+        """Normalize all N rows: at once for "sequence", otherwise step by step."""
+        if self.ghost is None or not self.sequence_wise:
+            return super().sequence(x, batch_sizes)
+        self._active = batch_sizes
+        try:
+            return super().sequence(x, batch_sizes)
+        finally:
+            self._active = None
+
+    def _parts(self, rows: Tensor) -> Ghosts | None:
+        return None if self.ghost is None else ghosts(self._active or [rows.shape[0]], self.ghost, rows)
+
+    def _by_batch(self, rows: Tensor) -> Tensor:
+        parts = self._parts(rows)
+        return super()._by_batch(rows) if parts is None else self._by_parts(rows, parts, *parts.moments(rows))
+
+    def _by_parts(self, rows: Tensor, parts: Ghosts, mean: Tensor, var: Tensor) -> Tensor:
+        """Normalize each row by the moments of its part."""
+        return self._by_moments(rows, mean[parts.part], var[parts.part])
 
     def _learns(self) -> bool:
         return self.training and not self.frozen
 
     def _train(self, rows: Tensor, t: int, slot: int | None) -> Tensor:
+        parts = self._parts(rows)
+        if parts is not None:
+            own = parts.moments(rows)
+            if slot is not None and not in_backward():
+                given = [slot] * len(parts.sizes), parts.sizes, own[0].detach(), own[1].detach()
+                self.stats.move_steps(*given, self.momentum, t == 0)
+            return self._by_parts(rows, parts, *own)
         mean = var = None
         momentum = 0.0
         if slot is not None and (self.debias or self.by_rows or self.mute):
@@ -144,5 +196,5 @@ class BatchNorm(SynchronizedNormalizer):
 
     def extra_repr(self) -> str:
         """Everything that is not visible in the parameters."""
-        flags = ("frozen", "debias", "by_rows", "mute")
-        return super().extra_repr() + "".join(f", {flag}" for flag in flags if getattr(self, flag))
+        flags = "".join(f", {flag}" for flag in ("frozen", "debias", "by_rows", "mute") if getattr(self, flag))
+        return super().extra_repr() + ("" if self.ghost is None else f", ghost={self.ghost}") + flags

@@ -121,7 +121,7 @@ class BatchNormalizer(Normalizer):
 
     def forbids(self, place: str) -> str | None:
         """Sequence-wise statistics need the rows of all steps at once, which exist at the vertical places only."""
-        if self.sequence_wise and place not in ("input", "between"):
+        if self.sequence_wise and place not in ("input", "emitted", "between"):
             return 'statistics="sequence" needs the rows of all steps at once; use "shared" or "timestep" there'
         return None
 

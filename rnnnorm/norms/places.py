@@ -12,7 +12,7 @@ from ..common.suggestions import did_you_mean
 from .base import options_of
 from .use import Use
 
-PLACES = ("input", "hidden", "joint", "cell", "output", "between")
+PLACES = ("input", "hidden", "joint", "cell", "output", "emitted", "between")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class Norm:
         joint: horizontal, on the active rows of the sum W_ih x + W_hh h_{t-1}; F = 4H, a gain and no bias.
         cell: on the active rows of c_t, on the way to the output; F = H, gain and bias.
         output: on the active rows of o ⊙ tanh(·), before any projection; F = H, gain and bias.
+        emitted: vertical, on all rows that leave a layer and direction, after any projection, but not on what goes back
+            into its recurrence: h_t and the last states stay as they are; F = H or proj_size, gain and bias. With
+            `gn:groups=k:bias=false` it is the multi-head norm of xLSTM with k heads (Beck et al. 2024).
         between: vertical, on all rows that leave one layer for the next.
         carried: c_t itself is replaced by N_cell(c_t) and carried on: another model, in wide circulation.
         name: what the user called it; for display.
@@ -47,6 +50,7 @@ class Norm:
     joint: Use | None = None
     cell: Use | None = None
     output: Use | None = None
+    emitted: Use | None = None
     between: Use | None = None
     carried: bool = False
     name: str = field(default="", compare=False)
@@ -62,8 +66,12 @@ class Norm:
         *,
         joint: Use | str | None = None,
         output: Use | str | None = None,
+        emitted: Use | str | None = None,
     ) -> None:
-        values = {"input": input, "hidden": hidden, "joint": joint, "cell": cell, "output": output, "between": between}
+        values = {
+            "input": input, "hidden": hidden, "joint": joint, "cell": cell, "output": output, "emitted": emitted,
+            "between": between,
+        }  # fmt: skip
         for place, value in values.items():
             use = Use.parse(value)
             if use is not None:

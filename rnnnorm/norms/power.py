@@ -151,7 +151,7 @@ class PowerNorm(Normalizer):
 
     def forbids(self, place: str) -> str | None:
         """Sequence-wise statistics need the rows of all steps at once, which exist at the vertical places only."""
-        if self.scope == "sequence" and place not in ("input", "between"):
+        if self.scope == "sequence" and place not in ("input", "emitted", "between"):
             return 'statistics="sequence" needs the rows of all steps at once; use "shared" or "timestep" there'
         return None
 

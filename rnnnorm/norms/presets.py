@@ -38,9 +38,9 @@ class Preset:
 def _rows() -> Iterator[Preset]:
     step = "bn:statistics=timestep:gain=0.1"
     shared = "bn:statistics=shared:gain=0.1"
-    window, frozen = step + ":window=10", step + ":frozen=true"
-    renorm, cross, accumulated, iterations = (
-        f"{name}:statistics=timestep:gain=0.1" for name in ("brn", "cmbn", "cmbn-accumulated", "cbn")
+    window, frozen, ghost = step + ":window=10", step + ":frozen=true", step + ":ghost=16"
+    renorm, regularized, cross, accumulated, iterations = (
+        f"{name}:statistics=timestep:gain=0.1" for name in ("brn", "rbn", "cmbn", "cmbn-accumulated", "cbn")
     )
     yield Preset(
         "none", Norm(), "none", "Hochreiter & Schmidhuber 1997", "the plain LSTM: torch.nn.LSTM, up to rounding"
@@ -58,6 +58,13 @@ def _rows() -> Iterator[Preset]:
         "one mean and variance per step",
         "Laurent et al. 2016",
         "batch normalization of W_ih x only, each step by itself",
+    )
+    yield Preset(
+        "bn-vertical-ln",
+        Norm(input="bn:statistics=sequence", hidden="ln"),
+        "W_ih x: one mean and variance over all rows; W_hh h: per row",
+        "Moumen & Parcollet 2023",
+        "bn-vertical with layer normalization of W_hh h; in a LiGRU the SLi-GRU",
     )
     yield Preset(
         "bn-shared",
@@ -222,6 +229,13 @@ def _rows() -> Iterator[Preset]:
         "as bn-timestep, but blocks of 10 steps share their running averages",
     )
     yield Preset(
+        "bn-ghost",
+        Norm(input=ghost, hidden=ghost, cell=ghost),
+        "moments per step of parts of 16 sequences; a running pair per step",
+        "Hoffer et al. 2017, in the places of Cooijmans et al. 2017",
+        "ghost batch normalization: as bn-timestep, but as noisy as batches of 16 are",
+    )
+    yield Preset(
         "bn-frozen",
         Norm(input=frozen, hidden=frozen, cell=frozen),
         "stored ones, in training, too; never updated",
@@ -234,6 +248,13 @@ def _rows() -> Iterator[Preset]:
         "batch moments per step, corrected towards running averages per step",
         "Ioffe 2017, in the places of Cooijmans et al. 2017",
         "batch renormalization: training approaches what evaluation computes",
+    )
+    yield Preset(
+        "rbn",
+        Norm(input=regularized, hidden=regularized, cell=regularized),
+        "batch moments and running pair per step",
+        "Wang et al. 2022, in the places of Cooijmans et al. 2017",
+        "regularized batch normalization: as bn-timestep, with a penalty on what evaluation will do otherwise",
     )
     yield Preset(
         "cmbn",

@@ -81,12 +81,16 @@ class SynchronizedNormalizer(ColumnSteps, BatchNormalizer):
             rows = [sum(self.total)]
         else:
             rows = self.total[start : start + len(sizes)]
+        self._notice(start, rows, mean, var)
         self.observe(start, rows, mean.detach(), var.detach())
         own = self._enough(rows)
         if own < len(rows):
             stored = (m.to(mean.dtype) for m in self.recall(start + own, start + len(rows)))
             mean, var = (torch.cat([m[:own], s]) for m, s in zip((mean, var), stored, strict=True))
         return mean, var
+
+    def _notice(self, start: int, rows: list[int], mean: Tensor, var: Tensor) -> None:
+        """Take note of the moments (steps, F) of all processes' rows, with their graph, before stored ones move."""
 
     def _learns(self) -> bool:
         return self.training

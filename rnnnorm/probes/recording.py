@@ -71,8 +71,8 @@ def normalizers(module: nn.Module) -> dict[str, Normalizer]:
     for prefix, network in networks(module).items():
         for path, normalizer in network.named_modules():
             if isinstance(normalizer, Normalizer):
-                between = path.startswith("between_")
-                name = path.removeprefix("between_") + "/between" if between else path.removeprefix("norms_")
+                place, _, name = path.partition("_")
+                name = name if place == "norms" else f"{name}/{place}"  # else between or emitted
                 found[prefix + name.replace(".", "/")] = normalizer
     return found
 

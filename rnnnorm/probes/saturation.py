@@ -20,9 +20,12 @@ from rnnnorm.probes.table import Table
 
 THRESHOLD = 0.05
 """A unit counts as saturated where the derivative of its nonlinearity is below this."""
-GATES: dict[str, tuple[str, ...]] = {"LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n"), "RNN": ("h",)}
+GATES: dict[str, tuple[str, ...]] = {
+    "LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n"), "LiGRU": ("z", "n"), "RNN": ("h",),
+    "IndRNN": ("h",),
+}  # fmt: skip
 UPDATES = ("g", "n")
-"""The gates that are squashed by tanh."""
+"""The gates that are updates: squashed by tanh, in a LiGRU cut off by a ReLU."""
 
 
 def derivative(a: Tensor, nonlinearity: str) -> Tensor:
@@ -50,7 +53,8 @@ def saturated_share(record: LayerRecord, network: RecurrentStack) -> dict[str, T
     rows = torch.cat(record.gates)
     shares = {}
     for name, a in zip(names, rows.chunk(max(len(names), 1), 1), strict=False):
-        slope = derivative(a, "tanh" if name in UPDATES else nonlinearity)
+        update = "relu" if network.cell.name == "LiGRU" else "tanh"
+        slope = derivative(a, update if name in UPDATES else nonlinearity)
         per_row = (slope < THRESHOLD).double().mean(1)
         shares[name] = torch.stack([part.mean() for part in per_row.split_with_sizes(record.active)])
     return shares
@@ -66,7 +70,8 @@ class Saturation(Probe):
 
     A gate is saturated where σ' = σ(1 - σ) < 0.05, that is |a| > 2.89; an update where tanh' = 1 - tanh² < 0.05, that
     is |a| > 2.18. A saturated forget gate may be memory, a saturated update is a gradient that is gone: read them
-    apart. In an RNN, "h" is its one nonlinearity (a ReLU is saturated where it is off, the identity nowhere).
+    apart. In an RNN, "h" is its one nonlinearity (a ReLU is saturated where it is off, the identity nowhere); the
+    update of a LiGRU is a ReLU, too.
 
     Scalars: `saturated`, the share of all gates of all layers, averaged over steps; `saturated_update`, of the updates
     alone, in the layer with most of them; `state_rms`, the largest root mean square of any layer's h_t or c_t.

@@ -30,10 +30,13 @@ EXACT = 3e7
 def spectral_norms(W: Tensor, scale: Tensor | None = None, iterations: int = 50) -> Tensor:
     """‖diag(s_t) W‖₂ for W (F, H) and every row s_t of `scale` (k, F), or ‖W‖₂ without; (k,) or (1,).
 
+    W (H,) stands for the matrix with this diagonal.
+
     Exactly by singular values where that is cheap, otherwise by `iterations` of the power method on W'D²W, all t at
     once, which approaches the norm from below. nan where a matrix is not finite.
     """
     W = W.detach().float() if W.dtype in (torch.float16, torch.bfloat16) else W.detach()
+    W = W.diag() if W.dim() == 1 else W
     scale = W.new_ones(1, W.shape[0]) if scale is None else scale.detach().to(W)
     H, k = W.shape[1], scale.shape[0]
     if not bool(torch.isfinite(W).all() and torch.isfinite(scale).all()):
@@ -89,7 +92,7 @@ def bound(network: RecurrentStack, suffix: str, states: LayerRecord) -> Tensor |
         return None
     before = [states.initial["h"], *states.states["h"][:-1]]
     rows = torch.cat([h[:B_t] for h, B_t in zip(before, states.active, strict=True)]).detach()
-    rows = F.linear(rows, W) + (F.linear(states.inputs, weights.W_ih) if joint else 0)
+    rows = (rows * W if W.dim() == 1 else F.linear(rows, W)) + (F.linear(states.inputs, weights.W_ih) if joint else 0)
     deviations = row_deviations(normalizer, rows)
     assert deviations is not None
     smallest = torch.stack([part.amin() for part in deviations.split_with_sizes(states.active)])

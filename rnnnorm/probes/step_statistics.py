@@ -23,6 +23,10 @@ Moment = tuple[Tensor, Tensor, Tensor]
 """Rows (k,), mean and variance (k, F) of each step."""
 
 
+AGAINST = ("stored", "tid_mean", "tid_variance")
+"""Series that compare running averages with a batch's moments."""
+
+
 class Moments(Accumulator):
     """Substitute for the accumulator of `rnnnorm.recalibrate` that keeps the moments of each call apart."""
 
@@ -133,14 +137,18 @@ class StepStatistics(Probe):
     `stored/…` says where stored statistics differ from the batch's: the same distance, between running averages and
     batch moments at step t. Its noise floor is about 1/(2B_t).
 
-    Scalars, of the normalizer where it is largest: `stored` and `distance`, the medians over t of `stored/…` and
-    `distance/batch/…`, since the first step may have no variance. Series: `stored/l0/hidden`,
-    `distance/batch/l0/hidden`, `variance/running/l0/hidden`, ….
+    `tid_mean/…` and `tid_variance/…` say the same apart for mean and variance, as the training-inference discrepancy of
+    Wang et al. 2022: the means over features of |μ_B - μ| / σ_B and |σ / σ_B - 1|, with σ = √(σ² + ε).
+
+    Scalars, of the normalizer where it is largest: `stored`, `distance`, `tid_mean` and `tid_variance`, the medians
+    over t of `stored/…`, `distance/batch/…`, `tid_mean/…` and `tid_variance/…`, since the first step may have no
+    variance. Series: `stored/l0/hidden`, `distance/batch/l0/hidden`, `variance/running/l0/hidden`, ….
 
     Args:
         every: training batches from one measurement to the next; None as in `Probe`.
 
-    Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, figure of the population statistics.
+    Sources: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, figure of the population statistics; Wang et
+    al., "Understanding the Failure of Batch Normalization for Transformers in NLP", NeurIPS 2022, and its code.
     """
 
     name: ClassVar[str] = "step_statistics"
@@ -202,8 +210,10 @@ class StepStatistics(Probe):
                     row[seen] = distance_from_pool(n[seen], mean[seen], var[seen], eps)
                     found.rows[f"distance/{source}/{name}"] = row
             if "batch" in sources:
-                found.rows[f"stored/{name}"] = _against(sources["batch"], sources["running"], eps)
-        for series, tag in (("stored/", "stored"), ("distance/batch/", "distance")):
+                against = _against(sources["batch"], sources["running"], eps)
+                for series, row in zip(AGAINST, against, strict=True):
+                    found.rows[f"{series}/{name}"] = row
+        for series, tag in (*((f"{tag}/", tag) for tag in AGAINST), ("distance/batch/", "distance")):
             medians = [float(row.nanmedian()) for name, row in found.rows.items() if name.startswith(series)]
             found.scalars[tag] = max((m for m in medians if math.isfinite(m)), default=math.nan)
         return found
@@ -215,14 +225,34 @@ class StepStatistics(Probe):
         return f"Step {step:,}: most in {place} at t = {int(last[place].argmax())}."
 
 
-def _against(batch: Moment, running: Moment, eps: float) -> Tensor:
-    """Distance of a batch's moments from running averages, (T,); nan at a step without variance or without a slot."""
+def discrepancy(mean: Tensor, var: Tensor, other_mean: Tensor, other_var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Training-inference discrepancy of mean and variance at each step, averaged over features, (k,) float64 each.
+
+        mean_j |μ - μ'| / s        mean_j |s' / s - 1|        s = √(σ² + ε),    s' = √(σ'² + ε)
+
+    Args:
+        mean: (k, F), of the batch.
+        var: (k, F), of the batch.
+        other_mean: (k, F), stored.
+        other_var: (k, F), stored.
+        eps: ε of the normalizer.
+    """
+    s, other = (var.double() + eps).sqrt(), (other_var.double() + eps).sqrt()
+    return ((mean.double() - other_mean.double()).abs() / s).mean(1), (other / s - 1).abs().mean(1)
+
+
+def _against(batch: Moment, running: Moment, eps: float) -> list[Tensor]:
+    """Running averages against a batch, (T,) for each of `AGAINST`; nan at a step without variance or slot."""
     n, mean, var = batch
     _, other_mean, other_var = running
     if len(other_mean) == 1:  # shared by all steps
         other_mean, other_var = other_mean.expand_as(mean), other_var.expand_as(var)
     k = min(len(mean), len(other_mean))
-    row = torch.full((len(n),), torch.nan, dtype=torch.float64)
-    row[:k] = distance(mean[:k], var[:k], other_mean[:k], other_var[:k], eps)
-    row[n < 2] = torch.nan
-    return row
+    moments = mean[:k], var[:k], other_mean[:k], other_var[:k], eps
+    rows = []
+    for values in (distance(*moments), *discrepancy(*moments)):
+        row = torch.full((len(n),), torch.nan, dtype=torch.float64)
+        row[:k] = values
+        row[n < 2] = torch.nan
+        rows.append(row)
+    return rows

@@ -19,7 +19,8 @@ from torchmetrics import Metric, MetricCollection
 from rnnnorm.common.ranges import PROBABILITY, Checked, Range, at_least, between, one_of
 from rnnnorm.data.base import Batch, Spec, Task
 from rnnnorm.nn.recurrent import Recurrent
-from rnnnorm.norms import has_batch_statistics, statistics, step_statistics
+from rnnnorm.norms import auxiliary_loss, has_batch_statistics, statistics, step_statistics
+from rnnnorm.norms.auxiliary import auxiliaries
 from rnnnorm.norms.synchronized import synchronize
 from rnnnorm.packing import row_sequences, row_steps, sequence_lengths
 from rnnnorm.tasks.carry import CarriedStates, State
@@ -56,7 +57,7 @@ class SequenceTask(Checked, L.LightningModule, ABC):
     Args:
         spec: the shape of the data, as a `Spec` or its dictionary.
         norm: a preset, with overrides: "none", "ln", "bn-timestep:gain=1.0", …
-        cell: "lstm", "gru", "rnn-tanh", "rnn-relu" or "rnn-identity".
+        cell: "lstm", "gru", "rnn-tanh", "rnn-relu", "rnn-identity", "ligru" or "indrnn".
         cell_options: further arguments of `rnnnorm.LSTM`, `GRU` or `RNN`, such as {"residual": "skipinit"}.
         hidden_size: H, units of each layer and direction.
         num_layers: recurrent layers.
@@ -255,12 +256,16 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         return self.decode(logits.detach(), batch), losses
 
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        """Mean loss of a batch."""
+        """Mean loss of a batch, and the auxiliary losses of the normalizers, if any."""
         logits, losses = self._predict(batch, "train")
         loss, count = losses.mean(), len(losses)
         self.log("train/loss", loss.detach(), batch_size=count, prog_bar=True)
         self.train_metric(*self.observations(self.metric, batch, logits, losses.detach()))
         self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=False, batch_size=count)
+        if auxiliaries(self):
+            penalty = auxiliary_loss(self)
+            self.log("train/auxiliary_loss", penalty.detach(), batch_size=count)
+            loss = loss + penalty
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int = 0) -> None:

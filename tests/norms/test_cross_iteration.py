@@ -170,7 +170,7 @@ def test_beyond_max_steps_a_batch_stands_alone() -> None:
 
 
 def test_where_it_cannot_stand() -> None:
-    for place in ("joint", "cell", "output", "between"):
+    for place in ("joint", "cell", "output", "emitted", "between"):
         with pytest.raises(ValueError, match=f"cannot stand at {place}: it compensates for changes of a weight"):
             rnnnorm.Norm(**{place: "cbn:statistics=timestep"})
     with pytest.raises(ValueError, match=r"cannot stand at hidden: .*all steps at once"):

@@ -13,7 +13,7 @@ import rnnnorm
 from rnnnorm.norms import BatchNorm, evaluates_by, step_statistics
 
 F, B = 3, 6
-STATEFUL = {*BATCH, "brn", "cmbn", "cmbn-accumulated", "cbn", "wn-mobn", "online", "streaming", "power"}
+STATEFUL = {*BATCH, "brn", "rbn", "cmbn", "cmbn-accumulated", "cbn", "wn-mobn", "online", "streaming", "power"}
 """Presets whose evaluation depends on what was stored in training."""
 
 

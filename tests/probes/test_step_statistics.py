@@ -72,6 +72,23 @@ def test_the_step_takes_the_same_statistics_with_and_without_the_probe() -> None
         assert torch.equal(p, q)
 
 
+def test_discrepancy_of_training_and_inference_is_measured_in_deviations_of_the_batch() -> None:
+    """After one batch, running averages are .9 × (0, 1) + .1 × its moments."""
+    model = model_of("tagging", norm="bn-timestep")
+    batch = batch_of(model.spec, [9, 5, 5, 2])
+    rows = F.linear(model._embedded(batch.input).data, model.recurrent.weight_ih_l0).detach()
+    found = measured(model, Batches([batch]))
+    sizes, eps = batch.input.batch_sizes.tolist(), 1e-5
+    for t, step in enumerate(rows.split_with_sizes(sizes)):
+        if len(step) < 2:
+            assert found["tid_mean/l0/input"][t].isnan()
+            continue
+        s = (step.var(0, correction=0) + eps).sqrt()
+        running = (0.9 + 0.1 * step.var(0) + eps).sqrt()
+        compare(found["tid_mean/l0/input"][t : t + 1], (0.9 * step.mean(0).abs() / s).mean().view(1))
+        compare(found["tid_variance/l0/input"][t : t + 1], (running / s - 1).abs().mean().view(1))
+
+
 def gaussian_kl(mean: Tensor, var: Tensor, other_mean: Tensor, other_var: Tensor) -> Tensor:
     p, q = torch.distributions.Normal(mean, var.sqrt()), torch.distributions.Normal(other_mean, other_var.sqrt())
     return torch.distributions.kl_divergence(p, q)

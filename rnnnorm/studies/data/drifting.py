@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnnorm.data.base import Batch, Spec
+from rnnnorm.norms import auxiliary_loss
 from rnnnorm.tasks import SequenceTask
 
 FEATURES, CLASSES = 4, 4
@@ -94,6 +95,7 @@ def test_then_train(task: SequenceTask, stream: Stream, size: int, clip: float |
         if not (math.isfinite(losses[-1]) and torch.isfinite(loss)):
             return losses[:-1] + [math.inf] * (len(batches) - len(losses) + 1)
         optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        loss = loss + auxiliary_loss(task)
         loss.backward()  # type: ignore[no-untyped-call]
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(task.parameters(), clip)

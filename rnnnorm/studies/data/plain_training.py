@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from rnnnorm.compare.parameters import parameters_of
 from rnnnorm.data.base import Batch
 from rnnnorm.data.module import SequenceDataModule
+from rnnnorm.norms import auxiliary_loss
 from rnnnorm.norms.places import Norm
 from rnnnorm.studies.framework.grid import drawn_anew
 from rnnnorm.studies.framework.trial import Row
@@ -130,6 +131,7 @@ def train(
             losses[-1] = math.inf
             break
         optimizer.zero_grad(set_to_none=True)
+        loss = loss + auxiliary_loss(task)
         loss.backward()  # type: ignore[no-untyped-call]
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(task.parameters(), clip)
