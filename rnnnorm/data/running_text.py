@@ -43,8 +43,9 @@ class RunningText(TokenDataModule):
 
     ``mode="segments"``: independent segments of `segment_length` steps, each from the initial state, as in Cooijmans et
     al. (2017), whose segments of 100 characters have 99 steps. In training their places are moved by one random offset
-    per epoch; in evaluation they follow each other from the first token on. What is left at the end is left out. With several `test_lengths` the test split is read once in segments of each length:
-    the results "by length" then say what a model makes of sequences longer than those that it was trained on.
+    per epoch; in evaluation they follow each other from the first token on. What is left at the end is left out. With
+    several `test_lengths` the test split is read once in segments of each length: the results "by length" then say what
+    a model makes of sequences longer than those that it was trained on.
 
     ``mode="stream"``: the text as `batch_size` parallel streams, `bptt` steps at a time, in the order of the text;
     every batch but the first of an epoch `continues` the one before. See `rnnnorm.data.stream.Stream`.

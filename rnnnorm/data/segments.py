@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -29,8 +30,8 @@ def cut_segments(ids: Tensor, length: int) -> list[Example]:
     count = (len(ids) - 1) // length
     if count < 1:
         raise ValueError(f"a text of {len(ids)} tokens has no segment of {length} steps: use shorter segments")
-    inputs = ids[: count * length, None].split(length)
-    targets = ids[1 : count * length + 1].split(length)
+    inputs = torch.split(ids[: count * length, None], length)
+    targets = torch.split(ids[1 : count * length + 1], length)
     return list(zip(inputs, targets, strict=True))
 
 
