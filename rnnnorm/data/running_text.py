@@ -57,7 +57,7 @@ class RunningText(TokenDataModule):
         max_length: steps after which a sequence is cut, in every split; None never cuts. For mode "sentences". A few
             lines of WikiText-2 reach 700 steps and a few speeches 3,000, where a batch is one long tail.
         bptt: steps per batch, for mode "stream".
-        segment_length: steps of a segment, for mode "segments".
+        segment_length: steps of a segment, for mode "segments"; None: 100.
         test_lengths: steps of the segments of the test split, for mode "segments"; None: `segment_length`. The test
             score is the mean over all predictions, so over the lengths, too.
         min_freq: words seen fewer times in the training split become ``<unk>``. Published corpora have theirs in the
@@ -84,7 +84,7 @@ class RunningText(TokenDataModule):
         max_length: int | None = 512,
         bptt: int = 35,
         min_freq: int = 1,
-        segment_length: int = 100,
+        segment_length: int | None = None,
         test_lengths: list[int] | None = None,
         **common: Any,
     ) -> None:
@@ -98,8 +98,8 @@ class RunningText(TokenDataModule):
         self.mode = mode
         self.cut_length = max_length
         self.bptt = bptt
-        self.segment_length = segment_length
-        self.test_lengths = test_lengths or [segment_length]
+        self.segment_length = segment_length or 100
+        self.test_lengths = test_lengths or [self.segment_length]
         self.min_freq = min_freq
 
     @property
