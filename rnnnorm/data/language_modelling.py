@@ -22,8 +22,9 @@ class LanguageModel(RunningText, FileDataModule):
         level: "word" (between white space) or "char"; None is "char" for Tiny Shakespeare and "word" for the others.
         folder: for dataset "folder", where the text lies, relative to `data_dir` if it is not absolute: "train.txt",
             "valid.txt" and "test.txt", or named like "ptb.train.txt" or "wiki.train.tokens"; ".gz" is read too.
-        **common: `mode`, `max_length`, `bptt`, `min_freq`: see `RunningText`; `data_dir`, `download`, `batch_size`,
-            `eval_batch_size`, `num_workers`, `seed`: see `FileDataModule` and `SequenceDataModule`.
+        **common: `mode`, `max_length`, `segment_length`, `test_lengths`, `bptt`, `min_freq`: see `RunningText`;
+            `data_dir`, `download`, `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `FileDataModule` and
+            `SequenceDataModule`.
 
     Raises:
         ValueError: an unknown dataset, level or mode, or a length or frequency below 1.

@@ -15,15 +15,15 @@ class PlainText(RunningText, OwnFiles):
     """Your own text, the next word or character: a plain text file, one sentence a line or running.
 
     See `rnnnorm.data.running_text.RunningText`. A single file is divided by lines in mode "sentences", drawn by
-    `split_seed` unless it is None, and in mode "stream" into three runs, each up to a white space.
+    `split_seed` unless it is None, and in the other modes into three runs, each up to a white space.
 
     Args:
         train: the training file.
         val: the validation file; None takes `val_share` of the training file.
         test: the test file; None takes `test_share` of the training file.
-        **common: `level`, `mode`, `max_length`, `bptt`, `min_freq`: see `RunningText`; `val_share`, `test_share`,
-            `split_seed`, `data_dir`, `batch_size`, `eval_batch_size`, `num_workers`, `seed`: see `OwnFiles` and
-            `SequenceDataModule`.
+        **common: `level`, `mode`, `max_length`, `segment_length`, `test_lengths`, `bptt`, `min_freq`: see
+            `RunningText`; `val_share`, `test_share`, `split_seed`, `data_dir`, `batch_size`, `eval_batch_size`,
+            `num_workers`, `seed`: see `OwnFiles` and `SequenceDataModule`.
 
     Raises:
         ValueError: an unknown level or mode, or a length or frequency below 1; when data are read, a file that is blank

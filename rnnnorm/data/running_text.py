@@ -1,10 +1,10 @@
-"""Base class of language modelling: the next word or character of running text, by sentences or as one stream."""
+"""Base class of language modelling: the next token of running text, by sentences, by segments or as one stream."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Any, ClassVar, Literal
 
@@ -17,19 +17,20 @@ from torchtext.data import Field
 from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data import corpus
 from rnnnorm.data.base import Batch, Spec, Task
-from rnnnorm.data.collate import Example
+from rnnnorm.data.collate import Example, collate
 from rnnnorm.data.files import LONGEST_LINE
 from rnnnorm.data.loader import ResumableLoader, as_is
 from rnnnorm.data.sampler import InOrder
+from rnnnorm.data.segments import Segments, SegmentSampler, cut_segments
 from rnnnorm.data.stream import Stream
 from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.vocabulary import encode, token_field
 
-Mode = Literal["sentences", "stream"]
+Mode = Literal["sentences", "segments", "stream"]
 
 
 class RunningText(TokenDataModule):
-    """The next token of running text, sentence by sentence or as one stream.
+    """The next token of running text, sentence by sentence, by segments of one length or as one stream.
 
     The vocabulary is that of the training split, ``<unk>`` first and the others by frequency. At word level it has
     ``<eos>``, the end of a line. At character level a line ends with its line feed.
@@ -40,27 +41,39 @@ class RunningText(TokenDataModule):
     `max_length` steps are cut into pieces, each of which begins with the token before its first target, so the tokens
     predicted stay the same and only what is known before them changes.
 
+    ``mode="segments"``: independent segments of `segment_length` steps, each from the initial state, as in Cooijmans et
+    al. (2017), whose segments of 100 characters have 99 steps. In training their places are moved by one random offset
+    per epoch; in evaluation they follow each other from the first token on. What is left at the end is left out. With
+    several `test_lengths` the test split is read once in segments of each length: the results "by length" then say what
+    a model makes of sequences longer than those that it was trained on.
+
     ``mode="stream"``: the text as `batch_size` parallel streams, `bptt` steps at a time, in the order of the text;
     every batch but the first of an epoch `continues` the one before. See `rnnnorm.data.stream.Stream`.
     Blank lines are one ``<eos>`` each, as in published results on WikiText-2. The splits then are one example each.
 
     Args:
         level: "word" (between white space) or "char".
-        mode: "sentences" or "stream".
+        mode: "sentences", "segments" or "stream".
         max_length: steps after which a sequence is cut, in every split; None never cuts. For mode "sentences". A few
             lines of WikiText-2 reach 700 steps and a few speeches 3,000, where a batch is one long tail.
         bptt: steps per batch, for mode "stream".
+        segment_length: steps of a segment, for mode "segments"; None: 100.
+        test_lengths: steps of the segments of the test split, for mode "segments"; None: `segment_length`. The test
+            score is the mean over all predictions, so over the lengths, too.
         min_freq: words seen fewer times in the training split become ``<unk>``. Published corpora have theirs in the
             text already; raise it for raw text, or ``<unk>`` is met for the first time in validation.
         **common: see `SequenceDataModule`. In mode "stream" `batch_size` counts parallel streams (per process), and
             nothing depends on `seed`.
 
     Raises:
-        ValueError: an unknown level or mode, or a length or frequency below 1.
+        ValueError: an unknown level or mode, a length or frequency below 1, `test_lengths` that are empty, repeated or
+            of another mode; when data are read, a text that is too short.
     """
 
     task: ClassVar[Task] = "language-modelling"
-    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(("max_length", "bptt", "min_freq"), at_least(1))
+    ranges: ClassVar[Mapping[str, Range]] = dict.fromkeys(
+        ("max_length", "bptt", "segment_length", "min_freq"), at_least(1)
+    )
     separator = "\n"
     """What stands between the units of the text."""
 
@@ -71,13 +84,22 @@ class RunningText(TokenDataModule):
         max_length: int | None = 512,
         bptt: int = 35,
         min_freq: int = 1,
+        segment_length: int | None = None,
+        test_lengths: list[int] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        if test_lengths is not None:
+            if mode != "segments":
+                raise ValueError(f"test_lengths={test_lengths} are those of segments, got mode={mode!r}")
+            if not test_lengths or min(test_lengths) < 1 or len(set(test_lengths)) < len(test_lengths):
+                raise ValueError(f"test_lengths must be different numbers of steps from 1 on, got {test_lengths}")
         self.level: corpus.Level = level
         self.mode = mode
         self.cut_length = max_length
         self.bptt = bptt
+        self.segment_length = segment_length or 100
+        self.test_lengths = test_lengths or [self.segment_length]
         self.min_freq = min_freq
 
     @property
@@ -108,7 +130,7 @@ class RunningText(TokenDataModule):
 
     def load(self) -> dict[str, list[Example]]:
         """Read the splits and turn tokens into ids."""
-        read = self._sentences if self.mode == "sentences" else self._stream
+        read = {"sentences": self._sentences, "segments": self._segments, "stream": self._stream}[self.mode]
         splits = {split: read(split) if text else [] for split, text in self.texts.items()}
         self.__dict__.pop("texts")  # they have served
         return splits
@@ -119,8 +141,20 @@ class RunningText(TokenDataModule):
         return list(chain.from_iterable(_pieces(ids, self.cut_length) for ids in sequences))
 
     def _stream(self, split: str) -> list[Example]:
+        return _pieces(self._ids(split), None)
+
+    def _segments(self, split: str) -> list[Example]:
+        ids = self._ids(split)
+        try:
+            lengths = self.test_lengths if split == "test" else [self.segment_length]
+            return list(chain.from_iterable(cut_segments(ids, length) for length in lengths))
+        except ValueError as error:
+            raise ValueError(f"the {split} split of {self.source}: {error}") from error
+
+    def _ids(self, split: str) -> Tensor:
+        """All tokens of a split, (L,)."""
         tokens = corpus.stream(self.texts[split], self.level)
-        return _pieces(torch.cat(encode(self.field, tokens, f"{self.source}, {split}")), None)
+        return torch.cat(encode(self.field, tokens, f"{self.source}, {split}"))
 
     @property
     def max_length(self) -> int:
@@ -135,7 +169,9 @@ class RunningText(TokenDataModule):
 
     def loader(self, split: str, batch_size: int, shuffle: bool) -> DataLoader[Any]:
         """A loader over one split; in mode "stream" always in the order of the text."""
-        if self.mode == "sentences":
+        if self.mode == "segments" and split == "train" and shuffle:
+            return self._moving(batch_size)
+        if self.mode != "stream":
             return super().loader(split, batch_size, shuffle)
         [(inputs, targets)] = self.examples(split)
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -151,9 +187,24 @@ class RunningText(TokenDataModule):
             raise ValueError(f"the {split} split of {self.source}: {error}") from error
         return ResumableLoader(stream, InOrder(len(stream)), collate_fn=as_is, num_workers=self.num_workers)
 
+    def _moving(self, batch_size: int) -> DataLoader[Any]:
+        """A loader over training segments from another offset in each epoch."""
+        examples = self.examples("train")
+        ids = torch.cat([examples[0][0][:1, 0], *(target for _, target in examples)])
+        try:
+            plan = SegmentSampler(len(ids), self.segment_length, batch_size, seed=self.shuffle_seed)
+        except ValueError as error:
+            raise ValueError(f"the train split of {self.source}: {error}") from error
+        return ResumableLoader(
+            Segments(ids, self.segment_length),
+            plan=plan,
+            collate_fn=partial(collate, task=self.task),
+            num_workers=self.num_workers,
+        )
+
     def training_sample(self, rows: int | None = None, late: int = 32) -> list[Batch]:
         """Training sequences for population statistics; in mode "stream" its first batches, until they have `rows`."""
-        if self.mode == "sentences":
+        if self.mode != "stream":
             return super().training_sample(rows, late)
         loader = self.loader("train", self.batch_size, shuffle=False)
         return list(islice(loader, None if rows is None else -(-rows // self.batch_size)))

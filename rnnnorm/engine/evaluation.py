@@ -17,7 +17,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
 
 from rnnnorm.common.sequence_scores import SequenceScores
-from rnnnorm.data.sampler import LengthBucketBatchSampler
 from rnnnorm.engine.control import Interrupt, OutOfTimeError, anywhere
 from rnnnorm.norms import has_batch_statistics, recalibrate, statistics
 from rnnnorm.norms.recorder import mergeable
@@ -244,9 +243,12 @@ def _buckets(collected: Mapping[str, Collected]) -> dict[str, list[dict[str, Any
 def edges(places: Array, number: int = NUM_BUCKETS) -> list[tuple[int, int]]:
     """Ranges (low, high), both inside, that cut whole numbers into at most `number` parts of about equal counts.
 
-    A value that fills several parts by itself is one bucket: fixed lengths give a single one.
+    Values that are no more than the parts are a bucket each: fixed lengths give a single one.
     """
     places = np.sort(places.astype(np.int64))
+    different: list[int] = np.unique(places).tolist()
+    if len(different) <= number:
+        return [(value, value) for value in different]
     cuts = np.unique(places[[len(places) * k // number for k in range(1, number)]])  # first value of each part
     starts = [int(places[0]), *(int(cut) for cut in cuts if cut > places[0])]
     buckets = []
@@ -271,9 +273,9 @@ def loader_of(data: LightningDataModule, split: str) -> Any:
 def length_summary(data: LightningDataModule, split: str) -> dict[str, int]:
     """Minimum, median, 95th percentile, maximum and number of the sequence lengths of a split; {} if it has none."""
     loader = loader_of(data, split)
-    plan = getattr(loader, "plan", None)
-    if isinstance(plan, LengthBucketBatchSampler):  # knows them; making all batches of 784 steps takes a minute
-        return summary_of(plan.lengths)
+    lengths = getattr(getattr(loader, "plan", None), "lengths", None)
+    if lengths is not None:  # making all batches of 784 steps takes a minute
+        return summary_of(lengths)
     return summary_of([int(length) for batch in loader for length in batch_lengths(batch.input.batch_sizes)])
 
 

@@ -13,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.optim.lr_scheduler import ExponentialLR
 from torchmetrics import Metric, MetricCollection
 
 from rnnnorm.common.ranges import PROBABILITY, Checked, Range, at_least, between, one_of
@@ -28,9 +27,10 @@ from rnnnorm.tasks.cells import build_recurrent
 from rnnnorm.tasks.class_weights import BALANCED, as_weights, balanced
 from rnnnorm.tasks.embedding import InputLayer
 from rnnnorm.tasks.network import OwnNetwork
-from rnnnorm.tasks.optimizers import OPTIMIZERS, build_optimizer, check_momentum
+from rnnnorm.tasks.optimizers import OPTIMIZERS, build_optimizer, check_optimizer, check_schedule, with_schedule
 from rnnnorm.tasks.population import PopulationStatistics
 from rnnnorm.tasks.pretrained import load_embeddings
+from rnnnorm.tasks.quantized import quantize_weights
 from rnnnorm.tasks.scores import Scores
 from rnnnorm.tasks.seeding import own_random_stream
 from rnnnorm.tasks.specs import as_spec, spec_to_dict
@@ -76,6 +76,8 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         weight_decay: L2 penalty of the optimizer.
         momentum: of "sgd" and "rmsprop".
         lr_decay: factor of the learning rate from one epoch to the next.
+        lr_decay_after: so many epochs have the first rate; None: one; "plateau": the rate decays after each epoch whose
+            `val/loss` is no new minimum.
         network: `module.Class` of a torch module of one's own in the place of the cell's; see
             `rnnnorm.tasks.network.OwnNetwork`. It decides what becomes of the cell's keys.
         network_options: further arguments of that class.
@@ -84,6 +86,9 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         embeddings: file of pretrained embeddings for the first column of tokens, read before training: see
             `rnnnorm.tasks.pretrained.load_embeddings`.
         freeze_embeddings: whether the first column's embeddings stay as they are.
+        smoothing: α of "rmsprop", the share that its mean of squared gradients keeps at each step; None: 0.99. The
+            "momentum" of some papers is this one (Cooijmans et al. 2017: 0.5 in the code).
+        quantize: "binary" or "ternary" recurrent weights, see `rnnnorm.tasks.quantized`; None: as they are.
 
     Raises:
         ValueError: data of another task, or any key outside its range.
@@ -96,6 +101,7 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         "optimizer": one_of(*OPTIMIZERS),
         **dict.fromkeys(("learning_rate", "weight_decay", "momentum"), at_least(0)),
         "lr_decay": between(0, 1, "(]"),
+        "smoothing": between(0, 1, "[)"),
     }
     per_row: ClassVar[bool]
     metric: str
@@ -129,11 +135,15 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         class_weights: Literal["balanced"] | list[float] | None = None,
         embeddings: str | None = None,
         freeze_embeddings: bool = False,
+        lr_decay_after: int | str | None = None,
+        smoothing: float | None = None,
+        quantize: str | None = None,
     ) -> None:
         super().__init__()
         self.spec = as_spec(spec)
         self._check(self.spec, bidirectional)
-        check_momentum(optimizer, momentum)
+        check_optimizer(optimizer, momentum, smoothing)
+        check_schedule(lr_decay, lr_decay_after)
         self.save_hyperparameters(ignore=["spec"])
         self.save_hyperparameters({"spec": spec_to_dict(self.spec)})
         with own_random_stream("embedding"):
@@ -150,12 +160,16 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         }
         sizes = self.embedding.output_size, hidden_size, num_layers
         self.recurrent: Recurrent[Any]
+        if quantize is not None and network is not None:
+            raise ValueError(f"quantize={quantize} is for the cells of this package, got network={network!r}")
         if network is None:
             with own_random_stream("norms"):
                 self.recurrent = build_recurrent(cell, cell_options, *sizes, **common)
             with own_random_stream("lstm"):
                 # Again, and weights first: in the constructor, a normalizer that draws would move the weights.
                 self.recurrent.reset_parameters()
+            if quantize is not None:
+                quantize_weights(self.recurrent, quantize)
         else:
             with own_random_stream("lstm"):
                 named = dict(zip(("input_size", "hidden_size", "num_layers"), sizes, strict=True))
@@ -360,12 +374,8 @@ class SequenceTask(Checked, L.LightningModule, ABC):
         self._carried.restore("train", checkpoint["carried_state"], self.global_rank)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer named by the keys, with an exponential schedule per epoch if `lr_decay` is below 1."""
+        """The optimizer named by the keys, with a schedule of its learning rate if `lr_decay` is below 1."""
         keys = self.hparams
-        optimizer = build_optimizer(
-            self.parameters(), keys["optimizer"], keys["learning_rate"], keys["weight_decay"], keys["momentum"]
-        )
-        if keys["lr_decay"] == 1:
-            return optimizer
-        schedule = ExponentialLR(optimizer, keys["lr_decay"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        values = (keys[key] for key in ("optimizer", "learning_rate", "weight_decay", "momentum", "smoothing"))
+        optimizer = build_optimizer(self.parameters(), *values)
+        return with_schedule(optimizer, keys["lr_decay"], keys["lr_decay_after"])

@@ -55,7 +55,7 @@ COUNT = "must be an integer of at least"
         (PartOfSpeech, {"max_train_length": 0}, f"max_train_length {COUNT} 1 or None, got 0"),
         (LanguageModel, {"dataset": "ptb"}, "dataset must be one of wikitext2, tinyshakespeare, folder, got 'ptb'"),
         (LanguageModel, {"level": "byte"}, "level must be one of word, char or None, got 'byte'"),
-        (LanguageModel, {"mode": "lines"}, "mode must be one of sentences, stream, got 'lines'"),
+        (LanguageModel, {"mode": "lines"}, "mode must be one of sentences, segments, stream, got 'lines'"),
         (LanguageModel, {"max_length": 0}, f"max_length {COUNT} 1 or None, got 0"),
         (LanguageModel, {"bptt": 0}, f"bptt {COUNT} 1, got 0"),
         (LanguageModel, {"min_freq": 0}, f"min_freq {COUNT} 1, got 0"),

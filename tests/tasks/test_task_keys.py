@@ -29,6 +29,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weight_decay": {"optimizer": "sgd", "weight_decay": 0.5},
     "momentum": {"optimizer": "sgd", "momentum": 0.9},
     "lr_decay": {"lr_decay": 0.5},
+    "lr_decay_after": {"lr_decay": 0.5, "lr_decay_after": 2},
+    "smoothing": {"optimizer": "rmsprop", "smoothing": 0.5},
+    "quantize": {"quantize": "binary"},
 }
 
 
@@ -75,6 +78,15 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         "one of adam, adamw, sgd, rmsprop, got 'lion'",
     ),
     "momentum": (lambda: model_of("tagging", momentum=0.9), "momentum=0.9 has no meaning for 'adam'"),
+    "smoothing": (lambda: model_of("tagging", smoothing=0.9), "smoothing=0.9 has no meaning for 'adam'"),
+    "decay after": (lambda: model_of("tagging", lr_decay_after=3), "lr_decay_after=3 has no meaning"),
+    "decay after words": (
+        lambda: model_of("tagging", lr_decay=0.5, lr_decay_after="later"),
+        "lr_decay_after must be a number of epochs from 1 on, plateau or None, got 'later'",
+    ),
+    "quantize": (lambda: model_of("tagging", quantize="int8"), "quantize must be one of binary, ternary, got 'int8'"),
+    "quantize from data": (lambda: model_of("tagging", norm="wn:init=data", quantize="binary"), "use init=norm"),
+    "tied sizes": (lambda: model_of("language-modelling", tied=True), r"choose embedding_size=8"),
     "decay": (lambda: model_of("tagging", lr_decay=1.5), r"lr_decay must be a number in \(0, 1\], got 1.5"),
     "unit": (lambda: model_of("language-modelling", unit="byte"), "word, char, got 'byte'"),
     "two-way LM": (lambda: model_of("language-modelling", bidirectional=True), "cannot be bidirectional"),

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning import Callback, LightningModule, Trainer
 from tasks.tiny import SPECS, batch_of, batches_of, model_of, trainer_of
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torchmetrics.functional.classification import multiclass_f1_score
@@ -82,3 +83,37 @@ def test_learning_rate_decays_from_epoch_to_epoch() -> None:
     trainer = trainer_of(max_epochs=3)
     trainer.fit(model, batches_of("tagging"))
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**3)
+
+
+def test_learning_rate_is_constant_for_some_epochs() -> None:
+    rates = []
+
+    class Watch(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    model = model_of("tagging", learning_rate=0.1, lr_decay=0.5, lr_decay_after=2)
+    trainer_of(max_epochs=4, callbacks=[Watch()]).fit(model, batches_of("tagging"))
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.025])
+
+
+def test_learning_rate_decays_where_the_validation_loss_is_no_new_minimum() -> None:
+    seen = []
+
+    class Watch(Callback):
+        def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            seen.append((float(trainer.callback_metrics["val/loss"]), trainer.optimizers[0].param_groups[0]["lr"]))
+
+    model = model_of("tagging", learning_rate=0.5, lr_decay=0.5, lr_decay_after="plateau")
+    data = batches_of("tagging")
+    trainer_of(max_epochs=12, callbacks=[Watch()]).fit(model, data, data)
+    rate, lowest = 0.5, math.inf
+    for loss, used in seen:
+        assert used == pytest.approx(rate)
+        rate, lowest = (rate if loss < lowest else rate / 2), min(loss, lowest)
+    assert rate < 0.5 < rate * 2**11  # there were epochs of both kinds
+
+
+def test_smoothing_is_that_of_rmsprop() -> None:
+    optimizers = [model_of("tagging", optimizer="rmsprop", smoothing=s).configure_optimizers() for s in (None, 0.5)]
+    assert [o.param_groups[0]["alpha"] for o in optimizers] == [0.99, 0.5]  # type: ignore[union-attr]
