@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from report.fake_runs import write_comparison, write_run
+from report.fake_runs import CHARACTERS, write_comparison, write_run
 from rich.table import Table
 from tensorboard.backend.event_processing import event_accumulator
 from torch.utils.tensorboard import SummaryWriter
@@ -71,7 +71,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("comparison")
-    write_comparison(out, list(rnnnorm.presets())[:5], seeds=2)
+    write_comparison(out, list(CHARACTERS)[:5], seeds=2)
     write_run(out, "bn-timestep:gain=1.0", 0, status="diverged", checkpoint=False)
     write_run(out, "bn-timestep:gain=1.0", 1)
     write_run(out, "ln", 0, status=None)
