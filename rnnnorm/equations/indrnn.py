@@ -59,7 +59,7 @@ class IndRNNEquations(Equations):
             return u
         if transformed():
             return u.clamp(-self.limit, self.limit)
-        kept: Tensor = _Bounded.apply(u, self.limit)
+        kept: Tensor = _Bounded.apply(u, self.limit)  # type: ignore[no-untyped-call]
         return kept
 
 
