@@ -32,6 +32,7 @@ OWN = ("norms", "baseline", "seeds", "out", "data_dir", "max_minutes", "threads"
 
 MACHINE = (
     "data.init_args.data_dir",
+    "data.init_args.data.init_args.data_dir",
     "data.init_args.download",
     "data.init_args.num_workers",
     "trainer.accelerator",
@@ -177,9 +178,12 @@ class Comparison(TaskCLI):
                 f"with --executor {self.options.executor} each run has one device"
             )
         if data_dir is not None:
-            if "data_dir" not in data.init_args:
+            reads = data
+            while "data_dir" not in reads.init_args and hasattr(inner := reads.init_args.get("data"), "init_args"):
+                reads = inner  # a module that joins the sequences of another one
+            if "data_dir" not in reads.init_args:
                 raise ValueError(f"--data-dir {data_dir}: {data.class_path} reads no files")
-            data.init_args.data_dir = data_dir
+            reads.init_args.data_dir = data_dir
 
     def describe(self) -> dict[str, Any]:
         """What all runs have in common, as plain YAML types: this is what makes two comparisons the same one."""
@@ -191,7 +195,7 @@ class Comparison(TaskCLI):
             *groups, leaf = key.split(".")
             where = described
             for group in groups:
-                where = where.get(group, {})
+                where = where.get(group) or {}
             where.pop(leaf, None)
         return described
 

@@ -255,3 +255,16 @@ def test_a_section_without_keys_is_refused(small: Small) -> None:
     small.config.write_text(small.config.read_text().partition("trainer:")[0] + "trainer:\n")
     with pytest.raises(ValueError, match="trainer: expected a section with keys, got nothing"):
         Comparison(["-c", str(small.config)])
+
+
+def test_the_folder_of_data_reaches_a_module_inside_another_one() -> None:
+    """Where joined sequences are read from does not make another comparison."""
+    described = []
+    for folder in ("one", "two"):
+        comparison = Comparison(["-c", "spoken-digits-joined", "--data-dir", folder])
+        assert comparison.config.data.init_args.data.init_args.data_dir == folder
+        described.append(comparison.describe())
+    assert described[0] == described[1]
+    inner = ["--data", "rnnnorm.studies.data.joined.Joined", "--data.data", "TemporalOrder", "--data-dir", "data"]
+    with pytest.raises(ValueError, match=r"--data-dir data: .*Joined reads no files"):
+        Comparison(inner)
