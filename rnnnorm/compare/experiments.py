@@ -20,6 +20,11 @@ def experiments() -> Mapping[str, Path]:
     return {path.stem: path for path in sorted(folder().glob("*.yaml"))}
 
 
+def published() -> Mapping[str, Path]:
+    """Reproductions of published results, `published/<row>` → file, sorted by name; `<row>-scaled` is a small one."""
+    return {f"published/{path.stem}": path for path in sorted((folder() / "published").glob("*.yaml"))}
+
+
 def title(path: Path) -> str:
     """What an experiment says of itself: its first line, a comment."""
     with path.open(encoding="utf-8") as lines:
@@ -27,7 +32,7 @@ def title(path: Path) -> str:
 
 
 def find_experiment(name: str) -> Path:
-    """The file meant by `-c NAME`, `-c experiments/NAME.yaml` or `-c any/other.yaml`.
+    """The file meant by `-c NAME`, `-c published/ROW`, `-c experiments/NAME.yaml` or `-c any/other.yaml`.
 
     A file that exists where the user says wins; then the packaged one of that name.
 
@@ -41,11 +46,12 @@ def find_experiment(name: str) -> Path:
         except UnicodeDecodeError as error:
             raise ValueError(f"-c {name} is no text: expected a YAML file in UTF-8 ({error.reason})") from None
         return given
-    known = experiments()
-    by_name = given.parent in (Path(), Path("experiments")) and given.suffix in ("", ".yaml", ".yml")
-    if by_name and given.stem in known:
-        return known[given.stem]
+    known = {**experiments(), **published()}
+    bare = given.with_suffix("") if given.suffix in (".yaml", ".yml") else given
+    name_of = bare.relative_to("experiments") if bare.is_relative_to("experiments") else bare
+    if name_of.as_posix() in known:
+        return known[name_of.as_posix()]
     raise ValueError(
-        f"there is no experiment or file {name!r}{did_you_mean(given.stem, known)}; "
-        f"experiments: {', '.join(known) or 'none installed'}"
+        f"there is no experiment or file {name!r}{did_you_mean(name_of.as_posix(), known)}; "
+        f"experiments: {', '.join(experiments()) or 'none installed'}; published results: published/ROW"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.table import Table
 
-from rnnnorm.compare.experiments import experiments, title
+from rnnnorm.compare.experiments import experiments, published, title
 
 
 def norms() -> Table:
@@ -49,7 +49,7 @@ def tasks() -> Table:
 def list_experiments() -> Table:
     """The experiments that `-c` knows by name."""
     table = _table("-c", "what")
-    for name, path in experiments().items():
+    for name, path in {**experiments(), **published()}.items():
         table.add_row(name, title(path))
     return table
 
