@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from ..common.settings import Settings, listened_to
 from ..equations import draw_seed
@@ -130,7 +131,7 @@ def run_eagerly(network: Any, reason: str, input: Any, hx: Any, lengths: Any) ->
     return outside(network, input, hx, **further)
 
 
-@torch._disable_dynamo  # `torch.compiler.disable`, but it imports the compiler when called, not with this file
+@_disable_dynamo  # `torch.compiler.disable`, but it imports the compiler when called, not with this file
 def outside(module: Any, *arguments: Any, **keys: Any) -> Any:
     """A call of a module outside of the graph that is being made."""
     return module(*arguments, **keys)
