@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Preset tables of README.md (the core) and docs/presets.md (all); with --check, only say if they are up to date."""
+"""Preset tables of docs/concepts.md (core) and docs/presets.md (all); with --check, only say if they are up to date."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rnnnorm.norms.presets import CORE, presets
 
 BEGIN, END = "<!-- presets -->", "<!-- /presets -->"
 ROOT = Path(__file__).parents[1]
-PAGES = {ROOT / "README.md": CORE, ROOT / "docs" / "presets.md": tuple(presets())}
+PAGES = {ROOT / "docs" / "concepts.md": CORE, ROOT / "docs" / "presets.md": tuple(presets())}
 
 
 def replaced(text: str, names: Sequence[str]) -> str:

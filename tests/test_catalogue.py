@@ -1,4 +1,4 @@
-"""What the catalogue says about parameters and stored values, and that README.md and docs/presets.md say the same."""
+"""What the catalogue says about parameters and stored values; docs/concepts.md and docs/presets.md say the same."""
 
 from __future__ import annotations
 

@@ -52,6 +52,8 @@ class RaggedBatchNorm(Checked, Recordable, Unscriptable, nn.Module):
     Example:
         >>> norm = RaggedBatchNorm(10, batch_first=True)
         >>> y = norm(torch.randn(3, 50, 10), lengths=torch.tensor([50, 7, 23]))
+        >>> bool(y[1, 7:].eq(0).all()), bool(y.sum((0, 1)).abs().max() < 1e-3)  # nothing in the padding; mean 0
+        (True, True)
     """
 
     def __init__(

@@ -140,6 +140,9 @@ class LSTMCell(RecurrentCell[tuple[Tensor, Tensor]]):
         >>> state = None
         >>> for t, x_t in enumerate(torch.randn(6, 3, 10)):
         ...     state = cell(x_t, state, step=t)
+        >>> h, c = state
+        >>> h.shape
+        torch.Size([3, 20])
     """
 
     def __init__(

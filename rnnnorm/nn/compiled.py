@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from ..common.settings import Settings, listened_to
 from ..equations import draw_seed
@@ -112,9 +113,12 @@ def obstacle(stack: RecurrentStack) -> str:
     return ""
 
 
-@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
 def _transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+# What `torch._dynamo.assume_constant_result` does, without the compiler, whose import takes longer than torch's.
+_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def run_eagerly(network: Any, reason: str, input: Any, hx: Any, lengths: Any) -> Any:
@@ -129,7 +133,7 @@ def run_eagerly(network: Any, reason: str, input: Any, hx: Any, lengths: Any) ->
     return outside(network, input, hx, **further)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@_disable_dynamo  # `torch.compiler.disable`, but it imports the compiler when called, not with this file
 def outside(module: Any, *arguments: Any, **keys: Any) -> Any:
     """A call of a module outside of the graph that is being made."""
     return module(*arguments, **keys)

@@ -63,6 +63,8 @@ class GRU(Recurrent[Tensor]):
     Example:
         >>> gru = GRU(10, 20, num_layers=2, batch_first=True, norm="ln")
         >>> output, h_n = gru(torch.randn(3, 50, 10), lengths=torch.tensor([50, 7, 23]))
+        >>> output.shape, h_n.shape
+        (torch.Size([3, 50, 20]), torch.Size([2, 3, 20]))
     """
 
     torch_class = nn.GRU

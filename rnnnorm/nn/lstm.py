@@ -73,6 +73,8 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]]):
         >>> lstm = LSTM(10, 20, num_layers=2, batch_first=True, norm="bn-timestep", max_steps=50)
         >>> x = torch.randn(3, 50, 10)
         >>> output, (h_n, c_n) = lstm(x, lengths=torch.tensor([50, 7, 23]))
+        >>> output.shape, h_n.shape
+        (torch.Size([3, 50, 20]), torch.Size([2, 3, 20]))
     """
 
     torch_class = nn.LSTM

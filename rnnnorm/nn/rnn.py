@@ -61,6 +61,8 @@ class RNN(Recurrent[Tensor]):
     Example:
         >>> rnn = RNN(10, 20, nonlinearity="relu", norm="bn-timestep")
         >>> output, h_n = rnn(torch.randn(50, 3, 10))
+        >>> output.shape, h_n.shape
+        (torch.Size([50, 3, 20]), torch.Size([1, 3, 20]))
     """
 
     torch_class = nn.RNN

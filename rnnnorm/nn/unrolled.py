@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._higher_order_ops.scan import scan
 
 from ..equations import Layer, dropout
 from .padded import Grid, check_normalizers, normalize
@@ -74,6 +73,8 @@ def _loop(layer: Layer, gates: Tensor, grid: Grid, states: tuple[Tensor, ...]) -
 
     inputs = [torch.arange(grid.steps, device=gates.device).unsqueeze(1), gates]
     inputs += [] if grid.active is None else [grid.active]
+    from torch._higher_order_ops.scan import scan  # it imports the compiler, which takes longer than torch
+
     last, outputs = scan(step, tuple(state.clone() for state in states), inputs)
     return outputs.flatten(0, 1), last
 

@@ -44,6 +44,15 @@ def statistics(model: nn.Module, source: str) -> Iterator[None]:
     Raises:
         ValueError: another source.
         RuntimeError: in the forward pass, for "population" before `recalibrate`.
+
+    Example:
+        >>> model, x = rnnnorm.LSTM(10, 20, norm="bn-timestep"), torch.randn(5, 8, 10)
+        >>> alike = model(x)[0]  # trained by the moments of the batch
+        >>> with statistics(model, "batch"):
+        ...     bool(torch.allclose(model.eval()(x)[0], alike, atol=1e-6))
+        True
+        >>> bool(torch.allclose(model(x)[0], alike, atol=1e-6))  # by running averages
+        False
     """
     if source not in SOURCES:
         raise ValueError(f"statistics must be one of {', '.join(SOURCES)}, got {source!r}")

@@ -43,6 +43,10 @@ class Norm:
 
     Raises:
         ValueError: unknown normalizer or option, or one that cannot stand at that place.
+
+    Example:
+        >>> print(Norm(input="ln", hidden="bn:statistics=timestep:gain=0.1"))
+        input=ln+hidden=bn:statistics=timestep:gain=0.1
     """
 
     input: Use | None = None

@@ -75,6 +75,13 @@ def recalibrate(
         TypeError: the model does not take a batch as its one argument, and `forward` was not given.
 
     Source: Cooijmans et al., "Recurrent Batch Normalization", ICLR 2017, and their released code, for "pooled".
+
+    Example:
+        >>> model, x = rnnnorm.LSTM(10, 20, norm="bn-timestep"), torch.randn(5, 8, 10)
+        >>> recalibrate(model, [x])
+        >>> with rnnnorm.statistics(model, "population"):
+        ...     model.eval()(x)[0].shape
+        torch.Size([5, 8, 20])
     """
     if way not in WAYS:
         raise ValueError(f"way must be one of {', '.join(WAYS)}, got {way!r}")

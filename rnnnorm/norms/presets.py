@@ -332,7 +332,12 @@ GROUPS = ("core", "all")
 
 
 def presets() -> Mapping[str, Preset]:
-    """The preset table: name → `Preset`, in the order in which it is shown everywhere; the user's own come last."""
+    """The preset table: name → `Preset`, in the order in which it is shown everywhere; the user's own come last.
+
+    Example:
+        >>> presets()["ln"].source
+        'Ba et al. 2016'
+    """
     return MappingProxyType(PRESETS)
 
 
@@ -382,6 +387,10 @@ def parse_norm(norm: str | Norm | None) -> Norm:
 
     Raises:
         ValueError: unknown preset, place or option; the message lists those that exist.
+
+    Example:
+        >>> list(parse_norm("bn-timestep:gain=1.0").places)
+        ['input', 'hidden', 'cell']
     """
     if norm is None:
         return PRESETS["none"].norm

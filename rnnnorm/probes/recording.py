@@ -95,9 +95,13 @@ def record(module: nn.Module, gates: bool = False, states: bool = True) -> Itera
         ValueError: the module contains no recurrent network.
 
     Example:
-        >>> with record(model) as recording:
-        ...     model(x)[0].sum().backward()
-        >>> recording.layers["l0"].gradient_norms()["h"]  # (T,)
+        >>> import rnnnorm, torch
+        >>> lstm = rnnnorm.LSTM(10, 20, norm="ln")
+        >>> with record(lstm) as recording:
+        ...     output = lstm(torch.randn(50, 3, 10))[0]
+        ...     output[-1].sum().backward()
+        >>> recording.layers["l0"].gradient_norms()["h"].shape  # ‖∂L/∂h_t‖ by t
+        torch.Size([50])
     """
     recording = Recording()
     with _listening(module, lambda prefix: Listener(recording.layers, prefix, states or gates, gates)):

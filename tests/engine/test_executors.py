@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -96,6 +97,23 @@ def test_workers_say_how_far_they_are_where_no_bar_does(executor: str, terminal:
             (end,) = (k for k, line in enumerate(lines) if f"{name}: talked" in line)
             assert end > lines.index(steps[-1])
     assert not list((tmp_path / OWN).glob("running-*"))
+
+
+@pytest.mark.parametrize("slow", [2, 3])
+def test_ray_has_three_starts_on_a_busy_machine(slow: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_cluster = pytest.importorskip("rnnnorm.engine.executors.ray_cluster")
+    starts: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        starts.append(options)
+        if len(starts) <= slow:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray_cluster.api, "init", init)
+    monkeypatch.setattr(ray_cluster.api, "shutdown", lambda: None)
+    with pytest.raises(Exception, match="timed out") if slow == 3 else contextlib.nullcontext():
+        ray_cluster._start({"address": None})
+    assert starts == [{"address": None}] * 3
 
 
 @pytest.fixture

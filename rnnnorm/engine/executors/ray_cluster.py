@@ -17,6 +17,21 @@ from rnnnorm.engine.work import Ended, Work
 api: Any = ray
 """Ray, whose functions are typed in part only."""
 
+ATTEMPTS = 3
+"""Starts of Ray before its failure is reported."""
+
+
+def _start(options: dict[str, Any]) -> None:
+    """Start Ray or join it; again if it was too slow, since its own limit of 30 s is short on a busy machine."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            api.init(**options)
+            return
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                raise
+            api.shutdown()
+
 
 class RayCluster:
     """Gives all attempts to Ray, each with as many CPUs as it has threads.
@@ -42,7 +57,7 @@ class RayCluster:
             own: dict[str, Any] = {} if self._address else {"num_cpus": self._cpus(), "include_dashboard": False}
             os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own choice is 15: others would starve workers
             try:
-                api.init(address=self._address, logging_level=logging.ERROR, log_to_driver=False, **own)
+                _start({"address": self._address, "logging_level": logging.ERROR, "log_to_driver": False, **own})
             except ConnectionError as error:
                 raise ValueError(f"--ray-address {self._address}: no Ray cluster is there: {error}") from error
             self._begun = True
