@@ -34,10 +34,11 @@ GARBAGE: dict[type, list[Any]] = {
 
 def garbage(range: Range) -> list[Any]:
     """Values that no option of such a range has."""
-    (kind,) = range.kinds
-    free = kind is str and not range.words
-    negative = kind is int and range.low == -math.inf
-    values = [v for v in GARBAGE[kind] if not (free and isinstance(v, str)) and not (negative and v == -1)]
+    free = str in range.kinds and not range.words
+    negative = int in range.kinds and range.low == -math.inf
+    first, *others = (GARBAGE[kind] for kind in range.kinds)
+    values = [v for v in first if all(any(v is w or v == w for w in other) for other in others)]
+    values = [v for v in values if not (free and isinstance(v, str)) and not (negative and v == -1)]
     return values if range.optional else [*values, None]
 
 
