@@ -28,7 +28,7 @@ from .sheets import headline, sheets
 EXAMPLES = """\
 examples:
   rnnnorm bench --quick                                 three norms at one small shape, under half a minute
-  rnnnorm bench --json bench.json --figure bench.png    everything: half an hour on two cores
+  rnnnorm bench --json bench.json --figure bench.png    everything: 40 minutes on two cores
   rnnnorm bench --presets ln,bn-timestep --shapes 100,64,128,256 50,32,10,200 --parts dense,ragged
   rnnnorm bench --backend reference --parts dense --presets ln
   rnnnorm bench --parts dense --threads 1 --malloc no-trim       one thread, and memory that is kept by the process

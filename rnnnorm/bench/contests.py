@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import torch
 
 from .contenders import our_lstm
+from .neighbours import CAN_BE_STOPPED
 from .shapes import SHAPES, Shape
 
-PARTS = ("dense", "ragged", "forward", "memory", "streaming", "growth")
-"""Training step; the same on ragged batches; forward pass alone; peak memory; single timesteps; growth with T, B, H."""
+PARTS = ("dense", "ragged", "forward", "memory", "streaming", "growth", "busy", "busy-forward")
+"""Training step; the same on ragged batches; forward pass alone; peak memory; single timesteps; growth with T, B, H;
+training step and forward pass beside a busy process for every two threads (left out on Windows)."""
 
 PRESETS = ("none", "ln", "ln-carried", "rms", "gn", "bn-vertical", "bn-shared", "bn-timestep", "wn")
 """Measured unless told otherwise: no norm, per row, by batch statistics in the three ways, weights."""
@@ -75,7 +77,7 @@ class Settings:
 
     @property
     def growth_presets(self) -> tuple[str, ...]:
-        """Those that are followed over T, B and H: three usual ones, or the first three."""
+        """Those that are followed over T, B and H, and beside neighbours: three usual ones, or the first three."""
         return tuple(p for p in self.presets if p in GROWTH_PRESETS) or self.presets[:3]
 
 
@@ -109,7 +111,8 @@ class Contest:
     norms: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lengths = "" if self.lengths == self.part or self.part in ("memory", "streaming") else self.lengths
+        always_dense = self.part in ("memory", "streaming", "busy", "busy-forward")
+        lengths = "" if self.lengths == self.part or always_dense else self.lengths
         return " ".join(filter(None, (self.part, lengths, str(self.shape))))
 
 
@@ -123,6 +126,9 @@ def plan(settings: Settings) -> list[Contest]:
         elif part == "streaming":
             shapes = dict.fromkeys(Shape(1, 1, shape.I, shape.H) for shape in settings.shapes)
             contests += [Contest(part, shape, norms=settings.presets) for shape in shapes]
+        elif part.startswith("busy"):
+            if CAN_BE_STOPPED:
+                contests += [Contest(part, shape, norms=settings.growth_presets) for shape in settings.shapes]
         elif part == "growth":
             contests += [Contest(part, shape, norms=settings.growth_presets) for shape in grown(settings)]
         else:

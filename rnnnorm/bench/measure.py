@@ -12,10 +12,12 @@ from ..scan.native.library import library
 from .batch import Batch
 from .contenders import build, make_step, our_cell, our_lstm, torch_lstm
 from .contests import Contest, Settings
+from .neighbours import BesideNeighbours, neighbours
 from .peak import peak
 from .products import Products, ProductsAtPeak
 from .records import (
     AT_PEAK,
+    BUSY,
     EAGER,
     OUR_CELL,
     OURS,
@@ -61,7 +63,7 @@ def warm(step: Step) -> None:
 
 def measure(contest: Contest, settings: Settings) -> list[Record]:
     """Records of a contest, by the way of measuring that belongs to its part."""
-    by_part = {"streaming": stream, "memory": memory}
+    by_part = {"streaming": stream, "memory": memory, "busy": beside, "busy-forward": beside}
     return by_part.get(contest.part, race)(contest, settings)
 
 
@@ -154,6 +156,32 @@ def _cell_steps(shape: Shape, norm: str, row: torch.Tensor, device: torch.device
     module = our_cell(shape, norm, STREAM, device)
     counts = module.norms.per_step()
     return StreamingStep(module, lambda state, t: module(row, state, step=t if counts else None), STREAM)
+
+
+def beside(contest: Contest, settings: Settings) -> list[Record]:
+    """Steps while other processes compute, in turns with the same steps while they stand still."""
+    device = torch.device(settings.device)
+    training = contest.part == "busy"
+    batch = Batch(contest.shape, contest.lengths, device, settings.seed)
+    ours = {norm: our_lstm(contest.shape, norm, settings.backend, device) for norm in contest.norms}
+    modules: dict[Contender, nn.Module] = {Contender(TORCH): torch_lstm(contest.shape, device)}
+    modules |= {Contender(OURS, norm): module for norm, module in ours.items()}
+    quiet = {contender: make_step(module, batch, "padded", training) for contender, module in modules.items()}
+    with neighbours(torch.get_num_threads()) as them:
+        steps: dict[tuple[Contender, bool], Step] = {}
+        for contender, step in quiet.items():
+            steps[contender, False], steps[contender, True] = step, BesideNeighbours(step, them)
+        times = interleave(steps, settings.seconds, device, settings.seed)
+    found = []
+    for contender in modules:
+        name, norm = contender
+        busy, backend = times[contender, True], ours[norm].ran if norm in ours else ""
+        against_torch = ratios(busy, times[Contender(TORCH), True])
+        found.append(_timed(contest, name, norm, RATIO, against_torch, busy, backend))
+        # Rounds are not paired here: which core a neighbour takes has nothing to do with the quiet run beside it.
+        calm = spread(times[contender, False]).median
+        found.append(_timed(contest, name, norm, BUSY, spread([t / calm for t in busy]), busy, backend))
+    return found
 
 
 def memory(contest: Contest, settings: Settings) -> list[Record]:

@@ -16,6 +16,7 @@ SCRIPT = "times faster than TorchScript"
 EAGER = "times faster than the eager reference"
 PEAK = "peak MiB"
 SHARE = "share of FMA peak"
+BUSY = "times the time without neighbours"
 
 OURS = "rnnnorm.LSTM"
 OUR_CELL = "rnnnorm.LSTMCell"

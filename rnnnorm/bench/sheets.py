@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .records import (
+    BUSY,
     EAGER,
     OURS,
     PADDED,
@@ -35,6 +36,8 @@ _TITLES = {
     "memory": "Peak memory of a training step",
     "streaming": "One timestep of one sequence",
     "growth": "Training step as T, B, H grow",
+    "busy": "Training step beside a busy process for every two threads",
+    "busy-forward": "Forward pass beside a busy process for every two threads",
 }
 
 
@@ -70,7 +73,7 @@ class Sheet:
 def sheets(records: pd.DataFrame) -> Iterator[Sheet]:
     """All tables that the records fill: one per part, kind of lengths and metric, the summary last."""
     for (part, title), lengths, metric in product(
-        _TITLES.items(), LENGTHS, (RATIO, PADDED, SHARE, SCRIPT, EAGER, PEAK)
+        _TITLES.items(), LENGTHS, (RATIO, BUSY, PADDED, SHARE, SCRIPT, EAGER, PEAK)
     ):
         numbers = pick(records, part=part, lengths=lengths, metric=metric)
         if len(numbers):

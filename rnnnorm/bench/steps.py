@@ -13,6 +13,9 @@ from torch import Tensor, nn
 class Step(ABC):
     """A piece of work that can be repeated."""
 
+    def prepare(self) -> None:  # noqa: B027  (most need nothing)
+        """Make everything ready; not timed."""
+
     @abstractmethod
     def run(self) -> None:
         """Do it once; this is what is timed."""

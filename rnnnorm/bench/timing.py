@@ -73,6 +73,7 @@ def interleave(
     def one_round(into: dict[Name, list[float]] | None) -> None:
         shuffle.shuffle(order)
         for name in order:
+            steps[name].prepare()
             wait()
             start = clock()
             steps[name].run()

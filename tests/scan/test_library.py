@@ -356,6 +356,11 @@ def test_a_compiler_without_openmp_makes_a_scan_for_one_thread(compiler: Path, t
     assert "one thread, without OpenMP: no-openmp failed: what is that" in warned[0].replace(str(strict), strict.name)
     assert err.count("compiling its scan") == 1
     assert count(compiler) == before + 1
+    # What it has made is found when no compiler is there any more.
+    out, _ = finish(start(TRAIN, tmp_path / "cache", CXX="/nonexistent"))
+    assert out.split("\n")[0] == "native native"
+    (warned,) = [line for line in out.splitlines() if line.startswith("warned")]
+    assert "one thread, without OpenMP: no C++ compiler '/nonexistent'" in warned
 
 
 @compiles

@@ -37,10 +37,10 @@ template <typename T, template <typename> class Of> struct Forward : Of<T> {
     const Factors<T> x{part.rows(this->x(t), s.I, B), s.I, this->packed_x};
     const Factors<T> h{part.rows(this->h_read(t), s.H, B), s.H, this->packed_h};
     const Rows<T> to = part.rows(this->gates_h(t), w, B);
-    const int64_t first = part.gates.first, last = part.gates.last;
-    if (!this->split) return multiply<T>({x, h}, first, last, to);
-    multiply<T>({x}, first, last, part.rows(this->gates_x(t), w, B));
-    multiply<T>({h}, first, last, to);
+    const int64_t first = part.gates.first, last = part.gates.last, vectors = s.depth / L<T>;
+    if (!this->split) return multiply<T>({x, h}, first, last, vectors, to);
+    multiply<T>({x}, first, last, vectors, part.rows(this->gates_x(t), w, B));
+    multiply<T>({h}, first, last, vectors, to);
   }
 
   // The last states of sequences that end with step t.

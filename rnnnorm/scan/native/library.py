@@ -29,7 +29,7 @@ from .cache import UnavailableError, cache_folder, is_whole, keep, private_folde
 from .problem import Problem, ProblemPointer
 
 SOURCES = (
-    *("cell.h", "vector.h", "gemm.h", "peak.h", "barrier.h", "problem.h", "step.h", "weights.h", "forward.h"),
+    *("cell.h", "vector.h", "gemm.h", "peak.h", "barrier.h", "problem.h", "step.h", "weights.h", "few.h", "forward.h"),
     *("backward.h", "elements.h", "gradients.h", "full.h", "full_elements.h", "full_gradients.h", "scan.cpp"),
 )
 VARIANTS = {
@@ -66,7 +66,7 @@ def _library(variant: str) -> ctypes.CDLL | None:
             return _loaded(variant)
         except CompilerError as error:  # a compiler without OpenMP, or with a runtime other than torch's
             loaded = _loaded(variant, ())
-            _tell(f"rnnnorm's compiled scan runs with one thread, without OpenMP: {error}")
+            _tell_of_one_thread(error)
             return loaded
     except UnavailableError as error:
         _tell(f"rnnnorm runs without its compiled scan, correctly but slower: {error}")
@@ -74,6 +74,10 @@ def _library(variant: str) -> ctypes.CDLL | None:
 
 
 _told: set[str] = set()
+
+
+def _tell_of_one_thread(why: UnavailableError) -> None:
+    _tell(f"rnnnorm's compiled scan runs with one thread, without OpenMP: {why}")
 
 
 def _tell(message: str) -> None:
@@ -108,16 +112,17 @@ def _loaded(variant: str = "plain", openmp: tuple[str, ...] = OPENMP) -> ctypes.
     """
     target = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     flags = [*FLAGS, target, *VARIANTS[variant], *extra_flags()]
-    key = hashlib.sha256("\0".join([*flags, *openmp, _processor()]).encode())
-    for name in SOURCES:
-        key.update((HERE / name).read_bytes())
-    prefix = f"scan-{key.hexdigest()[:16]}-"
+    prefix = _prefix(flags, openmp)
     folder = private_folder(cache_folder())
     try:
         compiler = _compiler()
         version = _run([*compiler, "--version"], PATIENCE["version"])
-    except UnavailableError:
+    except UnavailableError as error:
         found = _cached(folder, prefix)
+        if found is None and openmp:
+            found = _cached(folder, _prefix(flags, ()))
+            if found is not None:
+                _tell_of_one_thread(error)
         if found is None:
             raise
         return found
@@ -130,6 +135,14 @@ def _loaded(variant: str = "plain", openmp: tuple[str, ...] = OPENMP) -> ctypes.
         text = f"rnnnorm: compiling its scan of {kind} for this machine (once, some seconds) …"
         print(text, file=sys.stderr, flush=True)
     return _build([*compiler, *flags], openmp, folder, f"{prefix}{made_by}-")
+
+
+def _prefix(flags: list[str], openmp: tuple[str, ...]) -> str:
+    """How names of libraries begin that were made of this source for this processor."""
+    key = hashlib.sha256("\0".join([*flags, *openmp, _processor()]).encode())
+    for name in SOURCES:
+        key.update((HERE / name).read_bytes())
+    return f"scan-{key.hexdigest()[:16]}-"
 
 
 def _cached(folder: Path, prefix: str) -> ctypes.CDLL | None:

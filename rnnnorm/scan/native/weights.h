@@ -5,11 +5,11 @@
 
 // Rows of an input of the gates, packed for all threads, and the gradient of its weights so far.
 template <typename T> struct Weights {
-  int64_t K, panels;
+  int64_t K, panels, vectors;
   T *packed, *total;  // (panels, rows, kPanel); (depth, panels * kPanel)
 
   Weights(const Shape<T>& s, int64_t columns, int64_t capacity, Arena& arena)
-      : K(columns), panels(::panels<T>(columns)), packed(arena.take<T>(panels * kPanel<T> * capacity)),
+      : K(columns), panels(::panels<T>(columns)), vectors((columns + L<T> - 1) / L<T>), packed(arena.take<T>(panels * kPanel<T> * capacity)),
         total(arena.take<T>(s.depth * panels * kPanel<T>)) {}
 
   // `input(k)` is the k-th of these rows; threads share the panels.
@@ -56,8 +56,9 @@ static void add_products(const Shape<T>& s, const T* d_gates, int64_t rows, Weig
         const Weights<T>& input = *inputs[which];
         const int64_t columns = input.panels * kPanel<T>;
         for (int64_t p = 0; p < input.panels; p++)
-          kTiles<T>[height - 1](depth, tile, 1, kTileRows, input.packed + (p * rows + k) * kPanel<T>,
-                                input.total + m * columns + p * kPanel<T>, columns, !(first && k == 0));
+          tile_of<T>(height, p, input.vectors)(depth, tile, 1, kTileRows, input.packed + (p * rows + k) * kPanel<T>,
+                                               input.total + m * columns + p * kPanel<T>, columns, !(first && k == 0),
+                                               input.packed + ((p + 1) * rows + k) * kPanel<T>);
       }
       m += height;
     }
