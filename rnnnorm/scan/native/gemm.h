@@ -63,7 +63,7 @@ template <typename T> struct Rows {
   int64_t count;
 };
 
-constexpr int64_t kDepth = 256;  // rows of a panel that stay in the first cache while a block of rows passes by
+constexpr int64_t kDepth = 512;  // rows of a panel that stay in the caches while a block of rows passes by
 
 // One of the products that are added up: a (rows, K) times b, of which each panel holds K * kPanel values.
 template <typename T> struct Factors {
