@@ -28,6 +28,9 @@ def run(path: Path, keep: bool) -> None:
         cell.metadata.pop("execution", None)  # times, which differ from run to run
         if cell.cell_type == "code":
             cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "data" in output and "image/png" in output.data:
+                    output.data.pop("text/plain", None)  # the figure's address in memory
     if keep:
         notebook.metadata.language_info = {"name": "python"}
         nbformat.write(notebook, path)
@@ -35,11 +38,14 @@ def run(path: Path, keep: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of notebooks; default: all")
     parser.add_argument("--check", action="store_true", help="run them, and write nothing")
-    check = parser.parse_args().check
+    args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for path in sorted(FOLDER.glob("*.ipynb")):
-        run(path, keep=not check)
+        if args.names and path.stem not in args.names:
+            continue
+        run(path, keep=not args.check)
         print(path.name)
 
 

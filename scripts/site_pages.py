@@ -47,7 +47,7 @@ def with_lists(text: str) -> str:
 
 
 def of_notebook(text: str) -> str:
-    """A notebook as Markdown: its prose, its code, and what the code has printed."""
+    """A notebook as Markdown: its prose, its code, and what the code has printed and drawn."""
     parts = []
     for cell in json.loads(text)["cells"]:
         source = "".join(cell["source"])
@@ -58,6 +58,8 @@ def of_notebook(text: str) -> str:
         printed = "".join("".join(output.get("text", "")) for output in cell["outputs"]).rstrip()
         if printed:
             parts.append(f"```text\n{printed}\n```")
+        drawn = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
+        parts += [f"![What the code above draws](data:image/png;base64,{''.join(one.split())})" for one in drawn]
     return "\n\n".join(parts) + "\n"
 
 

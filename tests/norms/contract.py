@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from support import assert_same, buffers, padded, valid
+from support import KINDS, assert_same, buffers, padded, valid
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -48,7 +48,8 @@ def tensors_of(value: object, depth: int = 3) -> Iterator[Tensor]:
 
 
 class NormalizerContract:
-    """Runs over `norms` × `cells`, and where a test asks for them × ragged or dense × training or evaluation.
+    """Runs over `norms` in the first of `cells`, one of each kind also in another of them, and where a test asks for it
+    × ragged or dense × training or evaluation.
 
     Both directions always run, so that the forward one is tested by itself where they are compared one by one.
 
@@ -62,13 +63,23 @@ class NormalizerContract:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give each test the axes that it names."""
         if "norm" in metafunc.fixturenames:
-            pairs = [(cell, norm) for cell in self.cells for norm in self.norms if self.accepts(cell, norm)]
+            pairs = self.pairs()
             ids = [f"{cell.__name__}-{norm}" for cell, norm in pairs]
             metafunc.parametrize(("cell", "norm"), pairs, ids=ids)
         if "lengths" in metafunc.fixturenames:
             metafunc.parametrize("lengths", [torch.tensor(v) for v in LENGTHS.values()], ids=list(LENGTHS))
         if "training" in metafunc.fixturenames:
             metafunc.parametrize("training", [True, False], ids=["train", "eval"])
+
+    def pairs(self) -> list[tuple[type, str]]:
+        """Every norm in the first cell; of each kind of norms one in one of the other cells, which take turns."""
+        first, *others = self.cells
+        pairs = [(first, norm) for norm in self.norms if self.accepts(first, norm)]
+        for turn, norm in enumerate(norm for norm in self.norms if norm in KINDS):
+            taking = [cell for cell in others if self.accepts(cell, norm)]
+            if taking:
+                pairs.append((taking[turn % len(taking)], norm))
+        return pairs
 
     @staticmethod
     def accepts(cell: type, norm: str) -> bool:
