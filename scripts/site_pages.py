@@ -1,10 +1,12 @@
-"""Hook of the site's build: pages for files at the root of the repository, and links that lead to them.
+"""Hook of the site's build: pages for notebooks and for files at the root of the repository.
 
 CONTRIBUTING.md, CHANGELOG.md and SECURITY.md stay where a Git host looks for them, and are pages of the site, too.
+Links lead to these pages.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -44,13 +46,31 @@ def with_lists(text: str) -> str:
     return "\n".join(lines)
 
 
+def of_notebook(text: str) -> str:
+    """A notebook as Markdown: its prose, its code, and what the code has printed."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        printed = "".join("".join(output.get("text", "")) for output in cell["outputs"]).rstrip()
+        if printed:
+            parts.append(f"```text\n{printed}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages of the files at the root."""
+    """Add the pages of the notebooks and of the files at the root."""
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        name = f"notebooks/{path.stem}.md"
+        files.append(File.generated(config, name, content=of_notebook(path.read_text(encoding="utf-8"))))
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=as_in_docs((ROOT / name).read_text(encoding="utf-8"))))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let links to files at the root lead to their pages."""
-    return with_lists(to_root_files(markdown, page.file.src_uri.count("/")))
+    """Let links to notebooks and to files at the root lead to their pages."""
+    return with_lists(to_root_files(markdown.replace(".ipynb)", ".md)"), page.file.src_uri.count("/")))
