@@ -10,8 +10,20 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
+
+
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with what was printed in several parts, which differ from run to run, as one."""
+    made: list[NotebookNode] = []
+    for one in outputs:
+        if made and one.output_type == made[-1].output_type == "stream":
+            made[-1].text += one.text
+        else:
+            made.append(one)
+    return made
 
 
 def run(path: Path, keep: bool) -> None:
@@ -27,10 +39,7 @@ def run(path: Path, keep: bool) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which differ from run to run
         if cell.cell_type == "code":
-            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
-            for output in cell.outputs:
-                if "data" in output and "image/png" in output.data:
-                    output.data.pop("text/plain", None)  # the figure's address in memory
+            cell.outputs = joined([one for one in cell.outputs if one.get("name") != "stderr"])
     if keep:
         notebook.metadata.language_info = {"name": "python"}
         nbformat.write(notebook, path)
@@ -38,14 +47,13 @@ def run(path: Path, keep: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of notebooks; default: all")
+    parser.add_argument("names", nargs="*", help="of notebooks, without .ipynb; by default all")
     parser.add_argument("--check", action="store_true", help="run them, and write nothing")
-    args = parser.parse_args()
+    options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for path in sorted(FOLDER.glob("*.ipynb")):
-        if args.names and path.stem not in args.names:
-            continue
-        run(path, keep=not args.check)
+    paths = [FOLDER / f"{name}.ipynb" for name in options.names] or sorted(FOLDER.glob("*.ipynb"))
+    for path in paths:
+        run(path, keep=not options.check)
         print(path.name)
 
 

@@ -6,6 +6,7 @@ Links lead to these pages.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -46,9 +47,13 @@ def with_lists(text: str) -> str:
     return "\n".join(lines)
 
 
-def of_notebook(text: str) -> str:
-    """A notebook as Markdown: its prose, its code, and what the code has printed and drawn."""
-    parts = []
+def of_notebook(text: str, stem: str) -> tuple[str, dict[str, bytes]]:
+    """A notebook as Markdown, its prose, its code, and what the code has printed, and its figures by name.
+
+    A figure is described by the comment with which its cell begins.
+    """
+    parts: list[str] = []
+    figures: dict[str, bytes] = {}
     for cell in json.loads(text)["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
@@ -58,16 +63,21 @@ def of_notebook(text: str) -> str:
         printed = "".join("".join(output.get("text", "")) for output in cell["outputs"]).rstrip()
         if printed:
             parts.append(f"```text\n{printed}\n```")
-        drawn = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
-        parts += [f"![What the code above draws](data:image/png;base64,{''.join(one.split())})" for one in drawn]
-    return "\n\n".join(parts) + "\n"
+        for output in cell["outputs"]:
+            if png := output.get("data", {}).get("image/png"):
+                name = f"{stem}-{len(figures) + 1}.png"
+                figures[name] = base64.b64decode("".join(png))
+                parts.append(f"![{source.splitlines()[0].removeprefix('# ')}]({name})")
+    return "\n\n".join(parts) + "\n", figures
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages of the notebooks and of the files at the root."""
     for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
-        name = f"notebooks/{path.stem}.md"
-        files.append(File.generated(config, name, content=of_notebook(path.read_text(encoding="utf-8"))))
+        page, figures = of_notebook(path.read_text(encoding="utf-8"), path.stem)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page))
+        for name, figure in figures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=figure))
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=as_in_docs((ROOT / name).read_text(encoding="utf-8"))))
     return files

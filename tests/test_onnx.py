@@ -154,6 +154,20 @@ def test_an_open_number_of_steps(cell: Any, norm: str) -> None:
         assert_agrees(exported, model, rows(5, steps=T), torch.tensor([1, 2, T, 1, 2]))
 
 
+def test_an_open_number_of_steps_by_population_statistics() -> None:
+    """They are no buffers, and `Scan` takes no constants."""
+    model, steps = WithLengths(trained(num_layers=2)).eval(), Dim("steps")
+    rnnnorm.recalibrate(model, [(rows(9), torch.tensor([3] * 5 + [2] * 4))], forward=lambda batch: model(*batch))
+    with rnnnorm.statistics(model, "population"):
+        exported = by_dynamo(model, (rows(), LENGTHS), ({0: steps}, None))
+        for T in (2, 6):
+            assert_agrees(exported, model, rows(steps=T), torch.tensor([1, 2, T]))
+        by_population = model(rows(), LENGTHS)[0]
+    assert not torch.allclose(by_population, model(rows(), LENGTHS)[0])
+    normalizers = [module for module in model.modules() if hasattr(module, "population_mean")]
+    assert all(type(module.population_mean) is Tensor for module in normalizers)
+
+
 @pytest.mark.parametrize("norm", ["atn", "bn-timestep:tail=error"])
 def test_an_open_number_of_steps_that_must_be_known(norm: str) -> None:
     module = rnnnorm.LSTM(INPUT, HIDDEN, norm=norm).eval()

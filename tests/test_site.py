@@ -35,7 +35,16 @@ def test_every_page_is_built(site: Path) -> None:
     pages = {path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     pages = {page.replace("README.html", "index.html") for page in pages}
     built = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
+    pages |= {f"notebooks/{path.stem}.html" for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}
     assert pages | {"contributing.html", "changelog.html", "security.html"} <= built
+
+
+def test_figures_of_notebooks_are_files_beside_their_pages(site: Path) -> None:
+    page = (site / "notebooks" / "watch-a-gradient-explode.html").read_text()
+    names = re.findall(r'<img alt="[^"]+" src="([^"]+)"', page)
+    assert len(names) == 2
+    for name in names:
+        assert (site / "notebooks" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_reference_shows_docstrings(site: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..equations import Layer, dropout
+from ..norms.statistics import StoredStatistics
 from .padded import Grid, check_normalizers, normalize
 from .stack import RecurrentStack
 
@@ -75,8 +78,27 @@ def _loop(layer: Layer, gates: Tensor, grid: Grid, states: tuple[Tensor, ...]) -
     inputs += [] if grid.active is None else [grid.active]
     from torch._higher_order_ops.scan import scan  # it imports the compiler, which takes longer than torch
 
-    last, outputs = scan(step, tuple(state.clone() for state in states), inputs)
+    with _computed(layer):
+        last, outputs = scan(step, tuple(state.clone() for state in states), inputs)
     return outputs.flatten(0, 1), last
+
+
+@contextmanager
+def _computed(layer: Layer) -> Iterator[None]:
+    """Let population statistics, which are no buffers, be results of operators: `Scan` takes no constants."""
+    kept: list[tuple[StoredStatistics, dict[str, Tensor]]] = []
+    for statistics in layer.norms.modules():
+        if isinstance(statistics, StoredStatistics) and statistics.population_mean is not None:
+            kept.append((statistics, {name: getattr(statistics, name) for name in statistics.population}))
+    try:
+        for statistics, values in kept:
+            for name, value in values.items():
+                setattr(statistics, name, value.clone())
+        yield
+    finally:
+        for statistics, values in kept:
+            for name, value in values.items():
+                setattr(statistics, name, value)
 
 
 def _drop_per_sequence(stack: RecurrentStack, rows: Tensor, grid: Grid) -> Tensor:
