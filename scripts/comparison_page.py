@@ -12,15 +12,14 @@ and configurations, without curves, checkpoints and scores by sequence), from wh
 from __future__ import annotations
 
 import argparse
-import io
 import math
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
+from measurements import keep
 
 from rnnnorm.report.canvas import LIGHT, settings
 from rnnnorm.report.lead import claims
@@ -35,7 +34,6 @@ from rnnnorm.report.tuning_figures import sensitivity
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = ("spoken-digits", "japanese-vowels", "jsb", "names", "pos-tagging")
 KEY = "model.learning_rate"
-KEPT = ("compare.yaml", "data.json", "tuning.json", "*/seed=*/result.json", "*/seed=*/config.yaml")
 
 
 def table(tuned: DataSet, untuned: DataSet, tuning: Tuning) -> list[str]:
@@ -97,17 +95,6 @@ def draw(tuning: Tuning, order: Sequence[str], path: Path) -> None:
         figure.savefig(path, dpi=110)
 
 
-def keep(folders: dict[str, Path], path: Path) -> None:
-    """Archive of the measurements, the same bytes for the same content."""
-    with tarfile.open(path, "w:xz", preset=9) as archive:
-        for side, folder in folders.items():
-            for file in sorted(file for name in NAMES for kept in KEPT for file in (folder / name).glob(kept)):
-                content = file.read_bytes()
-                entry = tarfile.TarInfo(f"{side}/{file.relative_to(folder)}")
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Read comparisons; write page, figures and measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,7 +127,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         missing=[name for name in NAMES if name not in names],
     )
     (given.docs / "comparison.md").write_text(page, encoding="utf-8")
-    keep({"comparison": given.tuned, "untuned": given.untuned}, pictures / "measurements.tar.xz")
+    sides = {"comparison": given.tuned, "untuned": given.untuned}
+    keep(
+        {f"{side}/{name}": folder / name for side, folder in sides.items() for name in NAMES},
+        pictures / "measurements.tar.xz",
+    )
     print(given.docs / "comparison.md")
 
 
