@@ -98,6 +98,10 @@ SIZES: dict[str, tuple[int, int, tuple[int, ...]]] = {  # features, H, lengths
     "chunks-of-many-steps": (4, 6, (300, 300)),
     "every-length": (3, 7, tuple(range(1, 25))),
     "rows-at-the-edge-of-a-chunk": (3, 4, (3,) * 128),
+    "as-many-columns-as-have-kernels": (8, 40, (3,) * 100),
+    "one-column-more": (9, 56, (3,) * 100),
+    "half-a-panel": (5, 100, (3, 3, 2)),
+    "deeper-than-a-piece": (520, 24, (2,) * 30),
 }
 
 
