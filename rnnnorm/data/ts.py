@@ -66,7 +66,7 @@ def read_ts(path: Path, missing: bool = False) -> SeriesFile:
             if "data" in header:
                 break
     else:
-        raise ValueError(f"{path} is no .ts file: it has no line @data")
+        raise ValueError(f"{path} is no .ts file: it has no line @data (docs/data.md turns a CSV file into one)")
     if _says(header, "timestamps"):
         raise ValueError(f"{path} has timestamps (@timeStamps true), which are not read: expected values only")
     kind, classes = _labels(path, header)
