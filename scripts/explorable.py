@@ -167,7 +167,7 @@ def measure(here: dict[str, Any], seed: int) -> dict[str, Any]:
         size = B if source == "batch" else SIZES["num_test"]
         with rnnnorm.statistics(model, source):
             curves[f"loss_{source}"] = losses_by_step(model, once(data, "test", size, SIZES["num_test"]))
-        mean[source] = rounded(losses_mean(curves[f"loss_{source}"], data))
+        mean[source] = rounded(losses_mean(curves[f"loss_{source}"], data), 3)
     return {"curves": curves, "shift": shift, "mean": mean}
 
 
@@ -186,7 +186,8 @@ def combined(runs: list[dict[str, Any]]) -> dict[str, Any]:
     for name in CURVES:
         values = torch.stack([run["curves"][name].double() for run in runs])
         average = values.nanmean(0) if name.startswith("loss") else values.log().nanmean(0).exp()
-        made[name] = [rounded(value, 2 + name.startswith("loss")) for value in average.tolist()]
+        short = centinats if name.startswith("loss") else rounded
+        made[name] = [short(value) for value in average.tolist()]
     for name in ("shift", "mean"):
         made[name] = {by: [run[name][by] for run in runs] for by in runs[0][name]}
     return made
@@ -204,9 +205,14 @@ def active(data: Opened, split: str, size: int) -> Tensor:
     return size * (lengths[None] > torch.arange(SIZES["max_length"])[:, None]).double().mean(1)
 
 
-def rounded(value: float, digits: int = 3) -> float | None:
+def rounded(value: float, digits: int = 2) -> float | None:
     """So many significant digits; None for what is not there."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+
+
+def centinats(value: float) -> float | None:
+    """Two digits behind the point; None for what is not there."""
+    return round(value, 2) if math.isfinite(value) else None
 
 
 def conditions() -> Iterator[dict[str, Any]]:
@@ -226,12 +232,21 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def compact(value: Any) -> str:
+    """JSON with as few characters as there are digits: 4 for 4.0, 1.7e+07 for 17000000.0."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{compact(part)}" for name, part in value.items()) + "}"
+    return "[" + ",".join(map(compact, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+
 def write(path: Path, document: dict[str, Any]) -> None:
     """Write measurements as a script, which a page can load from a disk, too; one line per condition."""
     head = {name: value for name, value in document.items() if name != "conditions"}
-    lines = [f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in document["conditions"].items()]
+    lines = [f"{json.dumps(name)}:{compact(value)}" for name, value in document["conditions"].items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, f'{PREFIX}{json.dumps(head)[:-1]}, "conditions": {{\n' + ",\n".join(lines) + "\n}};\n")
+    write_text(path, f'{PREFIX}{compact(head)[:-1]},"conditions":{{\n' + ",\n".join(lines) + "\n}};\n")
 
 
 def main() -> None:
@@ -244,7 +259,7 @@ def main() -> None:
     rows = {}
     for lengths, batch in itertools.product(CONTROLS["lengths"], CONTROLS["batch"]):
         by_step = active(build_data({"start": 0, "lengths": lengths}, SIZES["seeds"][0]), "train", batch)
-        rows[f"{lengths}|{batch}"] = [rounded(value) for value in by_step.tolist()]
+        rows[f"{lengths}|{batch}"] = [rounded(value, 3) for value in by_step.tolist()]
     document: dict[str, Any] = {"controls": CONTROLS, "sizes": SIZES, "active": rows, "conditions": {}}
     if options.out.is_file() and not options.fresh:
         before = read(options.out)
