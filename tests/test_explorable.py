@@ -112,7 +112,7 @@ def test_the_page_draws_what_was_measured(page: Path, tmp_path: Path, here: dict
             else sum(value is not None and (value > 0 or name.startswith("loss")) for value in rows)
         )
         assert len(re.findall(r'class="(?:mark|bar)', drawing)) == drawn, name
-    said = html.unescape(re.search(r'aria-live="polite">(.*?)</p>', found)[1])
+    said = html.unescape(re.search(r'aria-live="polite">(.*?)</div>', found)[1])
     assert f"γ = {expected['gain']}, W_hh {expected['whh']}, batches of {expected['batch']}," in said
 
 

@@ -74,9 +74,9 @@
   function ticks(figure) {
     const [low, high] = figure.limits;
     const span = high - low;
-    const step = figure.log ? [1, 2, 3, 4, 6].find((n) => span / n <= 6) || 8 : span / 4;
+    const step = [0.5, 1, 2, 4, 8, 16].find((n) => span / n <= 6 && (!figure.log || n >= 1)) || 32;
     const found = [];
-    for (let at = low; at <= high + 1e-9; at += step) found.push(at);
+    for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) found.push(at);
     return found;
   }
 
@@ -181,7 +181,7 @@
     return parts[0] === parts[1] ? parts[0] : parts.join(" and ");
   }
 
-  /* What the present setting shows, in words. */
+  /* What the present setting shows: pairs of a subject and words. */
   function said() {
     const found = condition();
     const growth = found.gradient[0] / found.gradient[1];
@@ -190,15 +190,27 @@
     const late = values("active")[STEPS - 1];
     const [size, place, t] = found.shift.running[0];
     return [
-      `γ = ${state.gain}, W_hh ${state.whh}, batches of ${state.batch}, ${lengths[state.lengths]}, ${starts[state.start]}.`,
-      `Gradient: the step back from t = 1 to t = 0 multiplies it by ${text(growth)}.`,
-      `Rows: ${text(values("active")[0])} at t = 0, ${text(late)} on average at the last step.`,
-      `Moments: errors of running means shift normalized values by up to ${text(size)} (${place}, t = ${t}; ` +
-        `second network ${text(found.shift.running[1][0])}), those of pooled means by up to ` +
-        `${both(found.shift.pooled.map((each) => each[0]))}.`,
-      `Loss in nats, of the two networks: ${both(found.mean.running, 3)} by running averages, ` +
-        `${both(found.mean.population, 3)} by population statistics, ${both(found.mean.batch, 3)} by each batch's own.`,
-    ].join(" ");
+      ["Setting", `γ = ${state.gain}, W_hh ${state.whh}, batches of ${state.batch}, ${lengths[state.lengths]}, ${starts[state.start]}`],
+      ["Gradient", `the step back from t = 1 to t = 0 multiplies it by ${text(growth)}`],
+      ["Active rows", `${text(values("active")[0])} at t = 0, ${text(late)} on average at the last step`],
+      [
+        "Moments",
+        `errors of running means shift normalized values by up to ${text(size)} (place ${place}, t = ${t}; second ` +
+          `network ${text(found.shift.running[1][0])}), those of pooled means by up to ` +
+          both(found.shift.pooled.map((each) => each[0])),
+      ],
+      [
+        "Loss",
+        `of the two networks, in nats: ${both(found.mean.running, 3)} by running averages, ` +
+          `${both(found.mean.population, 3)} by population statistics, ${both(found.mean.batch, 3)} by each batch's own`,
+      ],
+    ];
+  }
+
+  function paragraph([subject, words]) {
+    const made = document.createElement("p");
+    made.append(Object.assign(document.createElement("strong"), { textContent: subject + ": " }), words + ".");
+    return made;
   }
 
   function table() {
@@ -227,7 +239,7 @@
     slider.setAttribute("aria-valuetext", "gain " + state.gain);
     root.querySelector("output").textContent = state.gain;
     for (const radio of root.querySelectorAll("input[type=radio]")) radio.checked = radio.value === String(state[radio.name]);
-    root.querySelector("[aria-live]").textContent = said();
+    root.querySelector("[aria-live]").replaceChildren(...said().map(paragraph));
     figures();
     table();
   }
