@@ -8,6 +8,7 @@ import math
 import re
 import runpy
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,19 @@ def test_the_script_measures_what_is_committed() -> None:
         found.append(SCRIPT["gradient"](SCRIPT["build_model"](here, data, seed), batches))
     expected = torch.tensor(DATA["conditions"][KEY]["gradient"], dtype=torch.float64)
     torch.testing.assert_close(torch.stack(found).log().mean(0).exp(), expected, rtol=0.06, atol=0)
+
+
+def test_the_table_is_that_of_the_measurements() -> None:
+    text = (ROOT / "docs" / "explorable.md").read_text(encoding="utf-8")
+    for start, words in (("0", "random"), ("1", "1 in common"), ("3", "3 in common")):
+        lost = sorted(
+            running - population
+            for name, found in DATA["conditions"].items()
+            for running, population in zip(found["mean"]["running"], found["mean"]["population"], strict=True)
+            if name.startswith(start + "|")
+        )
+        expected = [f"{value:.2f}".replace("-", "−") for value in (lost[0], statistics.median(lost), lost[-1])]
+        assert f"| {words} | {' | '.join(expected)} |" in text
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
