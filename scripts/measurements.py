@@ -17,7 +17,7 @@ def keep(folders: Mapping[str, Path], path: Path, kept: Sequence[str] = KEPT) ->
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:xz", preset=9) as archive:
-        for name, folder in folders.items():
+        for name, folder in sorted(folders.items()):
             for file in sorted(file for pattern in kept for file in folder.glob(pattern)):
                 content = file.read_bytes()
                 entry = tarfile.TarInfo(f"{name}/{file.relative_to(folder)}")

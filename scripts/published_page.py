@@ -162,7 +162,7 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         summary = summarize(found, str(read_data(folder / name).get("baseline") or "none"))
         seeds = min(sum(run.status in ("finished", "diverged") for run in row.runs) for row in summary.rows)
         asked = read_data(folder / name).get("norms") or [row.norm for row in summary.rows]
-        if missing := [norm for norm in asked if norm not in {row.norm for row in summary.rows}]:
+        if set(asked) - {row.norm for row in summary.rows}:
             seeds = 0
         commit = folder / name / "commit"
         minutes = sum(run.number("seconds") for run in found if math.isfinite(run.number("seconds"))) / 60
@@ -171,14 +171,12 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         if seeds >= SEEDS:
             ran.append(f"{'scaled' if name.endswith('-scaled') else 'full'}, {seeds} seeds")
             verdicts += [claim.verdict for claim in claims]
-        said = f"**`{name}`**: {len(found)} runs, {minutes:.0f} minutes of wall time in all"
-        said += f", commit `{commit.read_text('utf-8').strip()}`" if commit.is_file() else ", commit not noted"
-        said += (
-            "." if seeds >= SEEDS else f". *Not finished*{' (missing: ' + ', '.join(missing) + ')' if missing else ''}."
-        )
-        runs.append({
-            "facts": said, "table": scores_table(summary, facts["numbers"]), "claims": claims_table(claims) if claims else []
-        })  # fmt: skip
+        said = f"**`{name}`**: {len(found)} runs, {minutes:.0f} minutes of wall time summed over them"
+        said += f", commit `{commit.read_text('utf-8').strip()}`." if commit.is_file() else ", commit not noted."
+        if seeds < SEEDS:
+            said += " *Not finished, and not judged.*"
+        table = scores_table(summary, facts["numbers"])
+        runs.append({"facts": said, "table": table, "claims": claims_table(claims) if claims else []})
     differs = [*facts["differs"], *([changed(key)] if len(names) > 1 else [])]
     counts = [f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)]
     return {
