@@ -68,6 +68,16 @@ def test_the_table_is_that_of_the_measurements() -> None:
         )
         expected = [f"{value:.2f}".replace("-", "−") for value in (lost[0], statistics.median(lost), lost[-1])]
         assert f"| {words} | {' | '.join(expected)} |" in text
+    medians = [
+        statistics.median(
+            running - population
+            for name, found in DATA["conditions"].items()
+            for running, population in zip(found["mean"]["running"], found["mean"]["population"], strict=True)
+            if name.startswith("1|") and f"|{matrix}|" in name
+        )
+        for matrix in ("identity", "orthogonal", "random")
+    ]
+    assert "lose {:.2f}, {:.2f} and {:.2f} (medians)".format(*medians) in text
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -80,7 +90,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 def dom(page: Path, fragment: str, profile: Path) -> str:
     command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
     command += ["--enable-logging=stderr", "--window-size=390,900", "--dump-dom", f"{page.as_uri()}#{fragment}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     assert "CONSOLE" not in done.stderr, done.stderr
     return done.stdout
 
