@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from findings.templates import environment
 from matplotlib.figure import Figure
 from measurements import keep
 
@@ -115,16 +115,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(tuning, [row.norm for row in one.summary.rows], pictures / f"{one.label}.png")
         sets.append((one.label, claims(one.summary.differences, one.summary.metric), table(one, other, tuning)))
     found, skipped = aggregate(tuned)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    page = environment.get_template("comparison_page.md").render(
-        sets=sets,
-        scores=scores_grid(tuned).markdown(),
-        aggregates=aggregates_grid(tuned, found, rank(tuned), skipped).markdown(),
-        changes=changes(tuned, untuned),
-        missing=[name for name in NAMES if name not in names],
+    page = (
+        environment(Path(__file__).parent)
+        .get_template("comparison_page.md")
+        .render(
+            sets=sets,
+            scores=scores_grid(tuned).markdown(),
+            aggregates=aggregates_grid(tuned, found, rank(tuned), skipped).markdown(),
+            changes=changes(tuned, untuned),
+            missing=[name for name in NAMES if name not in names],
+        )
     )
     (given.docs / "comparison.md").write_text(page, encoding="utf-8")
     sides = {"comparison": given.tuned, "untuned": given.untuned}

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from findings.templates import environment
 from measurements import keep
 
 from rnnnorm.common.estimate import estimate
@@ -194,11 +194,10 @@ def render(folder: Path) -> str:
     facts = yaml.safe_load((SCRIPTS / "published_rows.yaml").read_text(encoding="utf-8"))
     rows = [read_row(key, one, folder) for key, one in facts.items()]
     measured = [row for row in rows if "seeds" in row["ran"]]
-    environment = Environment(
-        loader=FileSystemLoader(SCRIPTS), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    return environment.get_template("published_page.md").render(
-        rows=rows, measured=measured, open=[row for row in rows if row not in measured]
+    return (
+        environment(SCRIPTS)
+        .get_template("published_page.md")
+        .render(rows=rows, measured=measured, open=[row for row in rows if row not in measured])
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -59,6 +60,19 @@ def assert_same(actual: Any, expected: Any, name: str, tolerance: float) -> None
     error = (actual - expected).abs().max().item() if actual.numel() else 0.0
     assert actual.shape == expected.shape, f"{name}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}"
     assert error <= tolerance, f"{name} differs by {error:.3g}"
+
+
+def assert_compiled_and_traced_as_eagerly(net: nn.Module) -> None:
+    """A graph of the network, which is in 64 bits, trains as the network does; a trace evaluates other batches too."""
+    plain, x = copy.deepcopy(net), torch.randn(5, 3, INPUT, dtype=torch.float64)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    for network in (compiled, plain):
+        network(x)[0].square().sum().backward()
+    for p, q in zip(net.parameters(), plain.parameters(), strict=True):
+        assert_same(p.grad, q.grad, "gradient", 1e-10)
+    traced = torch.jit.trace(plain.eval(), x)
+    longer = torch.randn(5, 5, INPUT, dtype=torch.float64)
+    assert_same(traced(longer)[0], plain(longer)[0], "output", 1e-10)
 
 
 class WithLengths(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from norms.contract import NormalizerContract
 from plain import array, layer_norm, randomize, weights
-from support import HIDDEN, INPUT, LENGTHS, assert_same, padded
+from support import HIDDEN, INPUT, LENGTHS, assert_compiled_and_traced_as_eagerly, assert_same, padded
 from torch import nn
 
 import rnnnorm
@@ -147,14 +146,4 @@ def test_tasks_choose_its_nonlinearity() -> None:
 
 
 def test_compiled_and_traced() -> None:
-    """A graph trains as the network does, and so evaluates a trace."""
-    net = rnnnorm.IndRNN(INPUT, H, norm="bn-timestep", dtype=DOUBLE)
-    plain, x = copy.deepcopy(net), torch.randn(T, B, INPUT, dtype=DOUBLE)
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    for network in (compiled, plain):
-        network(x)[0].square().sum().backward()
-    for p, q in zip(net.parameters(), plain.parameters(), strict=True):
-        assert_same(p.grad, q.grad, "gradient", 1e-10)
-    traced = torch.jit.trace(plain.eval(), x)
-    longer = torch.randn(T, B + 2, INPUT, dtype=DOUBLE)
-    assert_same(traced(longer)[0], plain(longer)[0], "output", 1e-10)
+    assert_compiled_and_traced_as_eagerly(rnnnorm.IndRNN(INPUT, H, norm="bn-timestep", dtype=DOUBLE))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from norms.contract import NormalizerContract
 from plain import array, layer_norm, randomize, sigmoid, weights
-from support import HIDDEN, INPUT, LENGTHS, assert_same, padded
+from support import HIDDEN, INPUT, LENGTHS, assert_compiled_and_traced_as_eagerly, assert_same, padded
 from torch import Tensor
 
 import rnnnorm
@@ -117,14 +117,4 @@ def test_torch_has_none() -> None:
 
 
 def test_compiled_and_traced() -> None:
-    """A graph trains as the network does, and so evaluates a trace."""
-    net = rnnnorm.LiGRU(INPUT, H, norm="bn-vertical-ln", dtype=DOUBLE)
-    plain, x = copy.deepcopy(net), torch.randn(T, B, INPUT, dtype=DOUBLE)
-    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
-    for network in (compiled, plain):
-        network(x)[0].square().sum().backward()
-    for p, q in zip(net.parameters(), plain.parameters(), strict=True):
-        assert_same(p.grad, q.grad, "gradient", 1e-10)
-    traced = torch.jit.trace(plain.eval(), x)
-    longer = torch.randn(T, B + 2, INPUT, dtype=DOUBLE)
-    assert_same(traced(longer)[0], plain(longer)[0], "output", 1e-10)
+    assert_compiled_and_traced_as_eagerly(rnnnorm.LiGRU(INPUT, H, norm="bn-vertical-ln", dtype=DOUBLE))

@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Self
 
 from .steps import Step
@@ -84,8 +82,6 @@ class BesideNeighbours(Step):
         self.step.reset()
 
 
-@contextmanager
-def neighbours(threads: int) -> Iterator[Neighbours]:
+def neighbours(threads: int) -> Neighbours:
     """One neighbour for every two threads, at least one."""
-    with Neighbours(max(threads // 2, 1)) as them:
-        yield them
+    return Neighbours(max(threads // 2, 1))

@@ -16,6 +16,8 @@ from .buffers import FirstPass
 from .statistics import StoredStatistics
 
 SCOPES = ("sequence", "shared", "timestep")
+SEQUENCE_WISE_PLACES = ("input", "emitted", "between")
+"""Places that normalize no state that is fed back, so that the rows of all steps exist at once."""
 _NEVER = 2**63
 
 
@@ -121,7 +123,7 @@ class BatchNormalizer(Normalizer):
 
     def forbids(self, place: str) -> str | None:
         """Sequence-wise statistics need the rows of all steps at once, which exist at the vertical places only."""
-        if self.sequence_wise and place not in ("input", "emitted", "between"):
+        if self.sequence_wise and place not in SEQUENCE_WISE_PLACES:
             return 'statistics="sequence" needs the rows of all steps at once; use "shared" or "timestep" there'
         return None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..common.ranges import Range, at_least, between, one_of
 from .base import Normalizer, at_least_float32, in_backward
-from .batch_statistics import SCOPES
+from .batch_statistics import SCOPES, SEQUENCE_WISE_PLACES
 from .buffers import FirstPass, State
 from .rms import block_rms_norm
 from .statistics import StoredStatistics
@@ -151,7 +151,7 @@ class PowerNorm(Normalizer):
 
     def forbids(self, place: str) -> str | None:
         """Sequence-wise statistics need the rows of all steps at once, which exist at the vertical places only."""
-        if self.scope == "sequence" and place not in ("input", "emitted", "between"):
+        if self.scope == "sequence" and place not in SEQUENCE_WISE_PLACES:
             return 'statistics="sequence" needs the rows of all steps at once; use "shared" or "timestep" there'
         return None
 
