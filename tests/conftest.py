@@ -54,13 +54,13 @@ LONGEST = [
 SAMPLED = {
     *("test_contract", "test_compile", "test_onnx", "test_traced", "test_export", "test_transforms", "test_parity"),
     *("test_module_info", "test_native", "test_native_full", "test_native_infinite", "test_native_statistics"),
-    *("test_checks", "test_fold", "test_triton_launches", "test_synchronized", "test_population", "test_cells"),
-    *("test_declared", "test_readable", "test_worlds", "test_equal_start", "test_lstm", "test_recording"),
+    *("test_checks", "test_fold", "test_triton", "test_triton_launches", "test_synchronized", "test_population"),
+    *("test_cells", "test_declared", "test_readable", "test_worlds", "test_equal_start", "test_lstm", "test_recording"),
 }
 """Files whose tests have so many cases that a part of them is enough at every change; `--all-cases` runs all."""
 
-CASES = 20
-"""Of a test in such a file at least, and at least a third of all."""
+CASES = 12
+"""Of a test in such a file at least, and at least a quarter of all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,5 +86,5 @@ def _left_out(items: list[pytest.Item]) -> set[pytest.Item]:
     left_out: set[pytest.Item] = set()
     for cases in tests.values():
         cases.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
-        left_out.update(cases[max(CASES, len(cases) // 3) :])
+        left_out.update(cases[max(CASES, len(cases) // 4) :])
     return left_out
