@@ -34,11 +34,14 @@ def limit(run: Benchmark) -> str:
     floor = ""
     if len(peak) and len(shares):
         reached = ", ".join(f"{r.median:.2f} at ({r.shape})" for r in shares.itertuples())
+        first = peak.iloc[0]
+        steps, rows, inputs, units = (int(size) for size in str(first["shape"]).split(","))
+        rate = 24 * steps * rows * units * (inputs + units) / first["ms"] / 1e6 / run.machine["threads"]
         floor = (
             "\n\n*Products at FMA peak* are as many multiply-adds as these products take, in registers, with no\n"
             f"matrix at all: {geometric_mean(peak['median']):.2f} of the time of `torch.nn.LSTM`. No implementation\n"
-            "can be faster. The share of that peak which the compiled scan reaches without normalizers, all its\n"
-            f"other work included, is {reached}."
+            f"can be faster. It is {rate:.0f} GFLOP/s a thread here. The share of it which the compiled scan reaches\n"
+            f"without normalizers, all its other work included, is {reached}."
         )
     return (
         "*Bare products* are the matrix products of a training step and nothing else, by `torch.mm` into memory that\n"

@@ -35,14 +35,25 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def cpu_model(path: str = "/proc/cpuinfo") -> str:
-    """The processor's name as Linux tells it; elsewhere what Python knows."""
+    """The processor's name as Linux tells it, with family and model where it has such; elsewhere what Python knows.
+
+    Machines in a data centre are often named by their make only, which says nothing of what they do in a cycle.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     pairs = [line.split(":", 1) for line in lines if ":" in line]
-    names = [value.strip() for key, value in pairs if key.strip() in ("model name", "Model")]
-    return next(filter(None, names), "") or platform.processor() or platform.machine()
+    facts: dict[str, str] = {}
+    for key, value in pairs:
+        if value.strip():
+            facts.setdefault(key.strip(), value.strip())
+    name = facts.get("model name") or facts.get("Model") or platform.processor() or platform.machine()
+    return (
+        f"{name} (family {facts['cpu family']}, model {facts['model']})"
+        if {"cpu family", "model"} <= facts.keys()
+        else name
+    )
 
 
 def one_line(machine: dict[str, Any]) -> str:

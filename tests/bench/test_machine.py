@@ -56,8 +56,9 @@ def test_one_line_has_what_a_title_needs() -> None:
         ),
         ("processor\t: 0\nBogoMIPS\t: 108\n\nModel\t\t: Some Board\n", "Some Board"),
         ("model name\t:\nmodel name\t: Second\n", "Second"),
+        ("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: Any\nmodel\t\t: 1\n", "Any (family 25, model 17)"),
     ],
-    ids=["x86", "arm", "empty"],
+    ids=["x86", "arm", "empty", "family"],
 )
 def test_the_processor_is_the_first_that_linux_names(text: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
