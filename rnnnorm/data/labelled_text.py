@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +13,10 @@ from rnnnorm.common.ranges import Range, at_least
 from rnnnorm.data.base import Spec, Task
 from rnnnorm.data.collate import Example
 from rnnnorm.data.corpus import Level
-from rnnnorm.data.files import LONGEST_LINE, read_text
 from rnnnorm.data.own_files import OwnFiles
+from rnnnorm.data.table import Dialect, Table
 from rnnnorm.data.tokens import TokenDataModule
 from rnnnorm.data.vocabulary import encode, label_field, token_field
-
-TAB_SUFFIXES = (".tsv", ".tab")
 
 
 class Labelled(NamedTuple):
@@ -84,16 +80,12 @@ class LabelledText(OwnFiles, TokenDataModule):
     ) -> None:
         super().__init__(train=train, val=val, test=test, **common)
         self.columns = {"text": text, "label": label}
-        self.header = header
-        self.delimiter = "\t" if delimiter == "tab" else delimiter
-        self.quotes = quotes
+        self.dialect = Dialect(header, delimiter, quotes).checked()
         self.level: Level = level
         self.lower = lower
         self.min_freq = min_freq
         self.max_size = max_size
         self.unknown_labels = unknown_labels
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise ValueError(f'delimiter must be one character other than ", or "tab", got {delimiter!r}')
 
     @cached_property
     def _loaded(self) -> tuple[dict[str, Field], dict[str, list[Example]]]:
@@ -111,57 +103,15 @@ class LabelledText(OwnFiles, TokenDataModule):
         return {self.level: field, "label": labels}, examples
 
     def _read(self, path: Path, field: Field) -> Iterator[Labelled]:
-        rows = self._rows(path)
-        first_line, first = next(rows)
-        text, label = (self._column(name, first, path) for name in self.columns)
-        if not self.header:
-            rows = iter([(first_line, first), *rows])
-        for line, row in rows:
-            where = f"{path}, line {line}"
-            if len(row) != len(first):
-                raise ValueError(f"{where}: {len(row)} columns, where the first line has {len(first)}{self._hint}")
+        hint = "; if double quotes have no meaning in this file, use quotes=false" if self.dialect.quotes else ""
+        table = Table(path, self.dialect, hint)
+        text, label = (table.column(name, given) for name, given in self.columns.items())
+        for line, row in table:
             tokens = field.preprocess(list(row[text]) if self.level == "char" else row[text].split())
             if not tokens or not row[label].strip():
+                where = f"{path}, line {line}"
                 raise ValueError(f"{where}: the {'label' if tokens else 'text'} is empty, one of each was expected")
-            yield Labelled(tokens, row[label].strip(), where)
-
-    def _rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        """The rows that are not blank, each with its first line."""
-        delimiter = self.delimiter or ("\t" if path.name.removesuffix(".gz").endswith(TAB_SUFFIXES) else ",")
-        reader = csv.reader(
-            io.StringIO(read_text(path, LONGEST_LINE), newline=""),
-            delimiter=delimiter,
-            quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
-            strict=True,
-        )
-        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))  # 131,072 characters is less than a long text
-        line = 1
-        try:
-            for row in reader:
-                if row:
-                    yield line, row
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {line}: {error}{self._hint}") from error
-
-    def _column(self, name: str, first: list[str], path: Path) -> int:
-        """The number of a column, from 0."""
-        given = self.columns[name]
-        if isinstance(given, str):
-            if self.header and first.count(given) > 1:
-                raise ValueError(f"{path}, line 1: {first.count(given)} columns are called {given!r}, one was expected")
-            if self.header and given in first:
-                return first.index(given)
-        elif -len(first) <= given < len(first):
-            return given % len(first)
-        there = f"columns {', '.join(map(repr, first))}" if self.header else f"no header and {len(first)} columns"
-        if not isinstance(given, str) or self.header:
-            raise ValueError(f"{path}, line 1: no {name} column {given!r}: the file has {there}")
-        raise ValueError(f"{path}: {name}={given!r} names a column, but with header=false columns are numbers from 0")
-
-    @property
-    def _hint(self) -> str:
-        return "; if double quotes have no meaning in this file, use quotes=false" if self.quotes else ""
+            yield Labelled(tokens, row[label].strip(), f"{path}, line {line}")
 
     @property
     def vocabularies(self) -> dict[str, list[str]]:

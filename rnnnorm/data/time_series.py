@@ -1,4 +1,4 @@
-"""The user's own time series: `.ts` files, for classification and for regression."""
+"""The user's own time series, for classification and for regression: `.ts` files, or tables with a row per step."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor
 from rnnnorm.data.base import Spec, Task
 from rnnnorm.data.collate import Example
 from rnnnorm.data.own_files import OwnFiles
+from rnnnorm.data.series_table import Columns, read_series_table
+from rnnnorm.data.table import Dialect, is_table
 from rnnnorm.data.tokens import TokenDataModule
-from rnnnorm.data.ts import Series, read_ts
+from rnnnorm.data.ts import Kind, Series, read_ts
 from rnnnorm.data.vocabulary import expected_one_of
 
 KINDS = {"class": "TimeSeries", "target": "TimeSeriesRegression"}
@@ -31,9 +33,10 @@ class _Read(NamedTuple):
 
 
 class _SeriesFiles(OwnFiles):
-    """What classification and regression of `.ts` files share."""
+    """What classification and regression share."""
 
-    kind: ClassVar[str]
+    kind: ClassVar[Kind]
+    labelled: ClassVar[str]
 
     def __init__(
         self,
@@ -42,9 +45,19 @@ class _SeriesFiles(OwnFiles):
         test: str | None = None,
         missing: Literal["error", "zero", "last"] = "error",
         standardize: bool = False,
+        series: int | str = "series",
+        label: int | str | None = None,
+        order: int | str | None = None,
+        channels: str | list[int | str] | None = None,
+        delimiter: str | None = None,
         **common: Any,
     ) -> None:
         super().__init__(train=train, val=val, test=test, **common)
+        if isinstance(channels, str):
+            channels = [name.strip() for name in channels.split(",")]
+        self.columns = Columns(series, self.labelled if label is None else label, order, channels)
+        self.dialect = Dialect(delimiter=delimiter).checked()
+        self._channels: tuple[str, ...] = ()
         self.missing: Literal["error", "zero", "last"] = missing
         self.standardize = standardize
 
@@ -62,7 +75,17 @@ class _SeriesFiles(OwnFiles):
         return splits
 
     def _read(self, path: Path) -> list[_Read]:
-        found = read_ts(path, missing=self.missing != "error")
+        missing = self.missing != "error"
+        if is_table(path):
+            found = read_series_table(path, self.columns, self.kind, self.dialect, missing)
+            self._channels = self._channels or found.channels
+            if self.columns.channels is None and found.channels != self._channels:
+                raise ValueError(
+                    f"{path}, line 1: the columns of values are {', '.join(found.channels)}, but those of the training "
+                    f"file {', '.join(self._channels)}: name them by channels"
+                )
+        else:
+            found = read_ts(path, missing)
         if found.kind != self.kind:
             use = f"use {KINDS[found.kind]}, not {KINDS[self.kind]}"
             raise ValueError(f"{path} has a {found.kind} for each series: {use}")
@@ -96,11 +119,12 @@ class _SeriesFiles(OwnFiles):
 
 
 class TimeSeries(_SeriesFiles, TokenDataModule):
-    """Your own time series by their class: `.ts` files, the format of the UEA and UCR archives.
+    """Your own time series by their class: tables with a row per step, or `.ts` files as in the UEA and UCR archives.
 
-    Series may have several channels, different lengths and missing values; timestamps are not read. See
-    `rnnnorm.data.ts.read_ts`. The classes are those that the header of the training file lists, in its order, or else
-    those of the training series, sorted.
+    Series may have several channels, different lengths and missing values. A file called `.csv`, `.tsv` or `.tab`,
+    gzipped or not, is a table with a header, see `rnnnorm.data.series_table.read_series_table`; any other is a `.ts`
+    file, see `rnnnorm.data.ts.read_ts`, whose timestamps are not read. The classes are those that the header of a
+    `.ts` training file lists, in its order, or else those of the training series, sorted.
 
     Args:
         train: the training file.
@@ -110,6 +134,13 @@ class TimeSeries(_SeriesFiles, TokenDataModule):
             one observed in its channel, zero before the first), or "error".
         standardize: subtract each channel's mean and divide by its standard deviation, both of the observed values of
             the training series; otherwise values are left as they are.
+        series: of a table, the column that tells series apart: its name in the header, or its number from 0.
+        label: of a table, the column of their classes; None: the one called "label".
+        order: of a table, a column of numbers, such as times, by which the steps of a series are ordered; None: as they
+            stand in the file.
+        channels: of a table, the columns of values, as a list or "x,y"; None: all others.
+        delimiter: of a table, the character between columns, "tab" for a tab; None: a tab in ".tsv" and ".tab" files,
+            else a comma.
         **common: `val_share`, `test_share`, `split_seed`, `data_dir`, `batch_size`, `eval_batch_size`, `num_workers`,
             `seed`: see `OwnFiles` and `SequenceDataModule`.
 
@@ -120,6 +151,7 @@ class TimeSeries(_SeriesFiles, TokenDataModule):
 
     task: ClassVar[Task] = "classification"
     kind = "class"
+    labelled = "label"
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -151,7 +183,7 @@ class TimeSeries(_SeriesFiles, TokenDataModule):
 
 
 class TimeSeriesRegression(_SeriesFiles):
-    """Your own time series by a number: `.ts` files with `@targetLabel true`.
+    """Your own time series by a number: tables with a row per step, or `.ts` files with `@targetLabel true`.
 
     Args:
         train: the training file.
@@ -159,6 +191,11 @@ class TimeSeriesRegression(_SeriesFiles):
         test: the test file; None takes `test_share` of the training file.
         missing: see `TimeSeries`.
         standardize: see `TimeSeries`; targets are left as they are.
+        series: see `TimeSeries`.
+        label: of a table, the column of targets; None: the one called "target".
+        order: see `TimeSeries`.
+        channels: see `TimeSeries`.
+        delimiter: see `TimeSeries`.
         **common: `val_share`, `test_share`, `split_seed`, `data_dir`, `batch_size`, `eval_batch_size`, `num_workers`,
             `seed`: see `OwnFiles` and `SequenceDataModule`.
 
@@ -168,6 +205,7 @@ class TimeSeriesRegression(_SeriesFiles):
 
     task: ClassVar[Task] = "regression"
     kind = "target"
+    labelled = "target"
 
     def _target(self, read: _Read) -> Tensor:
         try:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from rnnnorm.data.files import read_text
 
+Kind = Literal["class", "target"]
+"""Labels of series: classes, or numbers for regression."""
+
 
 class Series(NamedTuple):
     """One series.
@@ -32,11 +35,13 @@ class SeriesFile(NamedTuple):
         series: in the order of the file.
         kind: of their labels: "class", or "target" for regression.
         classes: those that the header lists, in its order; () where it lists none.
+        channels: the names of the columns of values of a table; a `.ts` file has none.
     """
 
     series: list[Series]
-    kind: Literal["class", "target"]
+    kind: Kind
     classes: tuple[str, ...]
+    channels: tuple[str, ...] = ()
 
 
 def read_ts(path: Path, missing: bool = False) -> SeriesFile:
@@ -66,7 +71,7 @@ def read_ts(path: Path, missing: bool = False) -> SeriesFile:
             if "data" in header:
                 break
     else:
-        raise ValueError(f"{path} is no .ts file: it has no line @data (docs/data.md turns a CSV file into one)")
+        raise ValueError(f"{path} is no .ts file: it has no line @data (tables are called .csv, .tsv or .tab)")
     if _says(header, "timestamps"):
         raise ValueError(f"{path} has timestamps (@timeStamps true), which are not read: expected values only")
     kind, classes = _labels(path, header)
@@ -101,7 +106,7 @@ def _number(path: Path, header: dict[str, str], name: str, default: int | None =
     return int(value)
 
 
-def _labels(path: Path, header: dict[str, str]) -> tuple[Literal["class", "target"], tuple[str, ...]]:
+def _labels(path: Path, header: dict[str, str]) -> tuple[Kind, tuple[str, ...]]:
     if _says(header, "targetlabel"):
         return "target", ()
     says, *classes = header.get("classlabel", "true").split() or ["true"]

@@ -6,13 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import rnnnorm.data
 from rnnnorm.cli import main
 from rnnnorm.data.own_files import OwnFiles
-from rnnnorm.data.ts import read_ts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 FILES = re.findall(r"<!-- file: (\S+) -->\n```text\n(.*?)```", PAGE, re.DOTALL)
@@ -26,26 +24,10 @@ def test_commands_run_on_the_files_of_the_page(number: int, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     name, content = FILES[number]
     (tmp_path / name).write_text(content)
-    [*arguments, out] = shlex.split(COMMANDS[number])
+    [*arguments, out] = shlex.split(COMMANDS[number].replace("\\\n", " "))
     assert name in arguments
     assert main([*arguments, out, *SMALL, "--trainer.accelerator", "cpu"]) == 0
     assert (tmp_path / out / "none" / "seed=0" / "result.json").is_file()
-
-
-def test_a_table_with_a_row_per_step_becomes_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    script = re.search(r"<!-- file: to_ts.py -->\n```python\n(.*?)```", PAGE, re.DOTALL).group(1)
-    table = "recording,step,x,y,activity\n7,0,0.5,1,walk\n7,1,-2,,walk\n3,0,4,0.25,sit\n"
-    (tmp_path / "train.csv").write_text(table)
-    monkeypatch.setattr("sys.argv", ["to_ts.py", "train.csv", "recording", "activity", "train.ts"])
-    exec(compile(script, "to_ts.py", "exec"), {})
-    found = read_ts(tmp_path / "train.ts", missing=True)
-    assert (found.kind, found.classes) == ("class", ("sit", "walk"))
-    assert [one.label for one in found.series] == ["walk", "sit"]
-    assert found.series[0].values.tolist()[0] == [0.5, 1]
-    assert found.series[0].values[1, 0] == -2
-    assert np.isnan(found.series[0].values[1, 1])
-    assert found.series[1].values.tolist() == [[4, 0.25]]
 
 
 def test_every_module_of_own_files_is_on_the_page() -> None:
@@ -53,4 +35,4 @@ def test_every_module_of_own_files_is_on_the_page() -> None:
     own = {cls.__name__ for cls in classes if isinstance(cls, type) and issubclass(cls, OwnFiles)}
     assert len(own) == 5
     assert {name for name in own if f"`{name}`" in PAGE or f"--data {name} " in PAGE} == own
-    assert len(COMMANDS) == len(FILES) == 4
+    assert len(COMMANDS) == len(FILES) == 5
