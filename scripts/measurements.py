@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-KEPT = ("compare.yaml", "data.json", "tuning.json", "commit", "*/seed=*/result.json", "*/seed=*/config.yaml")
+KEPT = ("compare.yaml", "data.json", "tuning.json", "*/seed=*/result.json", "*/seed=*/config.yaml")
 
 
 def keep(folders: Mapping[str, Path], path: Path, kept: Sequence[str] = KEPT) -> None:

@@ -164,7 +164,7 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         asked = read_data(folder / name).get("norms") or [row.norm for row in summary.rows]
         if set(asked) - {row.norm for row in summary.rows}:
             seeds = 0
-        commit = folder / name / "commit"
+        sources = read_data(folder / name).get("sources", [])
         minutes = sum(run.number("seconds") for run in found if math.isfinite(run.number("seconds"))) / 60
         # An unfinished comparison is shown, and not judged: which seeds it has is decided by when it was stopped.
         claims = judge(summary, facts["claims"]) if seeds >= SEEDS and name.endswith("-scaled") else []
@@ -172,7 +172,7 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
             ran.append(f"{'scaled' if name.endswith('-scaled') else 'full'}, {seeds} seeds")
             verdicts += [claim.verdict for claim in claims]
         said = f"**`{name}`**: {len(found)} runs, {minutes:.0f} minutes of wall time summed over them"
-        said += f", commit `{commit.read_text('utf-8').strip()}`." if commit.is_file() else ", commit not noted."
+        said += f", source `{'`, `'.join(sources)}`." if sources else ", source not noted."
         if seeds < SEEDS:
             said += " *Not finished, and not judged.*"
         table = scores_table(summary, facts["numbers"])

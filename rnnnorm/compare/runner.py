@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 
 from rnnnorm.board.means import write_means
+from rnnnorm.common.source import source
 from rnnnorm.compare.comparison import Comparison, differences
 from rnnnorm.compare.foreign import look_at
 from rnnnorm.compare.idle import idle_options
@@ -148,9 +149,13 @@ def _stored(comparison: Comparison) -> Stored:
 def _prepare(comparison: Comparison, described: dict[str, Any], console: Console) -> list[str]:
     """Read the data, so that what there is to say of them is said once, and write down what all runs have in common.
 
+    A comparison that goes on from another source has both: its runs do not say which of them belongs to which.
+
     Returns:
         notes on options that change nothing on these data.
     """
+    from rnnnorm.report.runs import read_data
+
     out, configuration = comparison.out, comparison.out / "compare.yaml"
     data = comparison.build_data()
     for line in look_at(data):
@@ -160,7 +165,13 @@ def _prepare(comparison: Comparison, described: dict[str, Any], console: Console
     task = getattr(getattr(data, "spec", None), "task", "")
     notes = idle_options(comparison.norms, data, comparison.model_options.get("max_steps"))
     content = {**{f"{split}_lengths": its for split, its in facts.items() if its}, "task": task, "data": cls}
-    content |= {"baseline": comparison.baseline, "norms": list(comparison.norms), **({"notes": notes} if notes else {})}
+    before = read_data(out).get("sources", []) if any(out.glob("*/seed=*/result.json")) else []
+    content |= {
+        "sources": list(dict.fromkeys([*before, source()])),
+        "baseline": comparison.baseline,
+        "norms": list(comparison.norms),
+        **({"notes": notes} if notes else {}),
+    }
     write(configuration, yaml.safe_dump(described, sort_keys=False))
     with suppress(OSError):  # only the report reads it, and the first run to need a full disk says so
         write_json(out / "data.json", content)

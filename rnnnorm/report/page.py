@@ -143,8 +143,16 @@ def _facts(summary: Summary, data: dict[str, Any]) -> list[tuple[str, str]]:
     seconds = sum(s for run in summary.runs if math.isfinite(s := run.number("seconds")))
     if seconds:
         facts.append(("training time", f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"))
+    if isinstance(sources := data.get("sources"), list) and sources:
+        facts.append(("source", ", then ".join(_short(str(one)) for one in sources)))
     facts += [("note", str(note)) for note in data.get("notes", ())]
     return facts
+
+
+def _short(source: str) -> str:
+    """A commit by its first twelve digits."""
+    head, changes, rest = source.partition(" + ")
+    return (head if " " in head else f"commit {head[:12]}") + changes + rest
 
 
 def _command(out: Path, summary: Summary, config: bool) -> str:

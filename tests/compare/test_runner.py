@@ -13,6 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from rnnnorm.common.source import source
+from rnnnorm.compare import runner
 from rnnnorm.engine import trial as trial_module
 
 if TYPE_CHECKING:
@@ -40,7 +42,26 @@ def test_a_comparison_leaves_results_report_and_run_folders(small: Small) -> Non
     assert set(found["test"]) == {"running", "population", "batch"}
     assert found["test"]["running"] != found["test"]["batch"]
     assert f"rnnnorm tensorboard {small.out}" in small.printed
-    assert json.loads((small.out / "data.json").read_text())["train_lengths"]["max"] <= 30
+    facts = json.loads((small.out / "data.json").read_text())
+    assert facts["train_lengths"]["max"] <= 30
+    assert facts["sources"] == [source()]
+
+
+def test_a_comparison_that_goes_on_from_another_source_names_both(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sources() -> list[str]:
+        return json.loads((small.out / "data.json").read_text())["sources"]
+
+    for name, norms, expected in (
+        ("a" * 40, "ln", ["a" * 40]),
+        ("a" * 40, "ln", ["a" * 40]),
+        ("version 9", "ln,none", ["a" * 40, "version 9"]),
+    ):
+        monkeypatch.setattr(runner, "source", lambda name=name: name)
+        assert small("--norms", norms) == 0
+        assert sources() == expected
+    assert "commit aaaaaaaaaaaa, then version 9" in (small.out / "report.html").read_text()
 
 
 def test_norms_without_batch_statistics_score_the_same_in_all_modes(small: Small) -> None:

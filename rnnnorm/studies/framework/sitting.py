@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -14,10 +13,10 @@ import torch
 
 from rnnnorm._version import __version__
 from rnnnorm.bench.machine import describe, one_line
+from rnnnorm.common.source import commit
 from rnnnorm.engine.records import write_json
 
 FILE = "sittings.json"
-ROOT = Path(__file__).parents[3]
 
 
 def sittings(out: Path) -> list[dict[str, Any]]:
@@ -66,22 +65,3 @@ def sitting(out: Path, command: str) -> Iterator[Callable[[], None]]:
         yield note
     finally:
         note()
-
-
-def commit(root: Path = ROOT) -> str | None:
-    """The commit of the source that runs, with ` + changes` where package, experiments or protocol differ from it.
-
-    Args:
-        root: of the source; None is returned where it is no git checkout.
-    """
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", str(root)]
-    parts = ["rnnnorm", "experiments", "docs/protocol.md"]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = [*git, "status", "--porcelain", "--", *parts]
-        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{head} + changes" if changed else head

@@ -7,7 +7,6 @@ import lzma
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from rnnnorm.engine.records import finite
 from rnnnorm.studies.framework.conclude import read_verdict
 from rnnnorm.studies.framework.measurements import FILE, PACKED, read, save
 from rnnnorm.studies.framework.page import concluded
-from rnnnorm.studies.framework.sitting import commit, sitting, sittings
+from rnnnorm.studies.framework.sitting import sitting, sittings
 
 if TYPE_CHECKING:
     from tests.studies.framework.conftest import Runner
@@ -308,21 +307,6 @@ def test_a_sitting_that_is_killed_has_noted_its_time(tmp_path: Path) -> None:
         (entry,) = sittings(tmp_path)
         shutil.copyfile(tmp_path / "sittings.json", tmp_path / "killed.json")
     assert json.loads((tmp_path / "killed.json").read_text()) == [entry]
-
-
-def test_the_commit_is_that_of_the_source(tmp_path: Path) -> None:
-    assert commit(tmp_path) is None
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    (tmp_path / "rnnnorm").mkdir()
-    (tmp_path / "rnnnorm" / "a.py").write_text("1\n")
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
-        subprocess.run([*git, *words], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert commit(tmp_path) == head
-    (tmp_path / "elsewhere").write_text("2\n")
-    assert commit(tmp_path) == head
-    (tmp_path / "rnnnorm" / "b.py").write_text("2\n")
-    assert commit(tmp_path) == f"{head} + changes"
 
 
 def test_the_page_of_this_project_agrees_with_what_is_published(script: dict[str, Any]) -> None:
