@@ -128,8 +128,16 @@ class StoredStatistics(Checked, StatisticBuffers):
             return self._recall_in_loop(t)
         if torch.compiler.is_compiling() and not by_plain_operators():
             return self._recall_unseen(t)
-        mean, var = self.recall_steps(t, t + 1)
-        return mean[0], var[0]
+        if by_plain_operators():
+            mean, var = self.recall_steps(t, t + 1)
+            return mean[0], var[0]
+        mean, var, rows, enough = self._stored()
+        slot = self.slot(t)
+        index = self._last_filled(rows, enough)[-1 if slot is None else slot]
+        recalled = var[index].clone()  # as in `recall_steps`
+        if self.running_still is not None and var is self.running_var:
+            recalled.masked_fill_(self.running_still[index] > 0.5, math.inf)
+        return mean[index].clone(), recalled
 
     def _recall_unseen(self, t: int) -> tuple[Tensor, Tensor]:
         """`recall` in a compiled graph, where `t` may stand for any step and values cannot be read."""

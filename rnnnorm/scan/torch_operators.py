@@ -41,11 +41,19 @@ def scan_torch(
         return scan_reference(layer, data, batch_sizes, states)  # the operators would read them all the same
     weights = layer.weights
     flat = [weights.W_ih, weights.W_hh, *_pair(layer)] + ([] if weights.W_hr is None else [weights.W_hr])
-    lists = [state.unsqueeze(0) for state in states]
-    hx = lists if len(lists) > 1 else lists[0]
     options = (flat, bool(weights.biases), 1, 0.0, torch.is_grad_enabled(), False)
     operator = getattr(torch._VF, str(layer.cell.torch_operator))
     T, B = batch_sizes.shape[0], int(batch_sizes[0])
+    # One step by the operator of torch's cell: that of its module packs the weights first, which takes several times
+    # as long. Under autocast the two have other types.
+    alone = T == 1 and device in ("cpu", "cuda") and not torch.is_autocast_enabled(device)
+    if alone and weights.W_hr is None and weights.biases:
+        hx = list(states) if len(states) > 1 else states[0]
+        ended = getattr(torch._VF, f"{layer.cell.torch_operator}_cell")(data, hx, *flat)
+        last = ended if isinstance(ended, tuple) else (ended,)
+        return last[0], tuple(last)
+    lists = [state.unsqueeze(0) for state in states]
+    hx = lists if len(lists) > 1 else lists[0]
     if data.shape[0] == T * B:  # the dense operator is several times faster than the packed one on a CPU
         output, *last = operator(data.view(T, B, -1), hx, *options, False)
         output = output.reshape(T * B, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -198,3 +199,28 @@ def test_states_without_memory(steps: int) -> None:
     lstm, x = rnnnorm.LSTM(4, 6), torch.randn(steps, 2, 4)
     h, nothing = torch.randn(1, 2, 6), torch._efficientzerotensor((1, 2, 6))
     torch.testing.assert_close(lstm(x, (h, nothing)), lstm(x, (h, torch.zeros(1, 2, 6))))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [("LSTM", {}), ("LSTM", {"proj_size": 2}), ("GRU", {}), ("RNN", {}), ("RNN", {"nonlinearity": "relu"})],
+)
+def test_one_step_by_the_operator_of_the_cell(cell: str, options: dict[str, Any], rows: int, bias: bool) -> None:
+    """Values, gradients and those of gradients are those of the reference."""
+    net = getattr(rnnnorm, cell)(3, 4, num_layers=2, bias=bias, dtype=torch.float64, **options)
+    plain = copy.deepcopy(net)
+    plain.backend = "reference"
+    x, found = torch.randn(1, rows, 3, dtype=torch.float64), []
+    for one in (net, plain):
+        row = x.clone().requires_grad_()
+        output, state = one(row)
+        states = state if isinstance(state, tuple) else (state,)
+        loss = output.square().sum() + sum((k + 2) * s.sin().sum() for k, s in enumerate(states))
+        (first,) = torch.autograd.grad(loss, row, create_graph=True)
+        (loss + first.square().sum()).backward()
+        found.append([output, *states, first, row.grad, *(p.grad for p in one.parameters())])
+    assert (net.ran, plain.ran) == ("torch", "reference")
+    for actual, expected in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)

@@ -34,7 +34,7 @@ def ready(layer: Layer, data: Tensor) -> bool:
     if not fits(layer, data, device, typed=False) or not (applies(layer) and agrees(layer)):
         return False
     if not data.is_cuda:
-        return _interpreting()
+        return interpreting()
     if not _installed() or torch.cuda.get_device_capability(data.device) < (8, 0):
         return False
     from .check import trusted
@@ -76,7 +76,8 @@ def _installed() -> bool:
 
 
 @cache
-def _interpreting() -> bool:
+def interpreting() -> bool:
+    """Whether kernels run under Triton's interpreter, on a CPU."""
     if os.environ.get("TRITON_INTERPRET", "0") in ("", "0") or not _installed():
         return False
     from .forward import INTERPRETED
@@ -84,4 +85,4 @@ def _interpreting() -> bool:
     return bool(INTERPRETED)
 
 
-__all__ = ["ready", "scan_triton", "supports"]
+__all__ = ["interpreting", "ready", "scan_triton", "supports"]
