@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +85,7 @@ class Contrast:
                 yield point, {**point, **reference}
 
     def cases(
-        self, m: pd.DataFrame, words: Words, of_trials: Container[str] = ("norm",)
+        self, m: pd.DataFrame, words: Words, of_trials: Collection[str] = ("norm",)
     ) -> Iterator[tuple[dict[str, Any], Case]]:
         """Each point and its case; points where nothing was measured have no case.
 
@@ -99,7 +99,7 @@ class Contrast:
                 yield point, found
 
     def compared(
-        self, m: pd.DataFrame, words: Words, of_trials: Container[str]
+        self, m: pd.DataFrame, words: Words, of_trials: Collection[str]
     ) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None, Case]]:
         """Each point, its reference and its case, measured or not; see `cases`."""
         rows = self._rows(m)
@@ -119,11 +119,11 @@ class Contrast:
                 float(null),
                 self._runs(point, reference, of_trials),
                 self.scope is None or self.scope(point),
-                set_aside(inert, learned, point, reference),
+                set_aside(same_trials(inert, where(rows, **point), of_trials), learned, point, reference),
             )
             yield point, reference, found
 
-    def concerns(self, trial: Trial, point: Point, reference: Point | None, of_trials: Container[str]) -> bool:
+    def concerns(self, trial: Trial, point: Point, reference: Point | None, of_trials: Collection[str]) -> bool:
         """Whether a trial stands where one of a case's trials stands, whatever its norm and seed.
 
         Norms of one arm are paired by seed, and derived quantities may need all of them.
@@ -149,7 +149,7 @@ class Contrast:
         aside = {column: rule for column, rule in self.chosen.items() if column not in varied}
         return narrowed(where(m, quantity=self.quantity), aside)
 
-    def _runs(self, point: Point, reference: Point | None, of_trials: Container[str]) -> Hashable:
+    def _runs(self, point: Point, reference: Point | None, of_trials: Collection[str]) -> Hashable:
         """What tells the runs that a case is made of from those of others."""
         here = {c: repr(rule) for c, rule in self.chosen.items() if c not in point}
         return tuple(
@@ -167,6 +167,23 @@ class Contrast:
             return None
         values = {c: rule(occurring(rows, c)) if callable(rule) else rule for c, rule in fixed.items()}
         return None if any(value is None for value in values.values()) else values
+
+
+def same_trials(rows: pd.DataFrame, like: pd.DataFrame, of_trials: Collection[str]) -> pd.DataFrame:
+    """The rows that may be of the same trials as others: those with other values where trials differ are left out.
+
+    A study may measure several things in trials of their own: that a norm is refused in one of them says nothing of
+    another one.
+
+    Args:
+        rows: which are chosen from.
+        like: the others.
+        of_trials: columns that tell trials apart.
+    """
+    for column in of_trials:
+        if column in rows and column in like and len(like) and like[column].notna().all():
+            rows = rows[rows[column].isna() | rows[column].isin(like[column])]
+    return rows
 
 
 def set_aside(inert: pd.DataFrame, learned: pd.DataFrame, point: Point, reference: Point | None) -> str:

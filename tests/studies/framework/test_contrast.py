@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from rnnnorm.studies.framework import Contrast, first, last, names_matching
+from rnnnorm.studies.framework.case import NOT_APPLICABLE
 from rnnnorm.studies.framework.selection import Words, chosen, occurring, spoken, within
 
 WORDS = {"data": {"made": "made data"}, "layers": "{} layers"}
@@ -155,3 +156,22 @@ def test_within_takes_one_value_or_several_of_each_column() -> None:
     assert rule({"state": "reset", "gain": 0.1, "other": 7})
     assert not rule({"state": "carried", "gain": 0.1})
     assert not rule({"state": "reset", "gain": 0.5})
+
+
+def test_rows_of_other_trials_do_not_set_a_comparison_aside() -> None:
+    """A norm that is refused in one part of a study is evidence in another one."""
+    rows = pd.DataFrame(
+        [
+            {"part": part, "norm": norm, "seed": seed, "quantity": quantity, "value": value}
+            for seed in (0, 1, 2)
+            for part, norm, quantity, value in (
+                ("learning", "bn", "inapplicable", 1.0),
+                ("learning", "none", "loss", 1.0),
+                ("reading", "bn", "loss", 2.0),
+                ("reading", "none", "loss", 1.0),
+            )
+        ]
+    )
+    for only, said in (({"part": "reading"}, ""), ({}, ""), ({"part": "learning"}, NOT_APPLICABLE)):
+        ((_, _, case),) = Contrast("loss", "nats", ("bn",), "none", only=only).compared(rows, WORDS, {"part", "norm"})
+        assert case.aside == said
