@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from ..nn.cells import LSTMCell
+from ..nn.gru import GRU
 from ..nn.lstm import LSTM
+from ..nn.rnn import RNN
 from .batch import Batch
 from .records import OURS, REFERENCE, SCRIPTED, TORCH
 from .script_lstm import script_lstm
 from .shapes import Shape
 from .steps import ForwardStep, Step, TrainingStep
+
+
+class Kind(NamedTuple):
+    """Layer other than a plain LSTM.
+
+    Args:
+        ours: its class.
+        theirs: torch's module of the same kind.
+        options: what only ours has; torch's module goes without.
+        projected: whether h has half as many features as there are units, in both.
+    """
+
+    ours: Any
+    theirs: Any
+    options: Mapping[str, Any] = {}
+    projected: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    "GRU": Kind(GRU, nn.GRU),
+    "RNN": Kind(RNN, nn.RNN),
+    "projection": Kind(LSTM, nn.LSTM, projected=True),
+    "peepholes": Kind(LSTM, nn.LSTM, {"peepholes": True}),
+    "zoneout": Kind(LSTM, nn.LSTM, {"zoneout": 0.1}),
+    "recurrent dropout": Kind(LSTM, nn.LSTM, {"recurrent_dropout": 0.1}),
+    "hidden dropout": Kind(LSTM, nn.LSTM, {"hidden_dropout": 0.1}),
+}
+"""By name. The options of the last four are rnnnorm's alone: they are measured beside a plain `torch.nn.LSTM`."""
+
+
+def of_kind(name: str, shape: Shape, device: torch.device) -> nn.RNNBase:
+    """Torch's module of a kind out of `KINDS`, always the same."""
+    kind = KINDS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes: Any = {"proj_size": max(shape.H // 2, 1)} if kind.projected else {}
+        module: nn.RNNBase = kind.theirs(shape.I, shape.H, **sizes)
+        return module.to(device)
+
+
+def our_kind(name: str, shape: Shape, norm: str, backend: str, device: torch.device) -> Any:
+    """Ours of a kind with the weights of torch's module, statistics for all T steps."""
+    kind = KINDS[name]
+    source = of_kind(name, shape, device)
+    return kind.ours.from_torch(source, norm=norm, backend=backend, max_steps=shape.T, **kind.options)
+
+
+def warn_less() -> None:
+    """Leave out torch's warning that its own projections are slow, which is what is measured."""
+    warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN", UserWarning)
 
 
 def torch_lstm(shape: Shape, device: torch.device) -> nn.LSTM:

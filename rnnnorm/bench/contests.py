@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .contenders import our_lstm
+from .contenders import KINDS, our_lstm
 from .neighbours import CAN_BE_STOPPED
 from .shapes import SHAPES, Shape
 
-PARTS = ("dense", "ragged", "forward", "memory", "streaming", "growth", "busy", "busy-forward")
+PARTS = ("dense", "ragged", "forward", "memory", "streaming", "growth", "busy", "busy-forward", "kinds")
 """Training step; the same on ragged batches; forward pass alone; peak memory; single timesteps; growth with T, B, H;
-training step and forward pass beside a busy process for every two threads (left out on Windows)."""
+training step and forward pass beside a busy process for every two threads (left out on Windows); training step of other
+cells and options."""
 
 PRESETS = ("none", "ln", "ln-carried", "rms", "gn", "bn-vertical", "bn-shared", "bn-timestep", "wn")
 """Measured unless told otherwise: no norm, per row, by batch statistics in the three ways, weights."""
@@ -77,7 +78,7 @@ class Settings:
 
     @property
     def growth_presets(self) -> tuple[str, ...]:
-        """Those that are followed over T, B and H, and beside neighbours: three usual ones, or the first three."""
+        """Those that are followed over T, B and H, beside neighbours and in other cells: three usual ones, if any."""
         return tuple(p for p in self.presets if p in GROWTH_PRESETS) or self.presets[:3]
 
 
@@ -103,17 +104,19 @@ class Contest:
         shape: T, B, I, H.
         lengths: out of `rnnnorm.bench.shapes.LENGTHS`.
         norms: the presets.
+        kind: out of `rnnnorm.bench.contenders.KINDS`, where it is no plain LSTM.
     """
 
     part: str
     shape: Shape
     lengths: str = "dense"
     norms: tuple[str, ...] = ()
+    kind: str = ""
 
     def __str__(self) -> str:
-        always_dense = self.part in ("memory", "streaming", "busy", "busy-forward")
+        always_dense = self.part in ("memory", "streaming", "busy", "busy-forward", "kinds")
         lengths = "" if self.lengths == self.part or always_dense else self.lengths
-        return " ".join(filter(None, (self.part, lengths, str(self.shape))))
+        return " ".join(filter(None, (self.part, self.kind, lengths, str(self.shape))))
 
 
 def plan(settings: Settings) -> list[Contest]:
@@ -129,6 +132,9 @@ def plan(settings: Settings) -> list[Contest]:
         elif part.startswith("busy"):
             if CAN_BE_STOPPED:
                 contests += [Contest(part, shape, norms=settings.growth_presets) for shape in settings.shapes]
+        elif part == "kinds":
+            several = [(kind, shape) for kind in KINDS for shape in settings.shapes]
+            contests += [Contest(part, shape, norms=settings.growth_presets, kind=kind) for kind, shape in several]
         elif part == "growth":
             contests += [Contest(part, shape, norms=settings.growth_presets) for shape in grown(settings)]
         else:

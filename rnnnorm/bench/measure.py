@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from ..scan.native.library import library
 from .batch import Batch
-from .contenders import build, make_step, our_cell, our_lstm, torch_lstm
+from .contenders import build, make_step, of_kind, our_cell, our_kind, our_lstm, torch_lstm, warn_less
 from .contests import Contest, Settings
 from .neighbours import BesideNeighbours, neighbours
 from .peak import peak
@@ -26,6 +27,7 @@ from .records import (
     PRODUCTS,
     RATIO,
     REFERENCE,
+    SAME_KIND,
     SCRIPT,
     SCRIPTED,
     SHARE,
@@ -63,7 +65,7 @@ def warm(step: Step) -> None:
 
 def measure(contest: Contest, settings: Settings) -> list[Record]:
     """Records of a contest, by the way of measuring that belongs to its part."""
-    by_part = {"streaming": stream, "memory": memory, "busy": beside, "busy-forward": beside}
+    by_part = {"streaming": stream, "memory": memory, "busy": beside, "busy-forward": beside, "kinds": kinds}
     return by_part.get(contest.part, race)(contest, settings)
 
 
@@ -181,6 +183,27 @@ def beside(contest: Contest, settings: Settings) -> list[Record]:
         # Rounds are not paired here: which core a neighbour takes has nothing to do with the quiet run beside it.
         calm = spread(times[contender, False]).median
         found.append(_timed(contest, name, norm, BUSY, spread([t / calm for t in busy]), busy, backend))
+    return found
+
+
+def kinds(contest: Contest, settings: Settings) -> list[Record]:
+    """Training steps of another cell, or of an LSTM with an option, beside torch's module of the kind."""
+    device = torch.device(settings.device)
+    theirs, backend = of_kind(contest.kind, contest.shape, device), settings.backend
+    emitted = contest.shape._replace(H=theirs.proj_size or theirs.hidden_size)
+    batch = Batch(emitted, contest.lengths, device, settings.seed)
+    modules: dict[Contender, nn.Module] = {Contender(TORCH): theirs}
+    ours = {norm: our_kind(contest.kind, contest.shape, norm, backend, device) for norm in contest.norms}
+    modules |= {Contender(OURS, norm): module for norm, module in ours.items()}
+    steps = {contender: make_step(module, batch, "padded", True) for contender, module in modules.items()}
+    with warnings.catch_warnings():
+        warn_less()
+        times = interleave(steps, settings.seconds, device, settings.seed)
+    found = []
+    for norm, module in ours.items():
+        mine = times[Contender(OURS, norm)]
+        ratio = ratios(mine, times[Contender(TORCH)])
+        found.append(_timed(contest, OURS, f"{contest.kind}, {norm}", SAME_KIND, ratio, mine, module.ran))
     return found
 
 

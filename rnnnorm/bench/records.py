@@ -17,6 +17,7 @@ EAGER = "times faster than the eager reference"
 PEAK = "peak MiB"
 SHARE = "share of FMA peak"
 BUSY = "times the time without neighbours"
+SAME_KIND = "ratio to torch's module of the kind"
 
 OURS = "rnnnorm.LSTM"
 OUR_CELL = "rnnnorm.LSTMCell"

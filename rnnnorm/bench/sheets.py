@@ -19,6 +19,7 @@ from .records import (
     PEAK,
     RATIO,
     REFERENCE,
+    SAME_KIND,
     SCRIPT,
     SCRIPTED,
     SHARE,
@@ -38,6 +39,7 @@ _TITLES = {
     "growth": "Training step as T, B, H grow",
     "busy": "Training step beside a busy process for every two threads",
     "busy-forward": "Forward pass beside a busy process for every two threads",
+    "kinds": "Training step of other cells and options",
 }
 
 
@@ -73,7 +75,7 @@ class Sheet:
 def sheets(records: pd.DataFrame) -> Iterator[Sheet]:
     """All tables that the records fill: one per part, kind of lengths and metric, the summary last."""
     for (part, title), lengths, metric in product(
-        _TITLES.items(), LENGTHS, (RATIO, BUSY, PADDED, SHARE, SCRIPT, EAGER, PEAK)
+        _TITLES.items(), LENGTHS, (RATIO, SAME_KIND, BUSY, PADDED, SHARE, SCRIPT, EAGER, PEAK)
     ):
         numbers = pick(records, part=part, lengths=lengths, metric=metric)
         if len(numbers):

@@ -151,10 +151,10 @@ def watched(norms: CellNorms) -> bool:
 def applies(layer: Layer) -> bool:
     """Whether a layer that is supported can be run in one pass as it is now.
 
-    Against it speak a projection, hooks in a normalizer, one that has lost its gain, and steps whose moments are taken
-    over the rows of several processes.
+    Against it speak hooks in a normalizer, one that has lost its gain, and steps whose moments are taken over the
+    rows of several processes.
     """
-    if layer.weights.W_hr is not None or watched(layer.norms):
+    if watched(layer.norms):
         return False
     norms: list[Any] = [norm for norm in layer.norms._modules.values() if norm is not None]
     for norm in norms:
@@ -166,10 +166,15 @@ def applies(layer: Layer) -> bool:
 
 
 def agrees(layer: Layer) -> bool:
-    """Whether a plain layer is plain as it is now: no mask of h_{t-1}, and all places by column have the same steps."""
+    """Whether a plain layer is plain as it is now.
+
+    It has no projection, no mask of h_{t-1}, and all places by column have the same steps.
+    """
     norms: list[Any] = list(layer.norms._modules.values())
     by_step = [m for m in norms if isinstance(m, ColumnSteps) and not _whole(_fusible(m))]
-    return layer.mask is None and len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
+    if layer.weights.W_hr is not None or layer.mask is not None:
+        return False
+    return len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
 
 
 def make_plan(layer: Layer) -> Plan:

@@ -11,6 +11,7 @@ from matplotlib.image import imread
 
 from rnnnorm.bench import GOALS, PARTS, Contest, Record, Settings, Shape, load, summarize
 from rnnnorm.bench.command import bench
+from rnnnorm.bench.contenders import KINDS
 from rnnnorm.bench.records import OURS, RATIO, pick
 from rnnnorm.cli import main
 
@@ -37,7 +38,7 @@ def test_every_part_is_measured_printed_saved_and_drawn(capsys: pytest.CaptureFi
     assert all(r.median > 0 and r.q1 <= r.median <= r.q3 for r in run.records.itertuples())
     assert set(summarize(run.records)["goal"]) == {goal.name for goal in GOALS}
     assert all(r.shape == Shape(4, 2, 3, 4) for r in run.records.itertuples() if r.part not in ("growth", "streaming"))
-    assert set(pick(run.records, contender=OURS)["norm"]) == {"ln"}
+    assert set(pick(run.records, contender=OURS)["norm"]) == {"ln", *(f"{kind}, ln" for kind in KINDS)}
     assert imread("bench.png").shape[1] > 1000
     lines = shown.splitlines()
     contests = [line for line in lines if line.startswith("[")]

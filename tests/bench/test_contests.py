@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rnnnorm.bench import GOALS, PARTS, PRESETS, SHAPES, Contest, Settings, Shape, plan
+from rnnnorm.bench.contenders import KINDS
 from rnnnorm.bench.contests import GROWTH, GROWTH_BASE, GROWTH_PRESETS, grown
 
 TINY = Shape(4, 2, 3, 4)
@@ -30,11 +31,13 @@ def test_every_part_is_planned_once_per_shape_and_kind_of_lengths(settings: Sett
     streamed = [contest.shape for contest in contests if contest.part == "streaming"]
     assert streamed == [Shape(1, 1, shape.I, shape.H) for shape in SHAPES]
     assert [contest.shape for contest in contests if contest.part == "growth"] == grown(settings)
+    kinds = [(contest.kind, contest.shape) for contest in contests if contest.part == "kinds"]
+    assert kinds == [(kind, shape) for kind in KINDS for shape in SHAPES]
 
 
 def test_all_presets_run_everywhere_but_in_growth_and_beside_neighbours(settings: Settings) -> None:
     for contest in plan(settings):
-        few = contest.part in ("growth", "busy", "busy-forward")
+        few = contest.part in ("growth", "busy", "busy-forward", "kinds")
         assert contest.norms == (GROWTH_PRESETS if few else PRESETS), str(contest)
 
 

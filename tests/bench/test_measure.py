@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rnnnorm.bench import Contest, Settings, Shape, measure
+from rnnnorm.bench.contenders import KINDS
 from rnnnorm.bench.measure import STREAM, WITH_LENGTHS, Contender
 from rnnnorm.bench.peak import Peak
 from rnnnorm.bench.records import (
@@ -23,6 +24,7 @@ from rnnnorm.bench.records import (
     PRODUCTS,
     RATIO,
     REFERENCE,
+    SAME_KIND,
     SCRIPT,
     SCRIPTED,
     SHARE,
@@ -188,3 +190,16 @@ def test_memory_is_told_relative_to_torch_and_in_mebibytes(monkeypatch: pytest.M
         assert (found[RATIO].median, found[PEAK].median) == (ratio, mib)
         assert all(isnan(r.ms) and r.rounds == 1 and r.q1 == r.median == r.q3 for r in found.values())
         assert found[RATIO].backend == ("native" if contender == OURS else "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_are_measured_beside_torchs_module_of_the_kind(kind: str, timed: Timed) -> None:
+    found = frame(measure.measure(Contest("kinds", SHAPE, norms=("none", "ln"), kind=kind), Settings()))
+    assert found["norm"].tolist() == [f"{kind}, none", f"{kind}, ln"]
+    assert set(found["metric"]) == {SAME_KIND}
+    assert found["median"].tolist() == [2.0, 2.0]
+    theirs, *ours = (step.module for step in timed.steps.values() if isinstance(step, TrainingStep))
+    assert type(theirs).__module__ == "torch.nn.modules.rnn"
+    for module in ours:
+        assert torch.equal(module.weight_hh_l0, theirs.weight_hh_l0)
+        assert module(torch.zeros(2, 2, 3))[0].shape == theirs(torch.zeros(2, 2, 3))[0].shape

@@ -88,7 +88,10 @@ def data(lengths: Sequence[int], features: int = INPUT, dtype: torch.dtype = tor
 
 def states(lstm: Any, rows: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
     """Random h_0 and c_0."""
-    return tuple(torch.randn(lstm.num_states, rows, lstm.hidden_size, dtype=dtype) for _ in lstm.cell.states)
+    sizes = (getattr(lstm, "proj_size", 0) or lstm.hidden_size, lstm.hidden_size)
+    return tuple(
+        torch.randn(lstm.num_states, rows, F, dtype=dtype) for _, F in zip(lstm.cell.states, sizes, strict=False)
+    )
 
 
 def run(

@@ -48,6 +48,8 @@ def network(hidden: int, features: int, **options: Any) -> tuple[Any, Any]:
     noise = {name: random.choice(values) for name, values in NOISE.items() if random.random() < 0.3}
     if cell is rnnnorm.LSTM:
         options["peepholes"] = random.random() < 0.5
+        if not noise and hidden > 1 and random.random() < 0.5:
+            options["proj_size"] = random.randint(1, hidden - 1)
     if cell is rnnnorm.RNN:
         noise.pop("recurrent_dropout", None)
         options["nonlinearity"] = random.choice(("tanh", "relu", "identity"))

@@ -54,7 +54,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {  # options, backend in t
     "recurrent-dropout": ({"recurrent_dropout": 0.5}, "native", "native"),
     "zoneout": ({"zoneout": 0.1}, "native", "native"),
     "peepholes": ({"peepholes": True}, "native", "native"),
-    "projection": ({"proj_size": 2}, "reference", "reference"),
+    "projection": ({"proj_size": 2}, "native", "native"),
+    "projection-and-noise": ({"proj_size": 2, "zoneout": 0.1}, "reference", "reference"),
     "weight-dropout": ({"weight_dropout": 0.5}, "native", "native"),
     "variational-dropout": ({"variational_dropout": 0.5}, "native", "native"),
 }
@@ -68,10 +69,9 @@ def test_options(option: str) -> None:
     assert (ran(lstm.train()), ran(lstm.eval())) == (in_training, in_evaluation)
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch's own
 def test_without_normalizers_and_not_covered() -> None:
     """Torch's operators run what has no normalizer and no compiled scan."""
-    assert ran(rnnnorm.LSTM(3, 4, proj_size=2)) == "torch"
+    assert ran(rnnnorm.LSTM(3, 4, dtype=torch.bfloat16), torch.bfloat16) == "torch"
 
 
 @needs_library

@@ -16,6 +16,7 @@ from scan.native_cases import (
     data,
     distance,
     needs_library,
+    ran,
     run,
     states,
     twin,
@@ -105,6 +106,22 @@ def test_places_of_the_cell(norm: str, options: dict[str, Any]) -> None:
         assert_as_reference(network.train(training), data(RAGGED), states(network, 10), RAGGED)
 
 
+@pytest.mark.parametrize(("hidden", "projected"), [(20, 7), (33, 16), (16, 15)])
+@pytest.mark.parametrize("norm", [*NORMS, *CELL_NORMS])
+def test_projections(norm: str, hidden: int, projected: int) -> None:
+    """h_t = W_hr m_t, with every kind of normalizer and in two layers and directions."""
+    options = {"num_layers": 2, "bidirectional": True} if hidden == 20 else {"peepholes": hidden == 16}
+    as_reference(build((NORMS | CELL_NORMS)[norm], hidden, max_steps=6, proj_size=projected, **options))
+
+
+@pytest.mark.parametrize("options", [{"zoneout": 0.3}, {"hidden_dropout": 0.3}])
+def test_projections_with_noise_are_left_to_the_reference(options: dict[str, Any]) -> None:
+    network = build("ln", 12, proj_size=5, **options)
+    with pytest.raises(RuntimeError, match="cannot run"):
+        network(data(RAGGED))
+    assert ran(twin(network, "auto"), torch.float64) == "reference"
+
+
 NOISE: dict[str, dict[str, Any]] = {
     "zoneout": {"zoneout": 0.3},
     "update": {"recurrent_dropout": 0.4},
@@ -128,7 +145,16 @@ def test_noise(cell: Any, norm: str, noise: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "norm"), [(GRU, "ln"), (GRU, "rows-and-columns"), (RNN, "bn-timestep"), (LSTM, "dyt")]
+    ("cell", "norm"),
+    [
+        (GRU, "ln"),
+        (GRU, "rows-and-columns"),
+        (RNN, "bn-timestep"),
+        (LSTM, "dyt"),
+        (LSTM, "none"),
+        (LSTM, "ln"),
+        (LSTM, "bn-timestep"),
+    ],
 )
 def test_threads_share_the_work(cell: Any, norm: str) -> None:
     """Rows, columns, both in turn; and with weights that each thread has its own columns of."""
@@ -136,6 +162,9 @@ def test_threads_share_the_work(cell: Any, norm: str) -> None:
     torch.set_num_threads(2)
     try:
         for hidden, rows in ((20, 14), (300, 4)):
+            if cell is LSTM:
+                network = build(NORMS[norm], 2 * hidden, proj_size=hidden)
+                assert_as_reference(network, data((3,) * (rows - 2) + (2, 1)), None, (3,) * (rows - 2) + (2, 1))
             network = build(NORMS[norm], hidden, cell=cell, zoneout=0.2, hidden_dropout=0.2)
             assert_as_reference(network, data((3,) * (rows - 2) + (2, 1)), None, (3,) * (rows - 2) + (2, 1))
     finally:

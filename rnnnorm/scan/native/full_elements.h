@@ -113,6 +113,7 @@ template <typename T> struct FullElements : Full<T> {
   }
   INLINE void leave_with(int64_t t, int64_t r, int64_t b, V<T> h) {
     if (p.zone_h || p.keep_h != 0) h = zone(p.zone_h, p.keep_h, t, r, b, this->old_h(t, r, b), h);
+    if (p.W_hr) return store(this->rows_of(p.emitted, t, s.padded) + r * s.padded + b * L<T>, h);
     this->put(this->out(t) + r * s.H, b, h);
     if (p.masked && r < s.size(t + 1)) hide(t + 1, r, b, h);
   }

@@ -71,9 +71,10 @@ template <typename T> struct FullGradients : Full<T> {
       V<T> d{};
       if (r < s.size(t + 1)) d = later(r, b);
       else {
-        if (h_n) d = this->units(h_n + r * s.H, b);
+        if (h_n && !p.W_hr) d = this->units(h_n + r * s.H, b);
         store(c, c_n ? this->units(c_n + r * s.H, b) : V<T>{});
       }
+      if (p.W_hr) return;
       if (out) d += this->units(out + (this->offsets[t] + r) * s.H, b);
       store(h, d);
     });
@@ -184,7 +185,7 @@ template <typename T> struct FullGradients : Full<T> {
   INLINE void recompute(const Views& v, int64_t t, int64_t r, int64_t b, T* kept) {
     V<T> a[4], before;
     this->gates(v, r, b, a);
-    const V<T> d = zone(p.zone_h, p.keep_h, t, r, b, load(d_h + r * wide + b * L<T>), before);
+    const V<T> d = zone(p.zone_h, p.keep_h, t, r, b, v.output.inside(load(d_h + r * wide + b * L<T>), b), before);
     store(rest + r * s.padded + b * L<T>, before);
     store(kept + 4 * L<T>, d);
     if constexpr (kCell == kRNN) {
@@ -277,7 +278,7 @@ template <typename T> struct FullGradients : Full<T> {
   }
   void first_states(const Part<T>& part) const {
     each({part.first, s.B, part.step, part.blocks}, [&](int64_t r, int64_t b) {
-      if (p.d_h_0) this->put(static_cast<T*>(p.d_h_0) + r * s.H, b, later(r, b));
+      if (p.d_h_0 && !p.W_hr) this->put(static_cast<T*>(p.d_h_0) + r * s.H, b, later(r, b));
       if (p.d_c_0) this->put(static_cast<T*>(p.d_c_0) + r * s.H, b, load(d_c + r * s.padded + b * L<T>));
     });
   }

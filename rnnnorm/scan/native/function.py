@@ -41,6 +41,7 @@ def ready(layer: Layer, data: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and fits(layer, data, "cpu")
         and applies(layer)
+        and (layer.weights.W_hr is None or not (layer.noise.any() or layer.mask is not None))
         and (layer.mask is None or layer.mask.dtype is data.dtype)
         and library(variant(layer)) is not None
     )
@@ -71,7 +72,19 @@ def scan_native(
     for name, place in plan.places.items():
         affine += [place.gain, place.bias if name in ("cell", "output") else None, place.alpha]
     h_0, c_0 = states if len(states) > 1 else (*states, None)
-    tensors = [data, h_0, c_0, W_ih, weights.W_hh, bias, bias_hn, peepholes, *draw(layer, data, sizes), *affine]
+    tensors = [
+        data,
+        h_0,
+        c_0,
+        W_ih,
+        weights.W_hh,
+        bias,
+        bias_hn,
+        peepholes,
+        weights.W_hr,
+        *draw(layer, data, sizes),
+        *affine,
+    ]
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     run = Run(variant(layer), layer.cell, layer.noise, plan, sizes, own, save)
     if save:

@@ -29,8 +29,28 @@ from .cache import UnavailableError, cache_folder, is_whole, keep, private_folde
 from .problem import Problem, ProblemPointer
 
 SOURCES = (
-    *("cell.h", "vector.h", "gemm.h", "peak.h", "barrier.h", "problem.h", "step.h", "weights.h", "few.h", "forward.h"),
-    *("backward.h", "elements.h", "gradients.h", "full.h", "full_elements.h", "full_gradients.h", "scan.cpp"),
+    *(
+        "cell.h",
+        "vector.h",
+        "gemm.h",
+        "peak.h",
+        "barrier.h",
+        "problem.h",
+        "step.h",
+        "weights.h",
+        "projection.h",
+        "few.h",
+    ),
+    *(
+        "forward.h",
+        "backward.h",
+        "elements.h",
+        "gradients.h",
+        "full.h",
+        "full_elements.h",
+        "full_gradients.h",
+        "scan.cpp",
+    ),
 )
 VARIANTS = {
     "plain": ("-DRNNNORM_CELL=kLSTM",),

@@ -33,7 +33,7 @@ struct Place {
 };
 
 struct Problem {
-  int64_t T, N, I, H;
+  int64_t T, N, I, H, P;        // h_t has P features: those of W_hr, or H
   int64_t start, stop;        // steps to run now
   int64_t observe;            // return the rows' own moments also where given ones are used
   int64_t save;               // keep every row for backward; otherwise rows of one step take turns
@@ -41,17 +41,18 @@ struct Problem {
   int64_t nonlinearity;       // of an RNN
   double keep_h, keep_c;      // zoneout without masks: the share of the state before that is kept
   const int64_t* batch_sizes; // (T)
-  const void *x, *W_ih, *W_hh, *bias, *bias_hn, *peepholes, *h_0, *c_0;
+  const void *x, *W_ih, *W_hh, *bias, *bias_hn, *peepholes, *W_hr, *h_0, *c_0;
   const void *mask, *update, *zone_h, *zone_c;  // (B, H): factors of h_{t-1}; (N, H): of the update; 1: the old state stays
-  void *out, *h_n, *c_n;      // (N, H), (B, H), (B, H)
+  void *out, *h_n, *c_n;      // (N, P), (B, P), (B, H)
   void *gates_x, *gates_h;    // (N, width): W_ih x where it must stand alone; W_hh h, or the sum
   void* cell_states;          // (N, padded): what `cell` normalizes: c_t, or the sum of a GRU's candidate
   void* carried_states;       // (N, padded): c_t as the next step sees it, where that is something else
   void* outputs;              // (N, padded): h_t before its normalizer
   void* masked;               // (N, H): h_{t-1} with its mask
+  void* emitted;              // (N, padded): what W_hr reads
   Place input, hidden, joint, cell, output;
   const void *d_out, *d_h_n, *d_c_n;
-  void *d_x, *d_W_ih, *d_W_hh, *d_bias, *d_bias_hn, *d_peepholes, *d_h_0, *d_c_0;
+  void *d_x, *d_W_ih, *d_W_hh, *d_bias, *d_bias_hn, *d_peepholes, *d_W_hr, *d_h_0, *d_c_0;
   void* workspace;
 };
 
@@ -89,11 +90,11 @@ template <typename T> static int64_t padding(int64_t H) { return (H + L<T> - 1) 
 template <typename T> static int64_t row_of_gates(int64_t H) { return panels<T>(kGates * padding<T>(H)) * kPanel<T>; }
 
 template <typename T> struct Shape {
-  int64_t T_, B, N, I, H, blocks, padded, depth, width, pairs;
+  int64_t T_, B, N, I, H, P, blocks, padded, depth, width, pairs;
   const int64_t* sizes;
   V<T> mask{};  // 1 where the last block has units, 0 in the padding
   explicit Shape(const Problem& p)
-      : T_(p.T), B(p.batch_sizes[0]), N(p.N), I(p.I), H(p.H), blocks((H + L<T> - 1) / L<T>), padded(padding<T>(H)),
+      : T_(p.T), B(p.batch_sizes[0]), N(p.N), I(p.I), H(p.H), P(p.P), blocks((H + L<T> - 1) / L<T>), padded(padding<T>(H)),
         depth(kGates * padded), width(row_of_gates<T>(H)), pairs((blocks + 1) / 2), sizes(p.batch_sizes) {
     for (int64_t l = 0; l < lanes(blocks - 1); l++) mask[l] = 1;
   }

@@ -61,7 +61,7 @@ def replay(run: Run, inputs: Inputs) -> tuple[Tensor, ...]:
         seen = place._replace(gain=gain, bias=bias, alpha=alpha)
         setattr(norms, name, _Normalizer(seen, run.given.get(name), run.own.get(name, 0)))
     three: Any = None if inputs.peepholes is None else inputs.peepholes.chunk(3)
-    weights = LayerWeights(inputs.W_ih, inputs.W_hh, (), peepholes=three)
+    weights = LayerWeights(inputs.W_ih, inputs.W_hh, (), inputs.W_hr, peepholes=three)
     known: Any = norms
     sums = (inputs.bias, inputs.bias_hn)
     layer = _Layer(run.cell, weights, known, run.noise, inputs.mask, sums=sums)

@@ -50,6 +50,7 @@ class Inputs:
         bias: (G·H,), or None.
         bias_hn: (H,), inside a GRU's reset product, or None.
         peepholes: (3·H,), or None.
+        W_hr: (P, H), or None; with it h has P features.
         mask: see `masks.Masks`, as the next three.
         update: (N, H), or None.
         zone_h: (N, H), or None.
@@ -65,6 +66,7 @@ class Inputs:
     bias: Tensor | None
     bias_hn: Tensor | None
     peepholes: Tensor | None
+    W_hr: Tensor | None
     mask: Tensor | None
     update: Tensor | None
     zone_h: Tensor | None
@@ -116,7 +118,7 @@ class Run:
         self.kept: Block | None = None
         self.offsets: dict[str, int] = {}
         self.dtype = torch.float32
-        self.base = self.total = 0
+        self.base = self.total = self.units = 0
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Output rows (N, H), h_n and, where there is one, c_n (B, H); stored statistics move.
@@ -127,11 +129,15 @@ class Run:
         T = len(self.sizes)
         observe = any(p.columns is not None and p.columns.wants_moments() for p in self.plan.places.values())
         self.dtype = inputs.x.dtype
-        N, I, B, H = sum(self.sizes), inputs.x.shape[1], self.sizes[0], inputs.h_0.shape[1]  # noqa: E741
-        gates = self.cell.gates * H
-        self.shapes = {"x": (N, I), "bias": (gates,), "W_ih": (gates, I), "W_hh": (gates, H), "peepholes": (3 * H,)}
-        self.shapes |= dict.fromkeys(("h_0", "c_0", "h_n", "c_n", "d_h_n", "d_c_n", "mask"), (B, H))
-        self.shapes |= dict.fromkeys(("out", "d_out", "update", "zone_h", "zone_c"), (N, H)) | {"bias_hn": (H,)}
+        N, I, B, P = sum(self.sizes), inputs.x.shape[1], self.sizes[0], inputs.h_0.shape[1]  # noqa: E741
+        gates = inputs.W_ih.shape[0]
+        self.units = H = gates // self.cell.gates
+        self.shapes = {"x": (N, I), "bias": (gates,), "W_ih": (gates, I), "W_hh": (gates, P), "peepholes": (3 * H,)}
+        self.shapes |= {"W_hr": (P, H), "bias_hn": (H,)} | dict.fromkeys(("out", "d_out"), (N, P))
+        self.shapes |= dict.fromkeys(("h_0", "h_n", "d_h_n"), (B, P)) | dict.fromkeys(
+            ("c_0", "c_n", "d_c_n", "mask"), (B, H)
+        )
+        self.shapes |= dict.fromkeys(("update", "zone_h", "zone_c"), (N, H))
         results = self._allocate(inputs)
         named = dict(zip(self._results, results, strict=True))
         for start, stop in pairwise(sorted({0, *self.own.values(), T})):
@@ -202,7 +208,7 @@ class Run:
 
     def _allocate(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """The results, and memory for what is kept."""
-        x, (B, H) = inputs.x, self.shapes["h_0"]
+        x, (B, P), H = inputs.x, self.shapes["h_0"], self.units
         N, T = x.shape[0], len(self.sizes)
         loaded = library(self.variant)
         assert loaded is not None
@@ -220,6 +226,8 @@ class Run:
             counts["carried_states"] = rows * padded
         if plan.output is not None:
             counts["outputs"] = rows * padded
+        if inputs.W_hr is not None:
+            counts["emitted"] = rows * padded
         if inputs.mask is not None:
             counts["masked"] = rows * H
         for name, place in plan.places.items():
@@ -236,12 +244,12 @@ class Run:
         self.kept, self.total = BUFFERS.borrow(total), total
         self.base = start_of(self.kept)
         states = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
-        return x.new_empty(N, H), *map(torch.empty_like, states)
+        return x.new_empty(N, P), *map(torch.empty_like, states)
 
     def _problem(self, inputs: Inputs, results: dict[str, Tensor], start: int, stop: int, observe: bool) -> Problem:
-        (N, I), H = self.shapes["x"], self.shapes["h_0"][1]  # noqa: E741
+        (N, I), P = self.shapes["x"], self.shapes["h_0"][1]  # noqa: E741
         problem = Problem(
-            T=len(self.sizes), N=N, I=I, H=H, start=start, stop=stop,
+            T=len(self.sizes), N=N, I=I, H=self.units, P=P, start=start, stop=stop,
             observe=observe, save=self.save, carried=self.plan.carried, threads=self.threads,
             nonlinearity=NONLINEARITIES.get(str(self.cell.nonlinearity), 0),
         )  # fmt: skip
@@ -253,7 +261,7 @@ class Run:
             self._point(problem, name, getattr(inputs, name))
         for name, result in results.items():
             self._point(problem, name, result)
-        for name in ("gates_h", "gates_x", "cell_states", "carried_states", "outputs", "masked"):
+        for name in ("gates_h", "gates_x", "cell_states", "carried_states", "outputs", "masked", "emitted"):
             setattr(problem, name, self._kept(name))
         for k, (name, place) in enumerate(self.plan.places.items()):
             target: PlaceFields = getattr(problem, _FIELDS.get(name, name))
@@ -261,7 +269,7 @@ class Run:
         return problem
 
     def _describe(self, target: PlaceFields, name: str, place: Place, affine: Sequence[Tensor | None]) -> None:
-        features = self.cell.sizes()[name][0] * self.shapes["h_0"][1]
+        features = self.cell.sizes()[name][0] * self.units
         statistics = place.statistics
         kinds = {Constant: CONSTANT, Squash: SQUASH}
         target.kind = kinds.get(type(statistics), ROW if place.by_row else COLUMN)

@@ -164,7 +164,7 @@ template <typename T> struct Scan {
     if (mixed) by_column = false;
     // Few rows per thread would leave the products without reuse of the weights.
     if (!by_row && s.B < 4 * p.threads) by_column = true;
-    products_by_column = by_column || s.width * s.H * int64_t(sizeof(T)) > kWeightsInCache;
+    products_by_column = by_column || s.width * s.P * int64_t(sizeof(T)) > kWeightsInCache;
     if (products_by_column && !by_row) by_column = true;
     threads = int(std::max<int64_t>(1, std::min<int64_t>(p.threads, products_by_column ? s.pairs : (s.B + 3) / 4)));
     offsets = arena.take<int64_t>(s.T_ + 1);
@@ -210,7 +210,7 @@ template <typename T> struct Scan {
   T* gates_h(int64_t t) const { return static_cast<T*>(p.gates_h) + begin(t) * s.width; }
   T* cells(int64_t t) const { return static_cast<T*>(p.cell_states) + begin(t) * s.padded; }
   const T* x(int64_t t) const { return static_cast<const T*>(p.x) + offsets[t] * s.I; }
-  T* out(int64_t t) const { return static_cast<T*>(p.out) + offsets[t] * s.H; }
+  T* out(int64_t t) const { return static_cast<T*>(p.out) + offsets[t] * s.P; }
   const T* h_before(int64_t t) const { return t ? out(t - 1) : static_cast<const T*>(p.h_0); }
 
   const T* h_read(int64_t t) const {  // by W_hh

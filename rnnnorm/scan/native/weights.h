@@ -3,14 +3,14 @@
 
 #include "problem.h"
 
-// Rows of an input of the gates, packed for all threads, and the gradient of its weights so far.
+// Rows of what `depth` features are made of, packed for all threads, and the gradient of the weights so far.
 template <typename T> struct Weights {
-  int64_t K, panels, vectors;
+  int64_t K, depth, panels, vectors;
   T *packed, *total;  // (panels, rows, kPanel); (depth, panels * kPanel)
 
-  Weights(const Shape<T>& s, int64_t columns, int64_t capacity, Arena& arena)
-      : K(columns), panels(::panels<T>(columns)), vectors((columns + L<T> - 1) / L<T>), packed(arena.take<T>(panels * kPanel<T> * capacity)),
-        total(arena.take<T>(s.depth * panels * kPanel<T>)) {}
+  Weights(int64_t columns, int64_t rows, int64_t capacity, Arena& arena)
+      : K(columns), depth(rows), panels(::panels<T>(columns)), vectors((columns + L<T> - 1) / L<T>), packed(arena.take<T>(panels * kPanel<T> * capacity)),
+        total(arena.take<T>(depth * panels * kPanel<T>)) {}
 
   // `input(k)` is the k-th of these rows; threads share the panels.
   template <typename Input> void pack(Input&& input, int64_t rows, int me, int threads) {
@@ -31,27 +31,32 @@ template <typename T> struct Weights {
 
   // The gradient in torch's order, (G * H, K).
   void give(const Shape<T>& s, T* to, int me, int threads) const {
-    const Span mine = share(s.depth, me, threads);
+    const Span mine = share(depth, me, threads);
     for (int64_t j = mine.first; j < mine.last; j++) {
       const int64_t b = j / (kGates * L<T>), gate = j / L<T> % kGates, l = j % L<T>;
       if (l < s.lanes(b)) std::memcpy(to + (gate * s.H + b * L<T> + l) * K, total + j * panels * kPanel<T>, K * sizeof(T));
     }
   }
+  // Likewise (depth, K), where the features were in torch's order all along.
+  void give(T* to, int me, int threads) const {
+    const Span mine = share(depth, me, threads);
+    for (int64_t j = mine.first; j < mine.last; j++) std::memcpy(to + j * K, total + j * panels * kPanel<T>, K * sizeof(T));
+  }
 };
 
-// total += d_gates^T packed for up to two inputs of the same gates; threads share the gates. `tile` has room for
-// kTileRows * kDepth values, and kTileRows values behind `d_gates` may be read.
+// total += d^T packed for up to two inputs of the same features, rows of which are `width` apart; threads share the features. `tile` has room for
+// kTileRows * kDepth values, and kTileRows values behind `d` may be read.
 template <typename T>
-static void add_products(const Shape<T>& s, const T* d_gates, int64_t rows, Weights<T>* const* inputs, int count, bool first,
+static void add_products(int64_t width, const T* d, int64_t rows, Weights<T>* const* inputs, int count, bool first,
                          T* tile, int me, int threads) {
-  const Span mine = share(s.depth, me, threads);
+  const Span mine = share(inputs[0]->depth, me, threads);
   const int64_t parts = (mine.last - mine.first + kTileRows - 1) / kTileRows;
   for (int64_t k = 0; k < rows; k += kDepth) {
     const int64_t depth = std::min(kDepth, rows - k);
     for (int64_t part = 0, m = mine.first; part < parts; part++) {
       const int64_t height = (mine.last - m + parts - part - 1) / (parts - part);
       for (int64_t i = 0; i < depth; i++)
-        std::memcpy(tile + i * kTileRows, d_gates + (k + i) * s.width + m, kTileRows * sizeof(T));
+        std::memcpy(tile + i * kTileRows, d + (k + i) * width + m, kTileRows * sizeof(T));
       for (int which = 0; which < count; which++) {
         const Weights<T>& input = *inputs[which];
         const int64_t columns = input.panels * kPanel<T>;
