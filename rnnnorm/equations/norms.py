@@ -61,23 +61,27 @@ class CellNorms(Settings):
                 module = use.build(blocks * hidden_size, **keys)
             setattr(self, place, module)  # an absent one is no submodule, which would show in repr
 
+    def _present(self) -> list[Normalizer]:
+        """The normalizers, without what `children` does beside: this is asked at every step of a stream."""
+        found: Any = self._modules.values()
+        return [module for module in found if module is not None]
+
     def any(self) -> bool:
         """Whether there is a normalizer at all."""
-        return any(module is not None for module in self.children())
+        return bool(self._present())
 
     def reset_sequence(self) -> None:
         """Call `reset_sequence` of all normalizers, since other sequences come now."""
-        for module in self.children():
-            assert isinstance(module, Normalizer)
+        for module in self._present():
             module.reset_sequence()
 
     def per_step(self) -> bool:
         """Whether some normalizer keeps statistics per timestep, so that the number of a step matters."""
-        return any(isinstance(module, Normalizer) and module.per_step for module in self.children())
+        return any(module.per_step for module in self._present())
 
     def agreed_steps(self, steps: int) -> int:
         """Steps of the longest sequence of any process, where normalizers are synchronized; otherwise `steps`."""
-        totals = [m.total for m in self.children() if isinstance(m, SynchronizedNormalizer) and m.total is not None]
+        totals = [m.total for m in self._present() if isinstance(m, SynchronizedNormalizer) and m.total is not None]
         return max([steps, *(len(total) for total in totals)])
 
     def synchronized(self) -> CellNorms:

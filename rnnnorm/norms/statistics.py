@@ -134,6 +134,8 @@ class StoredStatistics(Checked, StatisticBuffers):
         mean, var, rows, enough = self._stored()
         slot = self.slot(t)
         index = self._last_filled(rows, enough)[-1 if slot is None else slot]
+        if not (self.training or torch.is_grad_enabled() or self.running_still is not None):
+            return mean[index], var[index]  # nothing moves them before they are used
         recalled = var[index].clone()  # as in `recall_steps`
         if self.running_still is not None and var is self.running_var:
             recalled.masked_fill_(self.running_still[index] > 0.5, math.inf)
