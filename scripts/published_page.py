@@ -33,6 +33,8 @@ from rnnnorm.report.summary import Row, Summary, summarize
 SCRIPTS = Path(__file__).parent
 DOCS = SCRIPTS.parent / "docs"
 EXPERIMENTS = SCRIPTS.parent / "experiments" / "published"
+TRAINING = "training"
+"""Mode of an ordering of the mean losses of the last epoch, nats."""
 SEEDS = 5
 """Seeds that each norm needs for its row to count as run."""
 
@@ -57,7 +59,9 @@ class Claim:
 
 
 def seed_scores(row: Row, mode: str, at: int | None) -> dict[int, float]:
-    """Scores by seed: of the whole test split, or of its sequences of one length."""
+    """Scores by seed: of the whole test split, of its sequences of one length, or the loss of the last epoch."""
+    if mode == TRAINING:
+        return {run.seed: run.number("train_loss") for run in row.uncut if math.isfinite(run.number("train_loss"))}
     if at is None:
         return {run.seed: run.score(mode, row.metric) for run in row.uncut if run.facts}
     found = {}
@@ -78,10 +82,11 @@ def judge(summary: Summary, claims: Sequence[Mapping[str, Any]]) -> list[Claim]:
             norm, _, mode = side.partition("|")
             row = rows.get(norm)
             scores.append({} if row is None else seed_scores(row, mode or row.headline_mode, one.get("at")))
+        larger = summary.larger_is_better and not one["better"].endswith(f"|{TRAINING}")
         if any(not its for its in scores):
             pairs.append(None)
             continue
-        found = differences({"a": scores[0], "b": scores[1]}, ["a", "b"], "b", summary.larger_is_better).others
+        found = differences({"a": scores[0], "b": scores[1]}, ["a", "b"], "b", larger).others
         pairs.append(found[0] if found and len(found[0].seeds) > 1 else None)
     corrected = iter(holm([pair.p for pair in pairs if pair is not None]))
     return [
@@ -109,6 +114,8 @@ def claims_table(claims: Sequence[Claim]) -> list[str]:
 
 def _side(text: str) -> str:
     norm, _, mode = text.partition("|")
+    if mode == TRAINING:
+        return f"`{norm}`, training loss"
     return f"`{norm}`" + (f" by {mode} statistics" if mode else "")
 
 
@@ -121,8 +128,13 @@ def scores_table(summary: Summary, numbers: Mapping[str, str]) -> list[str]:
         ours = number(its.mean, digits)
         if its.n > 1:
             ours += f" [{number(its.low, digits)}, {number(its.high, digits)}]"
-        lines.append([f"`{row.norm}`", numbers.get(row.norm, "–"), ours, str(its.n), row.outcome])
-    return markdown_table(["norm", "paper", f"ours: test {summary.metric}", "seeds", "runs"], lines)
+        trained = estimate(list(seed_scores(row, TRAINING, None).values()))
+        loss = number(trained.mean, places(trained.mean)) if trained.n else "–"
+        lines.append([f"`{row.norm}`", numbers.get(row.norm, "–"), ours, loss, str(its.n), row.outcome])
+    head = ["norm", "paper", f"ours: test {summary.metric}", "training loss, last epoch", "seeds", "runs"]
+    if all(line[3] == "–" for line in lines):
+        head, lines = head[:3] + head[4:], [line[:3] + line[4:] for line in lines]
+    return markdown_table(head, lines)
 
 
 def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -88,6 +88,21 @@ def test_a_verdict_is_that_of_differences_by_seed(
     assert by_length.verdict == "yes"
 
 
+def test_an_ordering_may_be_of_the_loss_in_training(script: dict[str, Any], tmp_path: Path) -> None:
+    """Smaller is better there, whatever the score; the table has a column for it."""
+    folder = comparison(tmp_path / "row", {"none": [3.0] * 5, "ln": [4.0] * 5})
+    for path in folder.glob("*/seed=*/result.json"):
+        result = json.loads(path.read_text())
+        loss = (2.0 if result["norm"] == "none" else 1.0) + NOISE[result["seed"]]
+        path.write_text(json.dumps(result | {"train_loss": loss, "metric_mode": "max"}))
+    summary = script["summarize"](script["find_runs"](folder))
+    (found,) = script["judge"](summary, [{"better": "none|training", "worse": "ln|training"}])
+    assert found.found.seedwise.mean == pytest.approx(-1.0)
+    assert "`none`, training loss" in script["claims_table"]([found])[-1]
+    (with_loss,) = [line for line in script["scores_table"](summary, {}) if "`ln`" in line]
+    assert with_loss.split("|")[4].strip() == "1.00"
+
+
 def test_a_begun_run_is_shown_and_not_judged(script: dict[str, Any], tmp_path: Path) -> None:
     facts = {**ROWS["jsb-music"], "claims": [{"better": "ln", "worse": "none"}]}
     folder = comparison(tmp_path / "jsb-music-scaled", {"none": [3.0] * 4, "ln": [2.0, 2.1, 2.2, 2.3]})

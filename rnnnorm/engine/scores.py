@@ -1,11 +1,13 @@
-"""Validation scores of a run, as long as it has not diverged."""
+"""Scores of a run while it trains: on the validation split, as long as it has not diverged, and what was minimized."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from rnnnorm.engine.checkpoints import diverged_at
 
@@ -43,3 +45,38 @@ class ValidationScores(Callback):
         """Take up what the checkpoint kept."""
         self.seen = [(int(epoch), float(value)) for epoch, value in state_dict["seen"]]
         self.validations = state_dict.get("validations", len(self.seen))  # of earlier versions: those that were finite
+
+
+class TrainingLoss(Callback):
+    """Callback that keeps the mean of what was minimized over the batches of the last epoch; part of the checkpoint.
+
+    It includes auxiliary losses of normalizers, and is measured as the network was trained: with dropout, by each
+    batch's own statistics. Of several processes each keeps that of its own batches.
+    """
+
+    def __init__(self) -> None:
+        self.epoch, self.batches = -1, 0
+        self.total: Tensor | float = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add one batch; nothing waits for a GPU here."""
+        if trainer.current_epoch != self.epoch:
+            self.epoch, self.batches, self.total = trainer.current_epoch, 0, 0.0
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            self.total, self.batches = self.total + loss.detach(), self.batches + 1
+
+    @property
+    def mean(self) -> float | None:
+        """The mean; None before the first batch."""
+        return float(self.total) / self.batches if self.batches else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return {"epoch": self.epoch, "batches": self.batches, "total": float(self.total)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what the checkpoint kept."""
+        self.epoch, self.batches, self.total = (state_dict[name] for name in ("epoch", "batches", "total"))

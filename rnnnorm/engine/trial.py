@@ -24,7 +24,7 @@ from rnnnorm.engine.logger import CurveLogger
 from rnnnorm.engine.progress import Display, StepProgress, count, duration
 from rnnnorm.engine.records import leads, write, write_json
 from rnnnorm.engine.run import Run
-from rnnnorm.engine.scores import ValidationScores
+from rnnnorm.engine.scores import TrainingLoss, ValidationScores
 from rnnnorm.norms import evaluates_by
 from rnnnorm.tasks.divergence import StopOnDivergence
 
@@ -201,10 +201,10 @@ def _fit(
         trainer.strategy.checkpoint_io = CheckpointFiles(run)
     task = Task.of(model)
     best = Best(run.best, task.metric, task.mode)
-    scores = ValidationScores(f"val/{task.metric}")
+    scores, losses = ValidationScores(f"val/{task.metric}"), TrainingLoss()
     # Before `control`: the checkpoint to resume from has to know the best one and the scores.
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[callbacks.index(control) : callbacks.index(control)] = [scores, best]
+    callbacks[callbacks.index(control) : callbacks.index(control)] = [scores, losses, best]
     if resume is None:
         write(run.folder / "config.yaml", experiment.run_config())
         values = hyperparameters(experiment.model_options, experiment.datamodule, run)
@@ -224,7 +224,7 @@ def _fit(
     except PausedError:
         status = "paused"
     facts = _facts(run, task, trainer, model, control.trained, status) | _best(run, best)
-    facts["timing"] = timing(trainer, control.cpu, jobs)
+    facts |= {"train_loss": losses.mean, "timing": timing(trainer, control.cpu, jobs)}
     return Training(trainer, model, task, logger, scores, facts)
 
 

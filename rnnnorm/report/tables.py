@@ -18,8 +18,8 @@ from rnnnorm.report.numbers import number, some
 from rnnnorm.report.runs import HEADLINE, MODES, RunResult
 from rnnnorm.report.summary import Row, Summary
 
-_COLUMNS = ("best_val", "best_step", "diverged_at", "steps", "epochs", "ended_by", "seconds", "cpu_seconds", "jobs",
-            "parameters", "statistics")  # fmt: skip
+_COLUMNS = ("train_loss", "best_val", "best_step", "diverged_at", "steps", "epochs", "ended_by", "seconds",
+            "cpu_seconds", "jobs", "parameters", "statistics")  # fmt: skip
 
 
 def results_csv(summary: Summary) -> str:

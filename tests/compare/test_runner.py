@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from rnnnorm.common.source import source
 from rnnnorm.compare import runner
 from rnnnorm.engine import trial as trial_module
+from rnnnorm.report.curves import read_curves
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -271,3 +272,11 @@ def test_the_baseline_is_no_part_of_the_configuration(small: Small) -> None:
     for wrong, message in (("nnoe", "nnoe"), ("none,ln", "--baseline none,ln: expected one norm, got 2")):
         with pytest.raises(ValueError, match=message):
             small("--baseline", wrong)
+
+
+def test_the_training_loss_of_the_last_epoch_is_kept(small: Small) -> None:
+    assert small("--trainer.log_every_n_steps", "1") == 0
+    losses = read_curves(small.out / "none" / "seed=0")["train/loss"].value
+    assert len(losses) == 12
+    assert small.result()["train_loss"] == pytest.approx(losses[6:].mean(), rel=1e-5)
+    assert "train_loss" in (small.out / "results.csv").read_text().splitlines()[0]
