@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from rnnnorm.common.estimate import Estimate, quantile
-from rnnnorm.studies.framework.interval import NOMINAL, corrected_for_looks
+from rnnnorm.studies.framework.interval import LOOKS, NOMINAL, corrected_for_looks
 
 SUPPORTED, OPPOSITE, NEGLIGIBLE, UNDECIDED = "supported", "opposite", "negligible", "undecided"
 NOT_LEARNED, NOT_APPLICABLE = "not learned", "not applicable"
@@ -122,6 +122,22 @@ class Case:
         if error == 0 or self.effect.low == self.effect.high:
             return 0.0 if gap > 0 or (standing == NEGLIGIBLE and gap == 0) else 1.0
         return corrected_for_looks(NOMINAL) if self.standing == standing else 1.0  # order statistics
+
+    def seeds_to_reach(self, p: float) -> int | None:
+        """At how many seeds its own standing would have at most this p value, mean and standard deviation staying.
+
+        None where it has no standing, or where they would be more than the last look has.
+        """
+        error = self.error
+        if not self.decided or math.isnan(error):
+            return None
+        mean = self.towards[0]
+        gap = min(abs(mean - end) for end in {self.margin, self.limit})
+        for n in range(self.effect.n, LOOKS[-1] + 1):
+            smaller = error * math.sqrt(self.effect.n / n)
+            if not smaller or corrected_for_looks(min(1.0, 2 * float(stats.t.sf(gap / smaller, n - 1)))) <= p:
+                return n
+        return None
 
     def seeds_to_decide(self) -> int | None:
         """How many seeds would decide it if mean and standard deviation stayed as they are; None: cannot be said."""

@@ -28,11 +28,12 @@ from rnnnorm.engine.work import Work
 from rnnnorm.studies.framework.conclude import check_settings, conclude, note_settings
 from rnnnorm.studies.framework.interval import LOOKS
 from rnnnorm.studies.framework.rates import SEEDS, tune
-from rnnnorm.studies.framework.sequential import FIRST, arms, tally, weigh
+from rnnnorm.studies.framework.sequential import FIRST, arms, judged, p_values, tally, weigh
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.sitting import sitting
 from rnnnorm.studies.framework.study import STUDIES, Study
 from rnnnorm.studies.framework.trial import Trial
+from rnnnorm.studies.framework.verdict import surviving
 from rnnnorm.studies.framework.work import parse, work
 
 EXAMPLES = """\
@@ -206,8 +207,18 @@ def _confirm(
     """Add seeds to the most informative arms until all is decided, or the time is over."""
     deadline, command = time.monotonic() + seconds, shlex.join(["rnnnorm", "study", *args])
     by_study = {one.name: arms(one) for one in studies}
-    verdicts = {one.name: weigh(one, by_study[one.name], out) for one in studies}
-    total = Outcome()
+    known = {one.name: judged(one, out) for one in studies}
+    verdicts = {name: found for name, (_, found) in known.items()}
+    total, threshold = Outcome(), math.nan
+
+    def settle(changed: Sequence[Study]) -> None:
+        """What seeds are worth now: of all studies, where the p value that survives has moved."""
+        nonlocal threshold
+        before, threshold = threshold, surviving(p_values(verdicts))
+        for one in changed if threshold == before else studies:
+            weigh(one, by_study[one.name], out, known[one.name], threshold)
+
+    settle(studies)
     while time.monotonic() < deadline and total.signal is None and not total.disk_full:
         best = max((arm for found in by_study.values() for arm in found), key=lambda arm: arm.worth)
         if best.worth <= 0:
@@ -225,7 +236,9 @@ def _confirm(
         lost = {work.folder for work in outcome.failed}  # they would be tried for ever
         for arm in alike:
             arm.trials = [trial for trial in arm.trials if trial.run(out / one.name).folder not in lost]
-        verdicts[one.name] = weigh(one, by_study[one.name], out)
+        known[one.name] = judged(one, out)
+        verdicts[one.name] = known[one.name][1]
+        settle([one])
     broken = [text for one in studies for text in _conclude_one(partial(say, console), one, out, command)]
     left = sum(arm.worth > 0 for found in by_study.values() for arm in found)
     say(console, f"{tally(verdicts)}; {count(left, 'arm')} would get more seeds" if left else tally(verdicts))

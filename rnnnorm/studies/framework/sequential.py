@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from rnnnorm.studies.framework.case import UNDECIDED, Case
-from rnnnorm.studies.framework.interval import LOOKS
+from rnnnorm.studies.framework.interval import ERROR, LOOKS
 from rnnnorm.studies.framework.measurements import collect
 from rnnnorm.studies.framework.study import Study
 from rnnnorm.studies.framework.trial import Trial
@@ -62,7 +62,11 @@ def arms(study: Study) -> list[Arm]:
     return list(found.values())
 
 
-def judged(study: Study, out: Path) -> tuple[pd.DataFrame, list[Verdict]]:
+Judged = tuple[pd.DataFrame, list[Verdict]]
+"""Measurements of a study with what is derived from them, and its verdicts."""
+
+
+def judged(study: Study, out: Path) -> Judged:
     """What has been measured of a study, with all derived quantities, and its verdicts."""
     table = collect(study.trials(), out / study.name, study.columns)
     if table.empty:
@@ -71,23 +75,22 @@ def judged(study: Study, out: Path) -> tuple[pd.DataFrame, list[Verdict]]:
     return derived, [verdict for verdict in study.judged(derived) if verdict.headline.effect.n > 0]
 
 
-def weigh(study: Study, found: Iterable[Arm], out: Path) -> list[Verdict]:
+def weigh(study: Study, found: Iterable[Arm], out: Path, known: Judged, survives: float = ERROR) -> None:
     """Set what more seeds of each arm are worth.
 
     A condition that would be decided by n seeds if its mean and standard deviation stayed as they are is worth 1 where
-    n seeds are bought by the next look, and the ratio of both where it takes more.
+    n seeds are bought by the next look, and the ratio of both where it takes more. The same holds for a condition that
+    is decided, but not clearly enough for its claim to survive the correction for the number of claims.
 
     Args:
         study: whose.
         found: its arms.
         out: the folder with one folder per study.
-
-    Returns:
-        the verdicts at hand.
+        known: its table and verdicts; see `judged`.
+        survives: p value that a claim needs to survive that correction; see `surviving`.
     """
-    table, verdicts = judged(study, out)
-    open_claims = {verdict.claim.key for verdict in verdicts if verdict.verdict == UNDECIDED}
-    cases = [] if table.empty else [*_undecided(study, table, open_claims)]
+    table, verdicts = known
+    cases = [] if table.empty else [*_wanting(study, table, verdicts, survives)]
     for arm in found:
         missing = arm.next(out)
         if not missing:
@@ -100,25 +103,33 @@ def weigh(study: Study, found: Iterable[Arm], out: Path) -> list[Verdict]:
             continue
         gained = sum(share * min(1.0, look / needed) for there, needed, share in cases if arm.name in there)
         arm.worth = gained / sum(trial.weight for trial in missing)
-    return verdicts
 
 
-def _undecided(study: Study, table: pd.DataFrame, open_claims: set[str]) -> Iterator[tuple[set[str], float, float]]:
-    """Of each undecided condition its arms, the seeds that it would take, and its share."""
+def _wanting(
+    study: Study, table: pd.DataFrame, verdicts: Iterable[Verdict], survives: float
+) -> Iterator[tuple[set[str], float, float]]:
+    """Of each condition that is not decided, or not clearly enough: its arms, the seeds it would take, its share."""
     of_trials, one_each = study.of_trials, {trial.arm: trial for trial in study.trials()}.values()
+    fails = {verdict.claim.key for verdict in verdicts if verdict.verdict == UNDECIDED or verdict.p > survives}
     for claim in study.claims:
-        share = 1.0 if claim.key in open_claims else ASIDE
+        share = 1.0 if claim.key in fails else ASIDE
         for contrast in claim.contrasts:
             for point, reference, case in contrast.compared(table, study.words, of_trials):
-                if case.effect.n and case.in_scope and not case.decided and not case.aside:
+                unclear = claim.key in fails and case.p(case.standing) > survives
+                if case.effect.n and case.in_scope and not case.aside and (unclear or not case.decided):
                     there = {trial.arm for trial in one_each if contrast.concerns(trial, point, reference, of_trials)}
-                    yield there, _seeds(case), share
+                    yield there, _seeds(case, survives), share
 
 
-def _seeds(case: Case) -> float:
-    """How many seeds would decide a case; infinite if that cannot be said."""
-    needed = case.seeds_to_decide()
+def _seeds(case: Case, survives: float) -> float:
+    """How many seeds would decide a case, or decide it clearly enough; infinite if that cannot be said."""
+    needed = case.seeds_to_reach(survives) if case.decided else case.seeds_to_decide()
     return math.inf if needed is None else float(needed)
+
+
+def p_values(verdicts: Mapping[str, list[Verdict]]) -> list[float]:
+    """Those of all claims of all studies."""
+    return [verdict.p for found in verdicts.values() for verdict in found]
 
 
 def tally(verdicts: Mapping[str, list[Verdict]]) -> str:

@@ -187,6 +187,14 @@ def corrected(verdicts: Sequence[tuple[str, float]]) -> list[str]:
     return [verdict if found <= ERROR else UNDECIDED for (verdict, _), found in zip(verdicts, adjusted, strict=True)]
 
 
+def surviving(p_values: Sequence[float]) -> float:
+    """The p value that one more claim would need to survive that procedure beside those that do."""
+    if not p_values:
+        return ERROR
+    kept = int((stats.false_discovery_control(p_values) <= ERROR).sum())
+    return ERROR * min(kept + 1, len(p_values)) / len(p_values)
+
+
 def listing(cases: Iterable[Case]) -> str:
     """Which conditions have which standing."""
     cases = list(cases)

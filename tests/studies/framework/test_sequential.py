@@ -12,7 +12,7 @@ import pytest
 from studies.framework.conftest import Runner
 
 from rnnnorm.studies.framework import Claim, Contrast, Row, Study, Trained, Trial
-from rnnnorm.studies.framework.sequential import FIRST, arms, tally, weigh
+from rnnnorm.studies.framework.sequential import FIRST, arms, judged, tally, weigh
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.study import STUDIES
 from rnnnorm.studies.framework.verdict import Verdict
@@ -98,7 +98,7 @@ def test_the_nearest_decision_is_worth_most(shifted: Runner) -> None:
     study = Shifted(load("shifted", seeds=",".join(str(FIRST + k) for k in range(40))))
     found = arms(study)
     assert [arm.name for arm in found] == [f"arm={name}" for name in SHIFT]
-    assert weigh(study, found, shifted.out) == []
+    weigh(study, found, shifted.out, judged(study, shifted.out))
     assert all(arm.worth == np.inf and len(arm.next(shifted.out)) == 10 for arm in found)
     for values, arm in zip(((3.0, 0.1), (0.5, 0.35), (0.9, 0.35), (0.0, 0.1)), SHIFT, strict=True):
         mean, spread = values
@@ -111,10 +111,16 @@ def test_the_nearest_decision_is_worth_most(shifted: Runner) -> None:
                 path = trial.measured(shifted.out / "shifted")
                 path.parent.mkdir(parents=True)
                 path.write_text(json.dumps([{"quantity": "number", "value": value}]))
-    weigh(study, found, shifted.out)
+    known = judged(study, shifted.out)
+    weigh(study, found, shifted.out, known)
     far, half, close, none = (arm.worth for arm in found)
     assert far == none == 0.0
     assert half > close > 0.0
+    # Beside many other claims each has to be decided more clearly; (0, 0.1) is so by 10 seeds, and (3, 0.1) is now.
+    assert [verdict.p for verdict in known[1]] == pytest.approx([6.2e-6, 1, 1, 9.7e-5], rel=0.02)
+    weigh(study, found, shifted.out, known, 1e-5)
+    assert found[0].worth == 0.0
+    assert found[3].worth == pytest.approx(1 / 10)
 
 
 def test_progress_counts_what_survives_the_correction_for_the_number_of_claims() -> None:
