@@ -27,6 +27,23 @@ def early(summary: Summary) -> str:
     return f"{len(its)} of {len(summary.runs)} runs {verb} stopped early: {some(items, '; ')}."
 
 
+def rising(summary: Summary) -> str:
+    """The sentence on norms that were best on validation at the very end in every run; empty if none was."""
+    its = [
+        f"`{row.norm}`"
+        for row in summary.ranked
+        if all(
+            run.status == "finished" and run.number("epochs") > 2 and run.number("best_step") == run.number("steps")
+            for run in row.scored
+        )
+    ]
+    if not its:
+        return ""
+    verb = "was" if len(its) == 1 else "were"
+    often = " with every seed" if max(len(row.scored) for row in summary.ranked) > 1 else ""
+    return f"{some(its, ', ')} {verb} best on validation at the very end{often}: longer training may change the order."
+
+
 def scoreless(summary: Summary) -> str:
     """The sentence on finished runs whose score is not finite, and which means therefore leave out; empty if none."""
     its = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rnnnorm.report.endings import early, scoreless, unequal_steps
+from rnnnorm.report.endings import early, rising, scoreless, unequal_steps
 from rnnnorm.report.figures import Figures
 from rnnnorm.report.lead import best, beyond, claims
 from rnnnorm.report.numbers import number
@@ -29,6 +29,7 @@ def findings(figures: Figures) -> list[str]:
         scoreless(summary),
         unequal_steps(summary),
         early(summary),
+        rising(summary),
         _cut(summary),
         _open(summary),
         _mode_gap(summary),

@@ -11,6 +11,7 @@ from report.fake_runs import write_comparison, write_run
 
 from rnnnorm.cli import main
 from rnnnorm.report import build
+from rnnnorm.report.endings import rising
 from rnnnorm.report.runs import find_runs
 from rnnnorm.report.summary import Summary, summarize
 
@@ -92,6 +93,17 @@ class TestEndings:
         text = (out / "summary.md").read_text()
         assert "optimizer steps" not in text
         assert "stopped early" not in text
+
+    def test_norms_that_were_best_at_the_very_end_are_named(self, out: Path) -> None:
+        said = "best on validation at the very end with every seed"
+        build(out)
+        assert f"`none`, `ln` were {said}" in rising(summary(out)) or f"`ln`, `none` were {said}" in rising(
+            summary(out)
+        )
+        change(out, "ln/seed=1", best_step=550)
+        assert rising(summary(out)) == f"`none` was {said}: longer training may change the order."
+        change(out, "none/seed=0", best_step=550)
+        assert rising(summary(out)) == ""
 
     def test_steps_that_differ_between_seeds(self, out: Path) -> None:
         change(out, "ln/seed=1", steps=200)
