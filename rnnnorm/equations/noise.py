@@ -84,7 +84,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     generator = _source.get().generator
     if generator is None:
         return F.dropout(x, p)
-    kept = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
+    kept = (uniform(x) >= p).to(x.dtype)
     return x * (kept if p in (0, 1) else kept.div_(1 - p))
 
 
@@ -96,12 +96,16 @@ def drop_rows(x: Tensor, p: float) -> Tensor:
     return dropout(x, p) if source.rows else F.dropout(x, p)
 
 
-def uniform(like: Tensor) -> Tensor:
-    """Numbers between 0 and 1, of the shape of a tensor."""
-    generator = _source.get().generator
+def uniform(like: Tensor, *shape: int) -> Tensor:
+    """Numbers of at least 0 and less than 1, of the shape of a tensor or another one, in 32 bits or more.
+
+    On a CPU a stream gives the same numbers whether they are drawn at once or one part after the other.
+    """
+    wide = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32  # 8 bits are coarse
+    size, generator = shape or like.shape, _source.get().generator
     if generator is None:
-        return torch.rand_like(like)
-    return torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+        return torch.rand_like(like, dtype=wide) if not shape else torch.rand(size, dtype=wide, device=like.device)
+    return torch.rand(size, generator=generator, dtype=wide, device=like.device)
 
 
 @dataclass(frozen=True)

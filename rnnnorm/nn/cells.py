@@ -14,6 +14,7 @@ from .compiled import keeps_python, outside
 from .inputs import InputError
 from .options import Options
 from .padded import check_normalizers
+from .streaming import step_cell
 from .weights import RecurrentWeights
 
 State = TypeVar("State")
@@ -103,7 +104,10 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         t = step or 0
         if t == 0:
             self.norms.reset_sequence()
-        if rows.shape[0]:
+        stepped = None if self.training else step_cell(self, rows, states, t)
+        if stepped is not None:
+            states = stepped
+        elif rows.shape[0]:
             layer = Layer(self.cell, self.layer_weights(""), self.norms, QUIET, None)
             states = layer.step(layer.gates_x_at(rows, t), states, t)
         else:  # no rows to take statistics over

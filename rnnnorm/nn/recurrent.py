@@ -23,6 +23,7 @@ from .from_data import initialize_weight_norm
 from .inputs import InputError, check_rows, enter, enter_padded, enter_states, leave, leave_states
 from .options import Options
 from .skeleton import architecture, insides
+from .streaming import step_network
 from .torch_interface import TorchInterface
 from .wavefront import stream
 from .weights import NAMES, collector
@@ -134,6 +135,10 @@ class Recurrent(TorchInterface, Generic[State]):
             return self._nothing(input, hx, lengths)
         if compiling(input.data if isinstance(input, PackedSequence) else input):
             return self._as_operator(input, hx, lengths)
+        if not self.training and lengths is None and isinstance(input, Tensor):
+            stepped = step_network(self, input, hx)
+            if stepped is not None:
+                return stepped[0], self._as_state(stepped[1])
         packed = enter(input, lengths, self.input_size, self.batch_first)
         unbatched = isinstance(input, Tensor) and input.dim() == 2
         states = self._initial_states(hx, packed, unbatched)

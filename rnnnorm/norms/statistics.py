@@ -131,15 +131,19 @@ class StoredStatistics(Checked, StatisticBuffers):
         if by_plain_operators():
             mean, var = self.recall_steps(t, t + 1)
             return mean[0], var[0]
-        mean, var, rows, enough = self._stored()
-        slot = self.slot(t)
-        index = self._last_filled(rows, enough)[-1 if slot is None else slot]
+        mean, var, index = self.stored_at(t)
         if not (self.training or torch.is_grad_enabled() or self.running_still is not None):
             return mean[index], var[index]  # nothing moves them before they are used
         recalled = var[index].clone()  # as in `recall_steps`
         if self.running_still is not None and var is self.running_var:
             recalled.masked_fill_(self.running_still[index] > 0.5, math.inf)
         return mean[index].clone(), recalled
+
+    def stored_at(self, t: int) -> tuple[Tensor, Tensor, int]:
+        """Means and variances of all slots (S, F), and the slot whose moments step `t` uses."""
+        mean, var, rows, enough = self._stored()
+        slot = self.slot(t)
+        return mean, var, self._last_filled(rows, enough)[-1 if slot is None else slot]
 
     def _recall_unseen(self, t: int) -> tuple[Tensor, Tensor]:
         """`recall` in a compiled graph, where `t` may stand for any step and values cannot be read."""

@@ -49,6 +49,7 @@ SOURCES = (
         "full.h",
         "full_elements.h",
         "full_gradients.h",
+        "one.h",
         "scan.cpp",
     ),
 )
@@ -258,4 +259,8 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
             run.argtypes, run.restype = [ProblemPointer], None
             space = getattr(loaded, f"rnnnorm_{direction}_workspace_{dtype}")
             space.argtypes, space.restype = [ProblemPointer], ctypes.c_int64
+    loaded.rnnnorm_step_values.argtypes, loaded.rnnnorm_step_values.restype = [ctypes.c_int64], ctypes.c_int64
+    for dtype in ("f32", "f64"):
+        step = getattr(loaded, f"rnnnorm_step_{dtype}")
+        step.argtypes, step.restype = [ctypes.c_void_p], None
     return loaded

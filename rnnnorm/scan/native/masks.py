@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,7 @@ def draw(layer: Layer, data: Tensor, sizes: list[int]) -> Masks:
     """The masks of a run over packed rows (N, I); that of h_{t-1} has been drawn with the layer.
 
     So a scan and the reference see the same numbers: at each step first those for the update, then for each state.
+    A stream of a CPU's random numbers does not depend on how many are drawn at once.
     """
     noise = layer.noise
     if not noise.training or not (noise.update or any(noise.zoneout)):
@@ -63,15 +65,18 @@ def draw(layer: Layer, data: Tensor, sizes: list[int]) -> Masks:
     H = layer.weights.W_ih.shape[0] // layer.cell.gates
     update = data.new_empty(len(data), H) if noise.update else None
     zones = [data.new_empty(len(data), H) if p else None for p in noise.zoneout]
+    masks = [(update, noise.update), *zip(zones, noise.zoneout, strict=True)]
+    drawn = [(mask, p) for mask, p in masks if mask is not None]
     start = 0
     with torch.no_grad():
-        for rows in sizes:
-            stop = start + rows
-            ones = data.new_ones(rows, H)
-            if update is not None:
-                update[start:stop] = noise.drop(ones)
-            for zone, p in zip(zones, noise.zoneout, strict=True):
-                if zone is not None:
-                    zone[start:stop] = uniform(ones) < p
+        for rows, steps in groupby(sizes):  # at once for all steps with as many rows
+            block = (len(list(steps)), rows, H)
+            numbers = uniform(data, block[0], len(drawn), rows, H)
+            stop = start + block[0] * rows
+            for k, (mask, p) in enumerate(drawn):
+                compare = torch.ge if mask is update else torch.lt
+                compare(numbers[:, k], p, out=mask[start:stop].view(block))
             start = stop
+        if update is not None and noise.update < 1:
+            update.div_(1 - noise.update)
     return Masks(layer.mask, update, *zones)

@@ -33,6 +33,11 @@ def _after_fork() -> None:
     _forked = True
 
 
+def threads() -> int:
+    """How many threads compiled code may use."""
+    return 1 if _forked else torch.get_num_threads()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
@@ -111,7 +116,7 @@ class Run:
         self.variant, self.cell, self.noise = variant, cell, noise
         self.plan, self.sizes, self.own, self.save = plan, sizes, own, save
         self.batch_sizes = array("q", sizes)
-        self.threads = 1 if _forked else torch.get_num_threads()
+        self.threads = threads()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.given: dict[str, tuple[Tensor, Tensor]] = {}
         self.moments: dict[str, tuple[Tensor, Tensor]] = {}

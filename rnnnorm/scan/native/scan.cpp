@@ -6,6 +6,7 @@
 
 #include "backward.h"
 #include "forward.h"
+#include "one.h"
 #include "peak.h"
 
 #if RNNNORM_FULL
@@ -41,6 +42,9 @@ int64_t rnnnorm_forward_workspace_f64(const Problem* p) { return workspace<Forth
 int64_t rnnnorm_backward_workspace_f32(const Problem* p) { return workspace<Back<float>>(*p); }
 int64_t rnnnorm_backward_workspace_f64(const Problem* p) { return workspace<Back<double>>(*p); }
 float rnnnorm_multiply_and_add_f32(int64_t count, int threads) { return multiply_and_add<float>(count, threads); }
+int64_t rnnnorm_step_values(int64_t H) { return OneStep<float>::values(H); }
+void rnnnorm_step_f32(const Problem* p) { OneStep<float>(*p).run(); }
+void rnnnorm_step_f64(const Problem* p) { OneStep<double>(*p).run(); }
 void rnnnorm_forward_f32(const Problem* p) { run<Forth<float>>(*p); }
 void rnnnorm_forward_f64(const Problem* p) { run<Forth<double>>(*p); }
 void rnnnorm_backward_f32(const Problem* p) { run<Back<float>>(*p); }

@@ -1,0 +1,180 @@
+"""Streams: one timestep of a few sequences without a graph, through all layers, by compiled code.
+
+Whoever reads a stream calls a network once per timestep, and at the sizes of streams most of the time goes into what is
+asked and arranged before a product is computed. Here that is done once; see `rnnnorm.scan.native.one`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, distributed, nn
+
+from ..common.settings import listened_to
+from ..common.transforms import plain, transformed
+from ..equations import QUIET, Layer
+from ..scan.native.one import MOST_ROWS, OneStep
+
+if TYPE_CHECKING:
+    from .cells import RecurrentCell
+    from .recurrent import Recurrent
+
+_local = threading.local()  # the structure that compiled code reads is written to at each step
+_BACKENDS = ("auto", "native")
+_GONE_ROUND = (
+    *("run", "run_layers", "_run_layers", "run_layer", "run_direction", "ready_layer", "leave_layer", "emit", "norms"),
+    *("emitted", "between", "skip", "layer_weights", "read_weights", "_initial_states", "_omitted_states"),
+    *("zero_states", "check_tensors", "_as_state"),
+)
+"""Methods of a network that are not called here, so that no subclass may have others."""
+
+
+class _Prepared:
+    """The steps of a network's layers; none where compiled code does not cover all of them.
+
+    Args:
+        module: the network, or a cell.
+        steps: makes the steps.
+    """
+
+    def __init__(self, module: Recurrent[Any] | RecurrentCell[Any], steps: Callable[[], list[OneStep]]) -> None:
+        self.settings, self.cell, self.noise = module._settings, module.cell, vars(module).get("noise", QUIET)
+        try:
+            self.steps = steps()
+        except ValueError:
+            self.steps = []
+
+    def holds(self, module: Recurrent[Any] | RecurrentCell[Any]) -> bool:
+        """Whether nothing has changed since; where nothing is covered, other settings may help."""
+        return (
+            module._settings is self.settings
+            and module.cell is self.cell
+            and vars(module).get("noise", QUIET) is self.noise
+            and all(step.holds() for step in self.steps)
+        )
+
+
+def _prepared(module: Any, dtype: torch.dtype, steps: Callable[[], list[OneStep]]) -> list[OneStep]:
+    try:
+        known: WeakKeyDictionary[nn.Module, dict[torch.dtype, _Prepared]] = _local.known
+    except AttributeError:
+        known = _local.known = WeakKeyDictionary()
+    by_type = known.setdefault(module, {})
+    found = by_type.get(dtype)
+    if found is None or not found.holds(module):
+        found = by_type[dtype] = _Prepared(module, steps)
+    for step in found.steps:
+        if not step.recalls():
+            return []
+    return found.steps
+
+
+def quiet() -> bool:
+    """Whether nothing follows what is computed: no graph, no transform, no other process."""
+    return not (
+        torch.is_grad_enabled()
+        or torch.is_autocast_enabled("cpu")
+        or transformed()
+        or (distributed.is_available() and distributed.is_initialized())
+    )
+
+
+def _dense(tensor: Tensor, dtype: torch.dtype) -> bool:
+    return tensor.dtype is dtype and plain(tensor)
+
+
+def _addresses(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple(tensor.data_ptr() for tensor in tensors)
+
+
+def step_network(network: Recurrent[Any], input: Tensor, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """Output and last states of a network for one timestep of a few sequences, as `Recurrent.forward` returns them.
+
+    None where the general code must run, or say what is wrong.
+    """
+    size = input.shape
+    unbatched = len(size) == 2
+    if len(size) != 3 and not unbatched:
+        return None
+    time = 1 if network.batch_first and not unbatched else 0
+    rows = 1 if unbatched else size[1 - time]
+    if size[time] != 1 or not 0 < rows <= MOST_ROWS or size[-1] != network.input_size or network.recorder is not None:
+        return None
+    dtype = input.dtype
+    if network.training or not quiet() or not plain(input):
+        return None
+    steps = _prepared(network, dtype, lambda: _network_steps(network, input.reshape(rows, -1)))
+    if not steps:
+        return None
+    sizes, layers = steps[0].sizes, len(steps)
+    shapes = [(layers, size) if unbatched else (layers, rows, size) for size in sizes]
+    if hx is None:
+        if network.initial_state != "zeros":
+            return None
+        before = [input.new_zeros(shape) for shape in shapes]
+    else:
+        before = list(hx) if isinstance(hx, tuple | list) else [hx]
+        if len(before) != len(shapes) or (len(before) == 1) is isinstance(hx, tuple | list):
+            return None
+        for k, (state, shape) in enumerate(zip(before, shapes, strict=True)):
+            if not isinstance(state, Tensor) or state.shape != shape or not _dense(state, dtype):
+                return None
+            before[k] = state.contiguous()
+    last = tuple(input.new_empty(shape) for shape in shapes)
+    output = input.new_empty((*size[:-1], sizes[0]))
+    contiguous = input.contiguous()
+    x, bytes_each = contiguous.data_ptr(), dtype.itemsize
+    starts, ends = _addresses(before), _addresses(last)
+    offsets = tuple(rows * size * bytes_each for size in sizes)
+    for k, step in enumerate(steps):
+        old = tuple(start + k * offset for start, offset in zip(starts, offsets, strict=True))
+        new = tuple(start + k * offset for start, offset in zip(ends, offsets, strict=True))
+        step.run(rows, x, old, new, output.data_ptr() if k == layers - 1 else 0)
+        x = new[0]
+    vars(network)["ran"] = "native"
+    return output, last
+
+
+def step_cell(cell: RecurrentCell[Any], rows: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...] | None:
+    """The states of a cell after step t, (B, ·) each, from checked ones; None where the general code must run."""
+    B, dtype = rows.shape[0], rows.dtype
+    if cell.training or not 0 < B <= MOST_ROWS or not quiet() or not plain(rows):
+        return None
+    if not all(_dense(state, dtype) for state in states):
+        return None
+    steps = _prepared(cell, dtype, lambda: [_step(cell, "", cell.norms, QUIET, rows)])
+    if not steps:
+        return None
+    kept = [rows.contiguous(), *(state.contiguous() for state in states)]
+    last = tuple(torch.empty_like(state) for state in kept[1:])
+    x, *before = _addresses(kept)
+    steps[0].run(B, x, tuple(before), _addresses(last), t=t)
+    return last
+
+
+def _step(module: Any, suffix: str, norms: Any, noise: Any, like: Tensor) -> OneStep:
+    layer = Layer(module.cell, module.read_weights(suffix), norms, noise)
+    return OneStep(module, suffix, layer, like)
+
+
+def _network_steps(network: Recurrent[Any], like: Tensor) -> list[OneStep]:
+    """The steps of all layers; none where something stands between them, or a method is another one."""
+    from .recurrent import Recurrent  # which imports this module
+
+    own = type(network)
+    if network.bidirectional or network.backend not in _BACKENDS or listened_to(network, hooks=False):
+        return []
+    if any(getattr(own, name) is not getattr(Recurrent, name) for name in _GONE_ROUND):
+        return []
+    suffixes = network.all_suffixes()
+    if any(network.emitted(s) or network.between(k) or network.skip(k) for k, s in enumerate(suffixes)):
+        return []
+    steps = []
+    for suffix in suffixes:
+        steps.append(_step(network, suffix, network.norms(suffix), network.noise.evaluating(), like))
+        like = like.new_empty(1, steps[-1].sizes[0])
+    return steps
