@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..common.ranges import Range, at_least
 from .base import in_backward
+from .batch_statistics import rounding
 from .fusible import ColumnStatistics, Fusible
 from .ghost import Ghosts, ghosts
 from .synchronized import SynchronizedNormalizer
@@ -60,6 +61,14 @@ class BatchNorm(SynchronizedNormalizer):
       say nothing in evaluation: not for those that rarely, but then tellingly, are another value (one consistent batch
       loses .02 on MNIST by it), nor for test sequences that begin as no training sequence does.
 
+    `skip_constant` is about training where all sequences begin alike. At such steps all rows agree: x - μ is 0, and
+    gradients are multiplied by g/√ε at each place and each step. In those of weights and gains they cancel: the parts
+    of all rows sum to 0, since μ is subtracted, and each is multiplied by the same inputs. What does not cancel is
+    rounding error, which after three such steps is larger than all that is true (g = 0.1, float32; after six in
+    float64). With the option a feature whose σ² over the batch is at most 16 u ε, u being the type's precision, is the
+    constant that it is but for rounding: y = b, without a gradient. Where a few rows differ, true gradients explode,
+    too: then noise on h_0 or a larger ε is needed.
+
     `ghost=k` takes the moments of a training batch over parts of k sequences, so that a large batch is as noisy as
     small ones are (ghost batch normalization, Hoffer et al. 2017). A step with B_t active rows has ⌊B_t / k⌋ parts, so
     none has fewer than k; what is left over goes to the first parts, one row each, and with fewer than 2k rows the step
@@ -83,6 +92,7 @@ class BatchNorm(SynchronizedNormalizer):
         debias: running averages free of their initial values.
         by_rows: running averages in which each row weighs alike, and free of their initial values.
         mute: evaluate features that were constant in most batches as constants. Stores F or S·F more values.
+        skip_constant: in training, take features that all rows agree on for constants. Not for "sequence".
         max_steps: T_max, steps that have slots of their own for "timestep".
         tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows (at least 2) that estimate a variance.
@@ -118,12 +128,17 @@ class BatchNorm(SynchronizedNormalizer):
         by_rows: bool = False,
         mute: bool = False,
         window: int = 1,
+        skip_constant: bool = False,
         ghost: int | None = None,
         frozen: bool = False,
         **kw: Any,
     ) -> None:
         if window != 1 and statistics != "timestep":
             raise ValueError(f'window groups timesteps: it needs statistics="timestep", got {statistics!r}')
+        if skip_constant and statistics == "sequence":
+            raise ValueError(
+                'skip_constant is about steps at which all rows agree: it needs statistics="shared" or "timestep"'
+            )
         forgets = momentum is not None  # the average over all rows is by rows and unbiased as it is
         stored = {"debias": debias and forgets, "by_rows": by_rows and forgets, "still": eps if mute else None}
         options: dict[str, Any] = {"statistics": statistics, "eps": eps, "momentum": momentum}
@@ -131,13 +146,14 @@ class BatchNorm(SynchronizedNormalizer):
         if ghost is not None and ghost < self.min_rows:
             raise ValueError(f"ghost parts need at least min_rows={self.min_rows} sequences each, got ghost={ghost}")
         self.frozen, self.ghost = frozen, ghost
-        self.debias, self.by_rows, self.mute = debias, by_rows, mute
+        self.debias, self.by_rows, self.mute, self.skip_constant = debias, by_rows, mute, skip_constant
         if frozen:
             self.evaluates_by = "running"
 
     def fusible(self) -> Fusible | None:
         """Columns, of all steps at once or of each; none with parts."""
-        return ColumnStatistics(self.eps, self.sequence_wise) if self.ghost is None else None
+        skips = self.skip_constant and self._learns()
+        return ColumnStatistics(self.eps, self.sequence_wise, skips) if self.ghost is None else None
 
     def synchronizes(self) -> bool:
         """Whether moments are taken over several processes now; those of parts never are."""
@@ -189,12 +205,24 @@ class BatchNorm(SynchronizedNormalizer):
                 self.stats.num_rows[slot] += rows.shape[0]
                 momentum = self._momentum(rows.shape[0], slot)
         gain, bias = self._affine(rows)
-        return F.batch_norm(rows, mean, var, gain, bias, True, momentum, self.eps)
+        y = F.batch_norm(rows, mean, var, gain, bias, True, momentum, self.eps)
+        if not self.skip_constant:
+            return y
+        constant = rows.detach().var(0, correction=0) <= rounding(rows.dtype, self.eps)
+        return torch.where(constant, y.new_zeros(()) if bias is None else bias, y)
+
+    def _roots(self, var: Tensor) -> Tensor:
+        roots = super()._roots(var)
+        if not (self.skip_constant and self._learns()):
+            return roots
+        return torch.where(var <= rounding(var.dtype, self.eps), 0, roots)
 
     def _momentum(self, rows: int, slot: int) -> float:
         return rows / int(self.stats.num_rows[slot]) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         """Everything that is not visible in the parameters."""
-        flags = "".join(f", {flag}" for flag in ("frozen", "debias", "by_rows", "mute") if getattr(self, flag))
+        flags = "".join(
+            f", {flag}" for flag in ("frozen", "debias", "by_rows", "mute", "skip_constant") if getattr(self, flag)
+        )
         return super().extra_repr() + ("" if self.ghost is None else f", ghost={self.ghost}") + flags

@@ -151,8 +151,12 @@ class BatchNormalizer(Normalizer):
     def _by_moments(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         """Normalize by moments (F,) that are differentiated, too."""
         gain, bias = self._affine(rows)
-        y = (rows - mean) * (torch.rsqrt(var + self.eps) * gain)
+        y = (rows - mean) * (self._roots(var) * gain)
         return y if bias is None else y + bias
+
+    def _roots(self, var: Tensor) -> Tensor:
+        """1/√(σ² + ε), by which differences from the mean are multiplied."""
+        return torch.rsqrt(var + self.eps)
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance (F,) of rows for the estimation of population statistics, in float64."""
@@ -190,6 +194,14 @@ class BatchNormalizer(Normalizer):
     def extra_repr(self) -> str:
         """Everything that is not visible in the parameters."""
         return f"{super().extra_repr()}, statistics={self.scope}, momentum={self.momentum}, min_rows={self.min_rows}"
+
+
+def rounding(dtype: torch.dtype, eps: float) -> float:
+    """Variance up to which a feature is constant over a batch but for rounding: 16 u ε, u being the type's precision.
+
+    Where all rows of a batch agree, their products with a matrix still differ by some units in the last place.
+    """
+    return 16 * torch.finfo(dtype).eps * eps
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:

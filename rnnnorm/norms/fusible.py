@@ -29,10 +29,12 @@ class ColumnStatistics:
     Args:
         eps: ε inside the root.
         sequence: over the rows of all steps at once; otherwise over those of each step.
+        skip_constant: what its own batch has as a constant, but for `rounding`, becomes 0 without a gradient.
     """
 
     eps: float
     sequence: bool = False
+    skip_constant: bool = False
 
 
 @dataclass(frozen=True)

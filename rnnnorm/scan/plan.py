@@ -52,6 +52,11 @@ class Place(NamedTuple):
         return self.statistics.centered if isinstance(self.statistics, RowStatistics) else True
 
     @property
+    def skips(self) -> bool:
+        """Whether constants of a batch become 0 without a gradient."""
+        return isinstance(self.statistics, ColumnStatistics) and self.statistics.skip_constant
+
+    @property
     def whole(self) -> bool:
         """Whether moments are taken over the rows of all steps at once."""
         return _whole(self.statistics)
@@ -175,6 +180,12 @@ def agrees(layer: Layer) -> bool:
     if layer.weights.W_hr is not None or layer.mask is not None:
         return False
     return len({(m.uses_own(), m.min_rows) for m in by_step}) <= 1
+
+
+def skips_constants(layer: Layer) -> bool:
+    """Whether a normalizer of a layer that is supported takes constants of a batch for 0 without a gradient."""
+    norms: list[Any] = list(layer.norms._modules.values())
+    return any(norm is not None and getattr(_fusible(norm), "skip_constant", False) for norm in norms)
 
 
 def make_plan(layer: Layer) -> Plan:

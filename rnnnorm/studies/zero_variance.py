@@ -22,6 +22,7 @@ from rnnnorm.studies.measures.constant_steps import (
     clipped,
     draw_inverse,
     inverse_eps,
+    rounding_shares,
     shade_constant,
 )
 from rnnnorm.studies.measures.gradients import projected_gradients
@@ -29,8 +30,11 @@ from rnnnorm.studies.measures.guessing import score
 from rnnnorm.tasks.cells import build_recurrent
 
 FLAT, NEEDED = 1.1, 0.01
+SKIPPED = "bn-timestep:skip_constant=true"
 
 grown = partial(Contrast, "growth", "factor per step back", needed=FLAT, null=1.0)
+rounded = partial(Contrast, "rounding", "share of the gradient by all weights, gains and biases", null=0.0,
+                  by=("data", "steps", "precision"), label="{data}, {steps} constant steps, {precision}")  # fmt: skip
 border = partial(grown, by=("norm",), label="MNIST's border, {norm}")
 
 
@@ -47,9 +51,11 @@ class ZeroVariance(Study):
         "float32 tells after how many steps a gradient is no longer a number. With real data: the black border of "
         "sequential MNIST. Training: temporal order after a constant border, with and without noise on h_0, other ε, "
         "with and without gradient clipping; score is the test score by population statistics, that of guessing for a "
-        "run that diverged; a difference counts from 0.01."
+        "run that diverged; a difference counts from 0.01. Rounding: the same networks after fewer constant steps; of "
+        "the gradient by all weights, gains and biases, in float32 or float64, the share ‖g − g*‖/‖g‖ that is not the "
+        "gradient g* in float64 with skip_constant, by which nothing goes back through features that all rows agree on."
     )
-    columns = ("mode", "t")
+    columns = ("mode", "t", "precision")
     claims = (
         Claim("explodes",
               "Where all sequences begin with the same inputs, horizontal batch normalization makes gradients explode.",
@@ -78,8 +84,25 @@ class ZeroVariance(Study):
                                 {"part": "trained", "noise": 0.0, "clip": backwards}, needed=NEEDED, below=True,
                                 turned=True,
                                 label=lambda p: f"ε = {p['norm'].rpartition('=')[2]}, {clipped(p['clip'])}")),
+        Claim("rounding",
+              "Where all sequences begin alike, the weights' gradients that explode are rounding error: the true ones "
+              "cancel over the batch.",
+              "this package; follows from the mean's part in the backward pass of Ioffe & Szegedy, ICML 2015",
+              contrast=(rounded(only={"part": "rounding", "norm": "bn-timestep", "precision": "float32",
+                                      "data": "symbols", "steps": [3, 8]}, needed=0.5),
+                        rounded(only={"part": "rounding", "norm": "bn-timestep", "precision": "float64",
+                                      "data": "symbols", "steps": 3}, needed=NEEDED, below=True))),
+        Claim("skipped", "Gradients in float32 are true if nothing goes back through features that all rows agree on.",
+              "this package",
+              contrast=rounded(only={"part": "rounding", "norm": SKIPPED, "precision": "float32"}, needed=NEEDED,
+                               below=True)),
+        Claim("skip", "Then BN-LSTM trains after a constant start without noise and with the usual ε.", "this package",
+              contrast=Contrast("final", "score with noise minus score without, constants skipped", SKIPPED,
+                                {"norm": "bn-timestep", "noise": 0.1}, ("clip",),
+                                {"part": "trained", "noise": 0.0, "clip": backwards}, needed=NEEDED, below=True,
+                                turned=True, label="{clip}")),
     )  # fmt: skip
-    words = Words(clip=clipped)
+    words = Words(clip=clipped, data=lambda data: "MNIST's border" if data == "mnist" else str(data))
     plots = (
         Lines(
             "along", "‖∂L/∂h_t‖ at initialization", "timestep t", "Gradients along time; shaded: constant inputs.",
@@ -117,6 +140,10 @@ class ZeroVariance(Study):
         made += self.grid({"part": "norm", "noise": 0.0}, weight=0.3)
         if self.settings.data_dir is not None:
             made += self.grid({"part": "mnist", "noise": (0.0, 0.1)}, ["bn-timestep"], weight=2.0)
+        sources = ("symbols",) if self.settings.data_dir is None else ("symbols", "mnist")
+        for data in sources:
+            here = {"part": "rounding", "data": data, "steps": [int(steps) for steps in option("steps")]}
+            made += self.grid(here, ["bn-timestep", SKIPPED], weight=0.3)
         for trained in option("trained"):
             noise, clip = float(trained["noise"]), float(trained["clip"])
             config = self.settings.configured(
@@ -134,6 +161,16 @@ class ZeroVariance(Study):
         torch.manual_seed(trial.seed)
         c = trial.conditions
         B, H = int(self.settings.option("batch_size")), int(self.settings.option("hidden_size"))
+        if c["part"] == "rounding":
+            steps = int(c["steps"])
+            if c["data"] == "mnist":
+                pixels, blank = black_border(B, self.settings.data_dir)
+                x = pixels[blank - steps :]
+            else:
+                x, _ = symbols(steps, B)
+            for precision, share in rounding_shares(x, H, trial.norm, SKIPPED):
+                yield {"quantity": "rounding", "precision": precision, "value": share}
+            return
         if c["part"] == "mnist":
             x, blank = black_border(B, self.settings.data_dir)
         else:

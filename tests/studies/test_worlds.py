@@ -86,7 +86,8 @@ JUDGED: dict[tuple[str, str], set[str]] = {
     ("zero-variance", "eps"): {"explodes", "scaling"},
     ("zero-variance", "noise"): {"noise"},
     ("zero-variance", "norm"): set(),
-    ("zero-variance", "trained"): {"training", "eps"},
+    ("zero-variance", "rounding"): {"rounding", "skipped"},
+    ("zero-variance", "trained"): {"training", "eps", "skip"},
 }
 """Which claims can be judged where one part of the trials has been measured."""
 

@@ -20,14 +20,14 @@ from rnnnorm.studies.framework.measurements import collect, where
 from rnnnorm.studies.framework.settings import load
 from rnnnorm.studies.framework.trial import Trial
 from rnnnorm.studies.measures.gradients import projected_gradients
-from rnnnorm.studies.zero_variance import FLAT, ZeroVariance
+from rnnnorm.studies.zero_variance import FLAT, SKIPPED, ZeroVariance
 from rnnnorm.tasks.cells import build_recurrent
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-CLAIMS = ("explodes", "scaling", "noise", "training", "eps")
+CLAIMS = ("explodes", "scaling", "noise", "training", "eps", "rounding", "skipped", "skip")
 TRUE = dict.fromkeys(CLAIMS, True)
-PARTS = ("eps", "noise", "norm", "trained")
+PARTS = ("eps", "noise", "norm", "trained", "rounding")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,16 @@ def table(zero: ZeroVariance, says: dict[str, bool | None]) -> pd.DataFrame:
         def pick(claim: str, first: bool, true: float, false: float) -> float:
             return {True: true, False: false, None: true if first else false}[says[claim]]
 
+        if c["part"] == "rounding":
+            first = c["steps"] == 3
+            shares = {"float64": pick("rounding", True, 1e-8, 0.5), "float32": pick("rounding", first, 0.99, 0.1)}
+            if trial.norm == SKIPPED:
+                shares = {"float64": 0.0, "float32": pick("skipped", first, 1e-6, 0.9)}
+            for precision, share in shares.items():
+                yield {"quantity": "rounding", "precision": precision, "value": share * jitter}
+            return
         if c["part"] == "trained":
-            score = 0.9
+            score = pick("skip", c["clip"] == 1.0, 0.9, 0.6) if trial.norm == SKIPPED else 0.9
             if trial.norm == "bn-timestep" and not c["noise"]:
                 score = pick("training", c["clip"] == 1.0, 0.5, 0.95)
             if trial.norm.startswith("bn-timestep:eps="):
@@ -140,7 +148,7 @@ def test_findings_rank_what_was_trained_and_name_what_diverged(quick: ZeroVarian
     assert quick.findings(m)[0] == "Best of all by test score after a constant start: ln (0.99)."
     lost = (m["quantity"] == "diverged") & (m["norm"] == "bn-timestep") & (m["noise"] == 0) & (m["clip"] == 0)
     m.loc[lost, "value"] = 1.0
-    assert "3 of 24 trainings diverged: bn-timestep (3)." in quick.findings(m)
+    assert "3 of 30 trainings diverged: bn-timestep (3)." in quick.findings(m)
 
 
 def test_the_figure_shows_the_numbers(quick: ZeroVariance) -> None:
@@ -282,6 +290,22 @@ def test_an_explosion_is_measured_as_far_as_float64_reaches(tmp_path: Path) -> N
     found = measured(long, part="eps", gain=1.0, eps=1e-5, noise=0.0)
     assert 1e160 < found["gradient_norm"][0] < math.inf
     assert found["growth"] / short == pytest.approx(1000, rel=0.2)
+
+
+@pytest.mark.parametrize("norm", ["bn-timestep", SKIPPED])
+def test_rounding_is_what_differs_from_the_true_gradient(small: ZeroVariance, norm: str) -> None:
+    shares = {
+        (row["precision"], steps): row["value"]
+        for steps in (1, 4, 40)
+        for row in small.measure(Trial({"part": "rounding", "data": "symbols", "steps": steps}, norm, 0), None)
+    }
+    assert max(shares["float64", 1], shares["float64", 4]) < 1e-3
+    assert shares["float32", 1] < 1e-2
+    if norm == SKIPPED:
+        assert max(shares.values()) < 1e-3
+    else:
+        assert shares["float32", 4] > 0.9
+        assert shares["float32", 40] == 1.0  # no number
 
 
 def test_a_trial_measures_the_same_every_time(small: ZeroVariance) -> None:

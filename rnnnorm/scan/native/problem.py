@@ -14,6 +14,7 @@ class PlaceFields(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("kind", "groups", "centered", "own")),
         ("eps", c_double),
+        ("skipped", c_double),
         *((name, c_void_p) for name in ("gain", "bias", "alpha", "given_mean", "given_var", "mean", "var")),
         *((name, c_void_p) for name in ("center", "scale", "d_gain", "d_bias", "d_alpha")),
     )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...equations import Layer, LayerWeights
+from ...norms.batch_statistics import rounding
 from ...norms.fusible import ColumnStatistics, Constant, RowStatistics, Squash
 from ..plan import PLACES, Place
 from .masks import Drawn
@@ -96,7 +97,11 @@ def _normalized(place: Place, rows: Tensor, given: tuple[Tensor, Tensor] | None)
         return (rows - given[0]) * torch.rsqrt(given[1] + place.eps)
     if isinstance(statistics, ColumnStatistics):
         mean = rows.mean(0)
-        return (rows - mean) * torch.rsqrt(((rows - mean) ** 2).mean(0) + place.eps)
+        var = ((rows - mean) ** 2).mean(0)
+        roots = torch.rsqrt(var + place.eps)
+        if place.skips:
+            roots = torch.where(var <= rounding(rows.dtype, place.eps), 0, roots)
+        return (rows - mean) * roots
     assert isinstance(statistics, RowStatistics)
     groups = rows.view(rows.shape[0], place.groups, -1)
     if place.centered:

@@ -280,6 +280,7 @@ class Run:
         target.kind = kinds.get(type(statistics), ROW if place.by_row else COLUMN)
         target.groups, target.centered, target.own = place.groups, place.centered, self.own.get(name, 0)
         target.eps = statistics.factor if isinstance(statistics, Constant) else place.eps
+        target.skipped = 16 * place.eps if place.skips else -1
         if name in self.moments:  # made by `_allocate`
             target.mean, target.var = (moment.data_ptr() for moment in self.moments[name])
         vector = (features,)

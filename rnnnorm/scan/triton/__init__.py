@@ -16,7 +16,7 @@ from torch import Tensor
 from ...common.transforms import transformed
 from ...equations import Layer
 from ..checks import fits
-from ..plan import agrees, applies
+from ..plan import agrees, applies, skips_constants
 from ..plan import plain as supports
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -31,7 +31,7 @@ def ready(layer: Layer, data: Tensor) -> bool:
     device = data.device.type
     if data.dtype not in DTYPES or transformed() or device not in ("cpu", "cuda"):
         return False
-    if not fits(layer, data, device, typed=False) or not (applies(layer) and agrees(layer)):
+    if not fits(layer, data, device, typed=False) or not _covers(layer):
         return False
     if not data.is_cuda:
         return interpreting()
@@ -53,10 +53,10 @@ def scan_triton(
         RuntimeError: not `ready` on this device; in the backward pass, create_graph=True.
     """
     if not ready(layer, data):
-        if not (applies(layer) and agrees(layer)):
+        if not _covers(layer):
             raise RuntimeError(
-                "the Triton scan runs no projection, no dropout of h, no hooks in normalizers and no places that "
-                "normalize different steps by their own moments: use backend='auto'"
+                "the Triton scan runs no projection, no dropout of h, no hooks in normalizers, no skip_constant and no "
+                "places that normalize different steps by their own moments: use backend='auto'"
             )
         raise RuntimeError(
             f"the Triton scan needs Triton and data on a GPU of compute capability 8.0 or later, or its interpreter "
@@ -68,6 +68,10 @@ def scan_triton(
         with torch.cuda.device(data.device):  # Triton launches on the current device
             return scan(layer, data, batch_sizes, states)
     return scan(layer, data, batch_sizes, states)
+
+
+def _covers(layer: Layer) -> bool:
+    return applies(layer) and agrees(layer) and not skips_constants(layer)
 
 
 @cache

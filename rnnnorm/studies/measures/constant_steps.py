@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
+from torch import Tensor
+from torch.nn import Module
 
 from rnnnorm.report.canvas import Theme
 from rnnnorm.studies.framework import paired, where
 from rnnnorm.studies.framework.plots import rule
 from rnnnorm.studies.framework.selection import occurring, signed
+from rnnnorm.tasks.cells import build_recurrent
 
 
 def inverse_eps(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -21,6 +25,37 @@ def inverse_eps(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
         both = where(m, eps=[eps, following])
         ratio = paired(both, "growth", {"eps": following}, "deviation", operator.truediv)
         yield ratio.assign(value=(ratio["value"] * eps / following - 1).abs(), following=following)
+
+
+def rounding_shares(x: Tensor, hidden_size: int, norm: str, exact: str) -> Iterator[tuple[str, float]]:
+    """Share of a gradient by all parameters that is not the true one, in float64 and in float32.
+
+    One that is no number is all error. The gradient is that of a random projection of the last state of a new LSTM
+    with orthogonal W_hh.
+
+    Args:
+        x: (T, B, I) float64.
+        hidden_size: H.
+        norm: the normalizer.
+        exact: the one by which gradients in float64 are taken for true; with the same parameters.
+    """
+    networks = []
+    state = torch.get_rng_state()
+    for name in (exact, norm):
+        torch.set_rng_state(state)
+        made = build_recurrent("lstm", None, x.shape[2], hidden_size, 1, norm=name, max_steps=len(x), init="orthogonal")
+        networks.append(made.double().train())
+    projection = torch.randn(x.shape[1], hidden_size, dtype=torch.float64)
+    true = _gradient(networks[0], x, projection)
+    for dtype, precision in ((torch.float64, "float64"), (torch.float32, "float32")):
+        found = _gradient(networks[1].to(dtype), x.to(dtype), projection.to(dtype))
+        yield precision, float((found - true).norm() / found.norm()) if torch.isfinite(found).all() else 1.0
+
+
+def _gradient(network: Module, x: Tensor, projection: Tensor) -> Tensor:
+    parameters = list(network.parameters())
+    loss = (network(x)[0][-1] * projection).sum()
+    return torch.cat([part.double().flatten() for part in torch.autograd.grad(loss, parameters)])
 
 
 def along_time(m: pd.DataFrame) -> Iterator[pd.DataFrame]:
