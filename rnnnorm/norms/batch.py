@@ -65,9 +65,10 @@ class BatchNorm(SynchronizedNormalizer):
     gradients are multiplied by g/√ε at each place and each step. In those of weights and gains they cancel: the parts
     of all rows sum to 0, since μ is subtracted, and each is multiplied by the same inputs. What does not cancel is
     rounding error, which after three such steps is larger than all that is true (g = 0.1, float32; after six in
-    float64). With the option a feature whose σ² over the batch is at most 16 u ε, u being the type's precision, is the
-    constant that it is but for rounding: y = b, without a gradient. Where a few rows differ, true gradients explode,
-    too: then noise on h_0 or a larger ε is needed.
+    float64). With the option a feature whose σ² is at most 16 u ε, u being the type's precision, is the constant that
+    it is but for rounding: y = b, without a gradient. So it is in evaluation, too, by stored σ² as by those of a batch,
+    since rounding errors of x - μ grow forwards as they do backwards. Where a few rows differ, true gradients explode
+    as well: then noise on h_0 or a larger ε is needed.
 
     `ghost=k` takes the moments of a training batch over parts of k sequences, so that a large batch is as noisy as
     small ones are (ghost batch normalization, Hoffer et al. 2017). A step with B_t active rows has ⌊B_t / k⌋ parts, so
@@ -92,7 +93,7 @@ class BatchNorm(SynchronizedNormalizer):
         debias: running averages free of their initial values.
         by_rows: running averages in which each row weighs alike, and free of their initial values.
         mute: evaluate features that were constant in most batches as constants. Stores F or S·F more values.
-        skip_constant: in training, take features that all rows agree on for constants. Not for "sequence".
+        skip_constant: take features that all rows agree on for constants. Not for "sequence".
         max_steps: T_max, steps that have slots of their own for "timestep".
         tail: "last", "pool" or "error": see `StoredStatistics`.
         min_rows: fewest rows (at least 2) that estimate a variance.
@@ -152,8 +153,8 @@ class BatchNorm(SynchronizedNormalizer):
 
     def fusible(self) -> Fusible | None:
         """Columns, of all steps at once or of each; none with parts."""
-        skips = self.skip_constant and self._learns()
-        return ColumnStatistics(self.eps, self.sequence_wise, skips) if self.ghost is None else None
+        whole = self.sequence_wise
+        return ColumnStatistics(self.eps, whole, self.skip_constant) if self.ghost is None else None
 
     def synchronizes(self) -> bool:
         """Whether moments are taken over several processes now; those of parts never are."""
@@ -174,7 +175,10 @@ class BatchNorm(SynchronizedNormalizer):
 
     def _by_batch(self, rows: Tensor) -> Tensor:
         parts = self._parts(rows)
-        return super()._by_batch(rows) if parts is None else self._by_parts(rows, parts, *parts.moments(rows))
+        if parts is not None:
+            return self._by_parts(rows, parts, *parts.moments(rows))
+        y = super()._by_batch(rows)
+        return self._skip(y, rows.detach().var(0, correction=0)) if self.skip_constant else y
 
     def _by_parts(self, rows: Tensor, parts: Ghosts, mean: Tensor, var: Tensor) -> Tensor:
         """Normalize each row by the moments of its part."""
@@ -206,16 +210,20 @@ class BatchNorm(SynchronizedNormalizer):
                 momentum = self._momentum(rows.shape[0], slot)
         gain, bias = self._affine(rows)
         y = F.batch_norm(rows, mean, var, gain, bias, True, momentum, self.eps)
-        if not self.skip_constant:
-            return y
-        constant = rows.detach().var(0, correction=0) <= rounding(rows.dtype, self.eps)
-        return torch.where(constant, y.new_zeros(()) if bias is None else bias, y)
+        return self._skip(y, rows.detach().var(0, correction=0)) if self.skip_constant else y
+
+    def _skip(self, y: Tensor, var: Tensor) -> Tensor:
+        """Normalized rows y with b in the place of features that are constant but for rounding."""
+        bias = y.new_zeros(()) if self.bias is None else self.bias.to(y.dtype)
+        return torch.where(var.to(y.dtype) <= rounding(y.dtype, self.eps), bias, y)
+
+    def _by_stored(self, rows: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        y = super()._by_stored(rows, mean, var)
+        return self._skip(y, var) if self.skip_constant else y
 
     def _roots(self, var: Tensor) -> Tensor:
         roots = super()._roots(var)
-        if not (self.skip_constant and self._learns()):
-            return roots
-        return torch.where(var <= rounding(var.dtype, self.eps), 0, roots)
+        return torch.where(var <= rounding(var.dtype, self.eps), 0, roots) if self.skip_constant else roots
 
     def _momentum(self, rows: int, slot: int) -> float:
         return rows / int(self.stats.num_rows[slot]) if self.momentum is None else self.momentum

@@ -18,6 +18,8 @@ from .statistics import StoredStatistics
 SCOPES = ("sequence", "shared", "timestep")
 SEQUENCE_WISE_PLACES = ("input", "emitted", "between")
 """Places that normalize no state that is fed back, so that the rows of all steps exist at once."""
+ROUNDING = 16
+"""Variance of rounding errors beside ε, in units of a type's precision u."""
 _NEVER = 2**63
 
 
@@ -201,7 +203,7 @@ def rounding(dtype: torch.dtype, eps: float) -> float:
 
     Where all rows of a batch agree, their products with a matrix still differ by some units in the last place.
     """
-    return 16 * torch.finfo(dtype).eps * eps
+    return ROUNDING * torch.finfo(dtype).eps * eps
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ class ColumnStatistics:
     Args:
         eps: ε inside the root.
         sequence: over the rows of all steps at once; otherwise over those of each step.
-        skip_constant: what its own batch has as a constant, but for `rounding`, becomes 0 without a gradient.
+        skip_constant: what is constant but for `rounding` becomes 0 without a gradient.
     """
 
     eps: float

@@ -2,7 +2,7 @@
 // would take longer than the products. Here features are in torch's order, gate by gate.
 #pragma once
 
-#include "problem.h"
+#include "step.h"
 
 template <typename T> class OneStep {
  public:
@@ -92,10 +92,10 @@ template <typename T> class OneStep {
     if (n.kind == kRow) return rows(n, v, count, finish);
     if (n.kind == kColumn) {
       const T *mean = static_cast<const T*>(n.given_mean), *var = static_cast<const T*>(n.given_var);
-      const T eps = T(n.eps);
+      const T eps = T(n.eps), skipped = n.skipped >= 0 ? T(n.skipped) * std::numeric_limits<T>::epsilon() : T(-1);
       return blocks(count, [&](int64_t k, int64_t lanes) {
-        V<T> scale = get(var + k, lanes) + eps;
-        for (int64_t l = 0; l < L<T>; l++) scale[l] = 1 / std::sqrt(scale[l]);
+        const V<T> spread = get(var + k, lanes);
+        const V<T> scale = spread <= skipped ? V<T>{} : T(1) / root<T>(spread + eps);
         finish(k, lanes, (get(v + k, lanes) - get(mean + k, lanes)) * scale);
       });
     }

@@ -22,7 +22,7 @@ from .buffers import Block, start_of
 from .function import variant
 from .library import library
 from .problem import COLUMN, CONSTANT, NONLINEARITIES, ROW, SQUASH, PlaceFields, Problem
-from .run import DTYPES, threads
+from .run import DTYPES, skipped, threads
 
 MOST_ROWS = 3
 """Sequences up to which reading the weights for each of them is cheaper than packing them."""
@@ -111,6 +111,7 @@ class OneStep:
         target.kind = ROW if place.by_row else COLUMN if column else SQUASH if place.alpha is not None else CONSTANT
         target.groups, target.centered = place.groups, place.centered
         target.eps = statistics.factor if target.kind == CONSTANT else place.eps
+        target.skipped = skipped(place)
         for name in ("gain", "bias", "alpha"):
             tensor = getattr(norm, name, None)
             if isinstance(tensor, Tensor):

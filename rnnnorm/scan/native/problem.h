@@ -25,7 +25,7 @@ struct Place {
   int64_t kind, groups, centered;
   int64_t own;              // steps before this one are normalized by moments of their own rows, the others by given ones
   double eps;
-  double skipped;           // by column: own variances up to this, in units of the type's precision, count as none; or < 0
+  double skipped;           // by column: variances up to this, in units of the type's precision, are rounding; or < 0
   const void *gain, *bias, *alpha;  // (F), (F), (1)
   const void *given_mean, *given_var;  // stored moments in torch's order, (T, F)
   void *mean, *var;         // moments of the rows themselves, likewise

@@ -94,17 +94,18 @@ def _normalized(place: Place, rows: Tensor, given: tuple[Tensor, Tensor] | None)
         assert place.alpha is not None
         return torch.tanh(place.alpha * rows)
     if given is not None:
-        return (rows - given[0]) * torch.rsqrt(given[1] + place.eps)
+        return (rows - given[0]) * _roots(place, given[1])
     if isinstance(statistics, ColumnStatistics):
         mean = rows.mean(0)
-        var = ((rows - mean) ** 2).mean(0)
-        roots = torch.rsqrt(var + place.eps)
-        if place.skips:
-            roots = torch.where(var <= rounding(rows.dtype, place.eps), 0, roots)
-        return (rows - mean) * roots
+        return (rows - mean) * _roots(place, ((rows - mean) ** 2).mean(0))
     assert isinstance(statistics, RowStatistics)
     groups = rows.view(rows.shape[0], place.groups, -1)
     if place.centered:
         groups = groups - groups.mean(2, keepdim=True)
     y: Tensor = groups * torch.rsqrt((groups**2).mean(2, keepdim=True) + place.eps)
     return y.flatten(1)
+
+
+def _roots(place: Place, var: Tensor) -> Tensor:
+    roots = torch.rsqrt(var + place.eps)
+    return torch.where(var <= rounding(var.dtype, place.eps), 0, roots) if place.skips else roots

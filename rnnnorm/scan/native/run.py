@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...equations import Equations, Noise
+from ...norms.batch_statistics import ROUNDING
 from ...norms.fusible import Constant, Squash
 from ..checks import address
 from ..plan import Place, Plan
@@ -31,6 +32,11 @@ def _after_fork() -> None:
     """In a forked child the threads of the OpenMP runtime are gone, and waiting for them would never end."""
     global _forked
     _forked = True
+
+
+def skipped(place: Place) -> float:
+    """Variance of what is constant at a place, in units of the type's precision; -1: nothing is skipped."""
+    return ROUNDING * place.eps if place.skips else -1.0
 
 
 def threads() -> int:
@@ -280,7 +286,7 @@ class Run:
         target.kind = kinds.get(type(statistics), ROW if place.by_row else COLUMN)
         target.groups, target.centered, target.own = place.groups, place.centered, self.own.get(name, 0)
         target.eps = statistics.factor if isinstance(statistics, Constant) else place.eps
-        target.skipped = 16 * place.eps if place.skips else -1
+        target.skipped = skipped(place)
         if name in self.moments:  # made by `_allocate`
             target.mean, target.var = (moment.data_ptr() for moment in self.moments[name])
         vector = (features,)

@@ -102,9 +102,9 @@ template <typename T> struct ColumnMoments {
     mean = load(static_cast<const T*>(place.given_mean) + at(t, b, gate), s.lanes(b));
     var = load(static_cast<const T*>(place.given_var) + at(t, b, gate), s.lanes(b));
   }
-  void keep(int64_t b, int gate, V<T> mean, V<T> var, bool own, T* center, T* scale) const {
+  void keep(int64_t b, int gate, V<T> mean, V<T> var, T* center, T* scale) const {
     const int64_t j = (b * gates + gate) * L<T>;
-    const T skipped = own && place.skipped >= 0 ? T(place.skipped) * std::numeric_limits<T>::epsilon() : T(-1);
+    const T skipped = place.skipped >= 0 ? T(place.skipped) * std::numeric_limits<T>::epsilon() : T(-1);
     store(center + j, mean);
     store(scale + j, var <= skipped ? V<T>{} : T(1) / root<T>(var + T(place.eps)));
   }
@@ -239,7 +239,7 @@ template <typename T> struct Scan {
         moments.give(t, b, gate, mean, var);
       }
       if (t >= place.own) moments.take(t, b, gate, mean, var);
-      moments.keep(b, gate, mean, var, t < place.own, center, scale);
+      moments.keep(b, gate, mean, var, center, scale);
     }
   }
 
