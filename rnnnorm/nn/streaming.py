@@ -18,6 +18,7 @@ from ..common.settings import listened_to
 from ..common.transforms import plain, transformed
 from ..equations import QUIET, Layer
 from ..scan.native.one import MOST_ROWS, OneStep
+from ..scan.native.watch import Watch
 
 if TYPE_CHECKING:
     from .cells import RecurrentCell
@@ -28,7 +29,7 @@ _BACKENDS = ("auto", "native")
 _GONE_ROUND = (
     *("run", "run_layers", "_run_layers", "run_layer", "run_direction", "ready_layer", "leave_layer", "emit", "norms"),
     *("emitted", "between", "skip", "layer_weights", "read_weights", "_initial_states", "_omitted_states"),
-    *("zero_states", "check_tensors", "_as_state"),
+    *("zero_states", "check_tensors", "_as_state", "_as_tuple"),
 )
 """Methods of a network that are not called here, so that no subclass may have others."""
 
@@ -43,6 +44,12 @@ class _Prepared:
 
     def __init__(self, module: Recurrent[Any] | RecurrentCell[Any], steps: Callable[[], list[OneStep]]) -> None:
         self.settings, self.cell, self.noise = module._settings, module.cell, vars(module).get("noise", QUIET)
+        self.options = dict(vars(module.cell))
+        self.kind = type(module)
+        self.busy = False
+        """Whether a step is being made, which may be interrupted by a signal whose handler makes another one."""
+        self.watch = Watch()
+        self.watch.contents(module)
         try:
             self.steps = steps()
         except ValueError:
@@ -51,26 +58,29 @@ class _Prepared:
     def holds(self, module: Recurrent[Any] | RecurrentCell[Any]) -> bool:
         """Whether nothing has changed since; where nothing is covered, other settings may help."""
         return (
-            module._settings is self.settings
+            type(module) is self.kind
+            and module._settings is self.settings
             and module.cell is self.cell
+            and vars(module.cell) == self.options
             and vars(module).get("noise", QUIET) is self.noise
-            and all(step.holds() for step in self.steps)
+            and (not self.steps or (self.watch.unchanged() and all(step.holds(module) for step in self.steps)))
         )
 
+    def serves(self) -> bool:
+        """Whether there are steps that may run now."""
+        return bool(self.steps) and not self.busy and all(step.recalls() for step in self.steps)
 
-def _prepared(module: Any, dtype: torch.dtype, steps: Callable[[], list[OneStep]]) -> list[OneStep]:
+
+def _prepared(module: Any, dtype: torch.dtype, steps: Callable[[], list[OneStep]]) -> _Prepared | None:
     try:
         known: WeakKeyDictionary[nn.Module, dict[torch.dtype, _Prepared]] = _local.known
     except AttributeError:
         known = _local.known = WeakKeyDictionary()
     by_type = known.setdefault(module, {})
     found = by_type.get(dtype)
-    if found is None or not found.holds(module):
+    if found is None or not (found.busy or found.holds(module)):
         found = by_type[dtype] = _Prepared(module, steps)
-    for step in found.steps:
-        if not step.recalls():
-            return []
-    return found.steps
+    return found if found.serves() else None
 
 
 def quiet() -> bool:
@@ -107,9 +117,10 @@ def step_network(network: Recurrent[Any], input: Tensor, hx: Any) -> tuple[Tenso
     dtype = input.dtype
     if network.training or not quiet() or not plain(input):
         return None
-    steps = _prepared(network, dtype, lambda: _network_steps(network, input.reshape(rows, -1)))
-    if not steps:
+    prepared = _prepared(network, dtype, lambda: _network_steps(network, input.reshape(rows, -1)))
+    if prepared is None:
         return None
+    steps = prepared.steps
     sizes, layers = steps[0].sizes, len(steps)
     shapes = [(layers, size) if unbatched else (layers, rows, size) for size in sizes]
     if hx is None:
@@ -130,11 +141,17 @@ def step_network(network: Recurrent[Any], input: Tensor, hx: Any) -> tuple[Tenso
     x, bytes_each = contiguous.data_ptr(), dtype.itemsize
     starts, ends = _addresses(before), _addresses(last)
     offsets = tuple(rows * size * bytes_each for size in sizes)
-    for k, step in enumerate(steps):
-        old = tuple(start + k * offset for start, offset in zip(starts, offsets, strict=True))
-        new = tuple(start + k * offset for start, offset in zip(ends, offsets, strict=True))
-        step.run(rows, x, old, new, output.data_ptr() if k == layers - 1 else 0)
-        x = new[0]
+    if not x or 0 in starts:  # memory that was taken away
+        return None
+    prepared.busy = True
+    try:
+        for k, step in enumerate(steps):
+            old = tuple(start + k * offset for start, offset in zip(starts, offsets, strict=True))
+            new = tuple(start + k * offset for start, offset in zip(ends, offsets, strict=True))
+            step.run(rows, x, old, new, output.data_ptr() if k == layers - 1 else 0)
+            x = new[0]
+    finally:
+        prepared.busy = False
     vars(network)["ran"] = "native"
     return output, last
 
@@ -146,14 +163,30 @@ def step_cell(cell: RecurrentCell[Any], rows: Tensor, states: tuple[Tensor, ...]
         return None
     if not all(_dense(state, dtype) for state in states):
         return None
-    steps = _prepared(cell, dtype, lambda: [_step(cell, "", cell.norms, QUIET, rows)])
-    if not steps:
+    prepared = _prepared(cell, dtype, lambda: _cell_steps(cell, rows))
+    if prepared is None or type(t) is not int:
         return None
     kept = [rows.contiguous(), *(state.contiguous() for state in states)]
     last = tuple(torch.empty_like(state) for state in kept[1:])
     x, *before = _addresses(kept)
-    steps[0].run(B, x, tuple(before), _addresses(last), t=t)
+    if not x or 0 in before:
+        return None
+    prepared.busy = True
+    try:
+        prepared.steps[0].run(B, x, tuple(before), _addresses(last), t=t)
+    finally:
+        prepared.busy = False
     return last
+
+
+def _cell_steps(cell: RecurrentCell[Any], like: Tensor) -> list[OneStep]:
+    """The step of a cell; none where a method is another one, or weights have other sizes than the cell."""
+    from .cells import RecurrentCell  # which imports this module
+
+    if listened_to(cell, hooks=False) or _others(type(cell), RecurrentCell, ("layer_weights", "read_weights")):
+        return []
+    step = _step(cell, "", cell.norms, QUIET, like)
+    return [step] if set(step.sizes) == {cell.hidden_size} else []
 
 
 def _step(module: Any, suffix: str, norms: Any, noise: Any, like: Tensor) -> OneStep:
@@ -165,10 +198,9 @@ def _network_steps(network: Recurrent[Any], like: Tensor) -> list[OneStep]:
     """The steps of all layers; none where something stands between them, or a method is another one."""
     from .recurrent import Recurrent  # which imports this module
 
-    own = type(network)
     if network.bidirectional or network.backend not in _BACKENDS or listened_to(network, hooks=False):
         return []
-    if any(getattr(own, name) is not getattr(Recurrent, name) for name in _GONE_ROUND):
+    if _others(type(network), Recurrent, _GONE_ROUND):
         return []
     suffixes = network.all_suffixes()
     if any(network.emitted(s) or network.between(k) or network.skip(k) for k, s in enumerate(suffixes)):
@@ -176,5 +208,12 @@ def _network_steps(network: Recurrent[Any], like: Tensor) -> list[OneStep]:
     steps = []
     for suffix in suffixes:
         steps.append(_step(network, suffix, network.norms(suffix), network.noise.evaluating(), like))
+        if list(steps[-1].sizes) != network.state_sizes:
+            return []
         like = like.new_empty(1, steps[-1].sizes[0])
     return steps
+
+
+def _others(kind: type, general: type, names: Sequence[str]) -> bool:
+    """Whether a class has methods of its own under some names."""
+    return any(getattr(kind, name) is not getattr(general, name) for name in names)

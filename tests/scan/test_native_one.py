@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from scan.native_cases import assert_near, build, needs_library, states, twin
+from scan.native_cases import assert_near, build, distance, needs_library, states, twin
 from scan.test_native_full import CELL_NORMS, NORMS
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -403,3 +403,185 @@ def test_in_inference_mode(taken: Taken) -> None:
     expected, last = twin(network)(x.clone())
     torch.testing.assert_close(first, expected)
     torch.testing.assert_close(second, twin(network)(x.clone(), last)[0])
+
+
+def bias_back(network: Any) -> Callable[[], None]:
+    kept, network.bias_ih_l0 = network.bias_ih_l0, None
+    return lambda: setattr(network, "bias_ih_l0", kept)
+
+
+def second_bias(network: Any) -> Callable[[], None]:
+    return lambda: network.register_parameter("bias_hh_l0", nn.Parameter(torch.rand(80, dtype=torch.float64)))
+
+
+def plain_bias(network: Any) -> Callable[[], None]:
+    def change() -> None:
+        kept = network.bias_ih_l0.detach() + 1
+        del network.bias_ih_l0
+        network.bias_ih_l0 = kept
+
+    return change
+
+
+def normalizer_back(network: Any) -> Callable[[], None]:
+    kept, network.norms_l0.cell = network.norms_l0.cell, None
+    return lambda: setattr(network.norms_l0, "cell", kept)
+
+
+def normalizers_back(network: Any) -> Callable[[], None]:
+    kept, network.norms_l0 = network.norms_l0, None
+    return lambda: setattr(network, "norms_l0", kept)
+
+
+def inner_bias_back(network: Any) -> Callable[[], None]:
+    kept, network.norms_l0.cell.bias = network.norms_l0.cell.bias, None
+    return lambda: setattr(network.norms_l0.cell, "bias", kept)
+
+
+def emitted(network: Any) -> Callable[[], None]:
+    norm = rnnnorm.norms.NORMALIZERS["rms"](20, gain=0.7, dtype=torch.float64)
+    return lambda: setattr(network, "emitted_l0", norm)
+
+
+def another_class(network: Any) -> Callable[[], None]:
+    norm = network.norms_l0.hidden
+
+    class Doubled(type(norm)):  # type: ignore[misc]
+        def forward(self, x: Tensor, t: int = 0) -> Tensor:
+            y: Tensor = 2 * super().forward(x, t)
+            return y
+
+    return lambda: setattr(norm, "__class__", Doubled)
+
+
+@pytest.mark.parametrize("norm", ["ln:bias=true", "bn-timestep"])
+@pytest.mark.parametrize(
+    "prepare",
+    [bias_back, second_bias, plain_bias, normalizer_back, normalizers_back, inner_bias_back, emitted, another_class],
+    ids=lambda prepare: prepare.__name__,
+)
+def test_what_was_absent_is_noticed(prepare: Callable[[Any], Callable[[], None]], norm: str, taken: Taken) -> None:
+    network = build(norm, 20, max_steps=6, backend="auto").eval()
+    change = prepare(network)
+    x, hx = torch.randn(1, 2, 5, dtype=torch.float64), given(network, 2)
+    before = outputs(network, x, hx)
+    assert taken.count == 1
+    change()
+    actual = outputs(network, x, hx)
+    output, (h, c) = network(x, hx)
+    assert_near(actual, {"output": output.detach(), "h_n": h.detach(), "c_n": c.detach()})
+    assert distance(actual["output"], before["output"]) > 1e-3
+
+
+def drawn(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
+
+
+def tied(network: Any) -> None:
+    network.bias_hh_l0 = network.bias_ih_l0
+    nn.utils.parametrizations.weight_norm(network, "weight_hh_l0")
+
+
+def larger_second_layer(network: Any) -> None:
+    network.weight_ih_l1, network.weight_hh_l1 = drawn(80, 5), drawn(80, 20)
+    network.bias_ih_l1, network.bias_hh_l1 = drawn(80), drawn(80)
+
+
+def larger_layers(network: Any) -> None:
+    network.weight_ih_l0, network.weight_hh_l0 = drawn(80, 4), drawn(80, 20)
+    network.bias_ih_l0, network.bias_hh_l0 = drawn(80), drawn(80)
+    network.weight_ih_l1 = drawn(80, 20)
+    larger_second_layer(network)
+    network.weight_ih_l1 = drawn(80, 20)
+
+
+@pytest.mark.parametrize("change", [tied, larger_second_layer, larger_layers], ids=lambda change: change.__name__)
+def test_weights_of_other_sizes_are_left_to_general_code(change: Callable[[Any], None], taken: Taken) -> None:
+    network = LSTM(4, 5, num_layers=2).eval()
+    change(network)
+    x = torch.randn(1, 2, 4)
+    try:
+        expected = network(x)[0].detach()
+    except (rnnnorm.packing.InputError, RuntimeError) as error:
+        with pytest.raises(type(error)), torch.no_grad():
+            network(x)
+    else:
+        torch.testing.assert_close(outputs(network, x)["output"], expected)
+    assert not taken.count
+
+
+def test_a_cell_with_weights_of_other_sizes(taken: Taken) -> None:
+    cell = rnnnorm.LSTMCell(4, 5).eval()
+    cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh = drawn(256, 4), drawn(256, 64), drawn(256), drawn(256)
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        cell(torch.randn(2, 4))
+    assert not taken.count
+
+
+def test_cells_notice_methods_nonlinearities_and_kinds_of_steps(taken: Taken) -> None:
+    x, h = torch.randn(2, 4), torch.randn(2, 5)
+    with torch.no_grad():
+        rnn = rnnnorm.RNNCell(4, 5).eval()
+        rnn(x, h)
+        rnn.cell.nonlinearity = "relu"
+        assert (rnn(x, h) == 0).any()
+        cell = rnnnorm.LSTMCell(4, 5, norm="ln").eval()
+        before = cell(x)[0]
+        weights = cell.layer_weights("")
+        cell.layer_weights = lambda suffix, p=0.0: weights._replace(
+            W_ih=2 * weights.W_ih, W_hh=2 * weights.W_hh, biases=()
+        )  # type: ignore[method-assign]
+        assert not torch.equal(cell(x)[0], before)
+        stepped = rnnnorm.LSTMCell(4, 5, norm="bn-timestep", max_steps=4).eval()
+        for stats in step_statistics(stepped):
+            stats.running_mean.normal_()
+            stats.num_rows.fill_(5)
+        expected = stepped(x, (h, h), step=1)[0]
+        count = taken.count
+        torch.testing.assert_close(stepped(x, (h, h), step=torch.tensor(1))[0], expected)  # type: ignore[arg-type]
+    assert count == 4
+    assert taken.count == count
+
+
+@pytest.mark.parametrize("shape", [(1, 20), (0, 20), (50, 19), (20,)], ids=str)
+def test_statistics_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    cell = rnnnorm.LSTMCell(4, 5, norm="bn-timestep", max_steps=50).eval()
+    stats = cell.norms.hidden.stats
+    stats.num_rows.fill_(5)
+    stats.running_mean, stats.running_var = torch.zeros(shape), torch.ones(shape)
+    with torch.no_grad(), pytest.raises((IndexError, RuntimeError, ValueError)):
+        cell(torch.randn(2, 4), None, step=40)
+
+
+def test_statistics_without_memory_are_refused() -> None:
+    network = LSTM(4, 5, norm="bn-timestep").eval()
+    network.norms_l0.hidden.stats.to("meta")
+    with torch.no_grad(), pytest.raises((RuntimeError, ValueError)):
+        network(torch.randn(1, 2, 4))
+
+
+def test_memory_that_was_taken_away_is_no_input() -> None:
+    network = LSTM(4, 5, norm="ln").eval()
+    x = torch.randn(1, 2, 4)
+    outputs(network, x)
+    x.untyped_storage().resize_(0)
+    with torch.no_grad(), pytest.raises((RuntimeError, ValueError)):
+        network(x)
+
+
+def test_a_step_inside_a_step_runs_by_general_code(monkeypatch: pytest.MonkeyPatch, taken: Taken) -> None:
+    """As in a signal's handler: the structure that compiled code reads belongs to the step outside."""
+    network = build("bn-timestep", 20, max_steps=6).eval()
+    x, other = torch.randn(2, 1, 1, 5, dtype=torch.float64)
+    expected = outputs(network, x)
+    run, inner = OneStep.run, []
+
+    def interrupted(step: OneStep, *args: Any, **keys: Any) -> None:
+        if not inner:
+            inner.append(None)
+            inner.append(outputs(network, other))
+        run(step, *args, **keys)
+
+    monkeypatch.setattr(OneStep, "run", interrupted)
+    assert_near(outputs(network, x), expected)
+    assert_near(inner[1], outputs(twin(network), other))

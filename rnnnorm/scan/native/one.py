@@ -7,14 +7,13 @@ answers hold as long as nothing has changed that they depend on: tensors, normal
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...common.settings import Settings
+from ...common.transforms import plain
 from ...equations import Layer
 from ..checks import address, fits
 from ..plan import PLACES, Place, applies, place_of, supports
@@ -23,10 +22,61 @@ from .function import variant
 from .library import library
 from .problem import COLUMN, CONSTANT, NONLINEARITIES, ROW, SQUASH, PlaceFields, Problem
 from .run import DTYPES, skipped, threads
+from .watch import Watch
 
 MOST_ROWS = 3
 """Sequences up to which reading the weights for each of them is cheaper than packing them."""
 _FIELDS = {"candidate": "cell"}
+_WEIGHTS = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "bias_hn")
+
+
+class _Column:
+    """The stored moments that a normalizer by column uses at one step.
+
+    Args:
+        norm: the normalizer.
+        target: where compiled code looks for them.
+        features: how many it reads.
+        dtype: of the type it reads.
+    """
+
+    def __init__(self, norm: Any, target: PlaceFields, features: int, dtype: torch.dtype) -> None:
+        self.norm, self.target, self.features, self.dtype = norm, target, features, dtype
+        self._known: tuple[Tensor, Tensor] | None = None
+        self._pointers = (0, 0)
+
+    def point(self, t: int) -> object:
+        """Let compiled code read the moments of step t, and return what holds their memory."""
+        stats = self.norm.stats
+        mean, var, slot = stats.stored_at(t)
+        pointers = (mean.data_ptr(), var.data_ptr())
+        known = self._known
+        if known is None or mean is not known[0] or var is not known[1] or pointers != self._pointers:
+            known = self._known = (mean, var) if self._read(mean, var) else None
+            self._pointers = pointers
+        if known is not None and stats._buffers.get("running_still") is None and slot < mean.shape[0]:
+            offset = slot * self.features * self.dtype.itemsize
+            self.target.given_mean, self.target.given_var = (pointer + offset for pointer in pointers)
+            return known
+        copies = [moment.to(self.dtype).contiguous() for moment in stats.recall(t)]
+        self.target.given_mean, self.target.given_var = (
+            address(name, moment, (self.features,), self.dtype, "stored statistics")
+            for name, moment in zip(("mean", "variance"), copies, strict=True)
+        )
+        return copies
+
+    def _read(self, mean: Tensor, var: Tensor) -> bool:
+        """Whether moments of all slots lie in memory as compiled code expects them."""
+        return all(
+            plain(moment)
+            and moment.dtype is self.dtype
+            and moment.dim() == 2
+            and moment.shape == mean.shape
+            and moment.shape[1] == self.features
+            and moment.is_contiguous()
+            and moment.data_ptr() != 0
+            for moment in (mean, var)
+        )
 
 
 class OneStep:
@@ -57,36 +107,31 @@ class OneStep:
         if loaded is None:
             raise ValueError("no compiler")
         self.dtype = like.dtype
-        self._tensors: list[tuple[Mapping[str, Any], str, Tensor, int, torch.Size]] = []
-        self._modules: list[tuple[Mapping[str, Any], str, Settings, str]] = []
-        self._columns: list[tuple[Any, PlaceFields, int]] = []
+        self._watch = Watch()
+        self._columns: list[_Column] = []
         name, _ = DTYPES[like.dtype]
         self._run = getattr(loaded, f"rnnnorm_step_{name}")
         H = weights.W_ih.shape[0] // cell.gates
-        self.sizes = (weights.W_hh.shape[1], H)[: len(cell.states)]
-        self._problem = problem = Problem(T=1, I=weights.W_ih.shape[1], H=H, P=weights.W_hh.shape[1])
+        self.sizes = (weights.W_hh.shape[1] if weights.W_hr is None else weights.W_hr.shape[0], H)[: len(cell.states)]
+        self._problem = problem = Problem(T=1, I=weights.W_ih.shape[1], H=H, P=self.sizes[0])
         problem.carried, problem.nonlinearity = norms.carried, NONLINEARITIES.get(str(cell.nonlinearity), 0)
         for state, p in zip(cell.states, noise.zoneout, strict=False):
             setattr(problem, f"keep_{state}", p)
-        own = owner._parameters
-        biases = zip(("bias", "second_bias"), ("bias_ih", "bias_hh"), strict=True)
-        read = [("W_ih", "weight_ih"), ("W_hh", "weight_hh"), ("W_hr", "weight_hr"), ("bias_hn", "bias_hn"), *biases]
-        known = {id(t) for t in (weights.W_ih, weights.W_hh, weights.W_hr, weights.bias_hn, *weights.biases)}
-        found = 0
-        for field, parameter in read:
-            tensor = own.get(parameter + suffix)
-            if tensor is not None and id(tensor) in known:
-                setattr(problem, field, self._watch(own, parameter + suffix, tensor))
-                found += 1
-        if found != len(known - {id(None)}):  # some are composed from others whenever they are read
-            raise ValueError("weights that are no parameters")
-        modules: Any = norms._modules
+        self._names = [name + suffix for name in _WEIGHTS]
+        fields: dict[str, Tensor | None] = {"W_ih": weights.W_ih, "W_hh": weights.W_hh, "W_hr": weights.W_hr}
+        fields |= {"bias_hn": weights.bias_hn, **dict(zip(("bias", "second_bias"), weights.biases, strict=False))}
+        own = [owner._parameters.get(name) for name in self._names]
+        for field, weight in fields.items():
+            if weight is not None:
+                if not any(weight is parameter for parameter in own):  # composed from others whenever it is read
+                    raise ValueError("a weight that is no parameter")
+                setattr(problem, field, self._watch.tensor(weight))
         if norms.any():
-            self._keep(owner._modules, "norms" + suffix, norms)
+            self._watch.module(norms)
         for place in PLACES:
-            norm = modules.get(place)
+            norm: Any = norms._modules.get(place)
             if norm is not None:
-                self._keep(modules, place, norm)
+                self._watch.module(norm)
                 seen = place_of(norm)
                 assert seen is not None
                 features = cell.sizes()[place][0] * H
@@ -95,55 +140,31 @@ class OneStep:
         problem.workspace = start_of(self._scratch)
         self._address = ctypes.addressof(problem)
 
-    def _watch(self, where: Mapping[str, Any], name: str, tensor: Tensor) -> int:
-        pointer = tensor.data_ptr()
-        if where.get(name) is not tensor or not pointer or not tensor.is_contiguous():
-            raise ValueError("no dense memory of one type")
-        self._tensors.append((where, name, tensor, pointer, tensor.shape))
-        return pointer
-
-    def _keep(self, where: Mapping[str, Any], name: str, module: Settings) -> None:
-        self._modules.append((where, name, module, module._settings))
-
     def _describe(self, target: PlaceFields, norm: Any, place: Place, features: int) -> None:
         column = place.by_column or place.whole
         statistics: Any = place.statistics
         target.kind = ROW if place.by_row else COLUMN if column else SQUASH if place.alpha is not None else CONSTANT
         target.groups, target.centered = place.groups, place.centered
-        target.eps = statistics.factor if target.kind == CONSTANT else place.eps
-        target.skipped = skipped(place)
-        for name in ("gain", "bias", "alpha"):
-            tensor = getattr(norm, name, None)
-            if isinstance(tensor, Tensor):
-                where = norm._parameters if norm._parameters.get(name) is tensor else norm._buffers
-                setattr(target, name, self._watch(where, name, tensor))
+        eps: Any = statistics.factor if target.kind == CONSTANT else place.eps
+        if not isinstance(eps, float | int):  # a tensor may change its value and stay the same
+            raise ValueError("not covered")
+        target.eps, target.skipped = eps, skipped(place)
+        for name, tensor in (("gain", place.gain), ("bias", place.bias), ("alpha", place.alpha)):
+            if tensor is not None:
+                if not any(tensor is held for held in (*norm._parameters.values(), *norm._buffers.values())):
+                    raise ValueError("a plain attribute")
+                setattr(target, name, self._watch.tensor(tensor))
         if column:
-            self._keep(norm._modules, "stats", norm.stats)
-            self._columns.append((norm, target, features))
+            self._watch.module(norm.stats)
+            self._columns.append(_Column(norm, target, features, self.dtype))
 
-    def holds(self) -> bool:
+    def holds(self, owner: nn.Module) -> bool:
         """Whether nothing has changed that was asked when this was made."""
-        for where, name, module, text in self._modules:
-            if where.get(name) is not module or module._settings is not text:
-                return False
-            for listeners in module._listeners:
-                if listeners:
-                    return False
-        dtype = self.dtype
-        for where, name, tensor, pointer, shape in self._tensors:
-            if (
-                where.get(name) is not tensor
-                or tensor.data_ptr() != pointer
-                or tensor.shape != shape
-                or tensor.dtype is not dtype
-                or not tensor.is_contiguous()
-            ):
-                return False
-        return True
+        return vars(owner).keys().isdisjoint(self._names) and self._watch.unchanged()
 
     def recalls(self) -> bool:
         """Whether normalizers by column use stored moments now, so that `run` may be called."""
-        return all(not norm.uses_own() for norm, *_ in self._columns)
+        return all(not column.norm.uses_own() for column in self._columns)
 
     def run(self, rows: int, x: int, states: tuple[int, ...], last: tuple[int, ...], out: int = 0, t: int = 0) -> None:
         """Compute the states of step t.
@@ -162,26 +183,6 @@ class OneStep:
         problem.h_0, problem.h_n = states[0], last[0]
         if len(states) > 1:
             problem.c_0, problem.c_n = states[1], last[1]
-        kept = []  # moments that were copied must live until they have been read
-        for norm, target, features in self._columns:
-            mean, var, slot = norm.stats.stored_at(t)
-            size = mean.shape
-            if (
-                mean.dtype is self.dtype
-                and norm.stats.still is None
-                and size == var.shape
-                and size[1] == features
-                and mean.is_contiguous()
-                and var.is_contiguous()
-            ):
-                offset = slot * features * mean.element_size()
-                target.given_mean, target.given_var = mean.data_ptr() + offset, var.data_ptr() + offset
-                continue
-            copies = [moment.to(self.dtype).contiguous() for moment in norm.stats.recall(t)]
-            target.given_mean, target.given_var = (
-                address(name, moment, (features,), self.dtype, "stored statistics")
-                for name, moment in zip(("mean", "variance"), copies, strict=True)
-            )
-            kept.append(copies)
+        kept = [column.point(t) for column in self._columns]  # until they have been read, whoever replaces them
         self._run(self._address)
         del kept

@@ -1,0 +1,64 @@
+"""Watches: whether modules and tensors are still what they were when something was found out about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...common.settings import Settings
+
+
+class Watch:
+    """What some answers depend on.
+
+    Names that hold nothing are watched like all others, since something may stand there later.
+    """
+
+    def __init__(self) -> None:
+        self._contents: list[tuple[Mapping[str, Any], list[str], tuple[Any, ...]]] = []
+        self._modules: list[tuple[Settings, type, str]] = []
+        self._tensors: list[tuple[Tensor, int, torch.Size, torch.dtype]] = []
+
+    def contents(self, module: torch.nn.Module) -> None:
+        """Watch which parameters, buffers and modules a module has."""
+        for held in (module._parameters, module._buffers, module._modules):
+            self._contents.append((held, list(held), tuple(held.values())))
+
+    def module(self, module: Settings) -> None:
+        """Watch that, and class, settings and hooks; there must be no hooks."""
+        self.contents(module)
+        self._modules.append((module, type(module), module._settings))
+
+    def tensor(self, tensor: Tensor) -> int:
+        """Watch the memory of a dense tensor, and return its address.
+
+        Raises:
+            ValueError: it has none, or belongs to a graph, which would be kept alive.
+        """
+        pointer = tensor.data_ptr()
+        if not pointer or not tensor.is_contiguous() or tensor.grad_fn is not None:
+            raise ValueError("no dense memory of its own")
+        self._tensors.append((tensor, pointer, tensor.shape, tensor.dtype))
+        return pointer
+
+    def unchanged(self) -> bool:
+        """Whether all is as it was."""
+        for held, names, values in self._contents:
+            if list(held) != names or not all(map(is_, held.values(), values)):
+                return False
+        for module, kind, text in self._modules:
+            if type(module) is not kind or module._settings is not text or any(module._listeners):
+                return False
+        for tensor, pointer, shape, dtype in self._tensors:
+            if (
+                tensor.data_ptr() != pointer
+                or tensor.shape != shape
+                or tensor.dtype is not dtype
+                or not tensor.is_contiguous()
+            ):
+                return False
+        return True
