@@ -67,8 +67,9 @@ class BatchNorm(SynchronizedNormalizer):
     rounding error, which after three such steps is larger than all that is true (g = 0.1, float32; after six in
     float64). With the option a feature whose σ² is at most 16 u ε, u being the type's precision, is the constant that
     it is but for rounding: y = b, without a gradient. So it is in evaluation, too, by stored σ² as by those of a batch,
-    since rounding errors of x - μ grow forwards as they do backwards. Where a few rows differ, true gradients explode
-    as well: then noise on h_0 or a larger ε is needed.
+    since rounding errors of x - μ grow forwards as they do backwards. Where weights are large, equal rows differ by
+    more than this from batch to batch: then estimate population statistics from one batch. Where a few rows differ,
+    true gradients explode as well, and noise on h_0 or a larger ε is needed.
 
     `ghost=k` takes the moments of a training batch over parts of k sequences, so that a large batch is as noisy as
     small ones are (ghost batch normalization, Hoffer et al. 2017). A step with B_t active rows has ⌊B_t / k⌋ parts, so

@@ -141,8 +141,9 @@ class ZeroVariance(Study):
         if self.settings.data_dir is not None:
             made += self.grid({"part": "mnist", "noise": (0.0, 0.1)}, ["bn-timestep"], weight=2.0)
         sources = ("symbols",) if self.settings.data_dir is None else ("symbols", "mnist")
-        for data in sources:
-            here = {"part": "rounding", "data": data, "steps": [int(steps) for steps in option("steps")]}
+        asked = [int(steps) for steps in self.settings.options.get("steps", ())]  # of later runs only
+        for data in sources if asked else ():
+            here = {"part": "rounding", "data": data, "steps": asked}
             made += self.grid(here, ["bn-timestep", SKIPPED], weight=0.3)
         for trained in option("trained"):
             noise, clip = float(trained["noise"]), float(trained["clip"])
