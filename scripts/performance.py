@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from rnnnorm.bench.document import Benchmark, load
 from rnnnorm.bench.figure import draw
@@ -53,7 +56,9 @@ def limit(run: Benchmark) -> str:
 
 def settings(runs: Sequence[Benchmark]) -> str:
     """Training steps by threads and allocator, ratio to torch.nn.LSTM in the same setting, as a table."""
-    norms = list(dict.fromkeys(norm for run in runs for norm in pick(run.records, contender=OURS)["norm"]))
+    norms = list(
+        dict.fromkeys(norm for run in runs for norm in pick(run.records, part="dense", contender=OURS)["norm"])
+    )
     lines = ["| threads | malloc | " + " | ".join(norms) + " |", "|---:|---|" + "---:|" * len(norms)]
     for run in runs:
         found = pick(run.records, part="dense", contender=OURS, metric=RATIO)
@@ -63,15 +68,34 @@ def settings(runs: Sequence[Benchmark]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(run: Benchmark, figure: str, beside: Sequence[Benchmark] = ()) -> str:
+def joined(run: Benchmark, newer: Sequence[Benchmark]) -> Benchmark:
+    """A run with the parts of newer ones in place of its own."""
+    records = run.records
+    for other in newer:
+        records = pd.concat([records[~records["part"].isin(other.records["part"])], other.records], ignore_index=True)
+    return replace(run, records=records)
+
+
+def told(newer: Sequence[Benchmark]) -> str:
+    """Parts that were measured later, one line each."""
+    lines = []
+    for run in newer:
+        parts = ", ".join(f"*{part}*" for part in run.records["part"].unique())
+        machine = run.machine
+        lines.append(f"\n- {parts}: {machine['date']}, load {machine['load']}, {one_line(machine)}, `{run.command}`")
+    return "".join(lines)
+
+
+def page(run: Benchmark, figure: str, beside: Sequence[Benchmark] = (), newer: Sequence[Benchmark] = ()) -> str:
     """The page as Markdown."""
+    run = joined(run, newer)
     tables = [f"## {s.title}\n\n{s.markdown()}" for s in sheets(run.records) if not s.title.startswith("Summary")]
     machine = run.machine
     return PAGE.read_text(encoding="utf-8").format(
         machine=one_line(machine),
         date=machine["date"],
         load=machine["load"],
-        command=run.command if "`" in run.command else f"`{run.command}`",
+        command=(run.command if "`" in run.command else f"`{run.command}`") + told(newer),
         figure=figure,
         summary=summary_sheet(run.records).markdown(),
         limit=limit(run),
@@ -85,13 +109,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, help="written by `rnnnorm bench --json`")
     parser.add_argument("--beside", type=Path, nargs="+", default=[], help="the same with other threads and --malloc")
+    parser.add_argument("--newer", type=Path, nargs="+", default=[], help="runs whose parts replace those of the first")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page; default: docs")
     given = parser.parse_args(argv)
     run = load(given.json)
-    draw(run, given.docs / "performance.png")
-    (given.docs / "performance.md").write_text(
-        page(run, "performance.png", [load(path) for path in given.beside]), encoding="utf-8"
-    )
+    newer = [load(path) for path in given.newer]
+    draw(joined(run, newer), given.docs / "performance.png")
+    text = page(run, "performance.png", [load(path) for path in given.beside], newer)
+    (given.docs / "performance.md").write_text(text, encoding="utf-8")
     print(given.docs / "performance.md")
 
 

@@ -97,9 +97,10 @@ class Sign:
 
     def renew(self) -> None:
         """Show that the command still lives, every 15 seconds."""
-        if time.monotonic() - self._renewed > 15 and self.path.exists():
+        if time.monotonic() - self._renewed > 15:
             self._renewed = time.monotonic()
-            os.utime(self.path)
+            with suppress(FileNotFoundError):  # removed, perhaps by a signal handler just now
+                os.utime(self.path)
 
 
 def lines_file(sign: Path, folder: Path) -> Path:

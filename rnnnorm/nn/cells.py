@@ -104,7 +104,7 @@ class RecurrentCell(RecurrentWeights, nn.RNNCellBase, Generic[State]):
         t = step or 0
         if t == 0:
             self.norms.reset_sequence()
-        stepped = None if self.training else step_cell(self, rows, states, t)
+        stepped = None if self.training else step_cell(self, RecurrentCell, rows, states, t)
         if stepped is not None:
             states = stepped
         elif rows.shape[0]:

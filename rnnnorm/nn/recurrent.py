@@ -136,7 +136,7 @@ class Recurrent(TorchInterface, Generic[State]):
         if compiling(input.data if isinstance(input, PackedSequence) else input):
             return self._as_operator(input, hx, lengths)
         if not self.training and lengths is None and isinstance(input, Tensor):
-            stepped = step_network(self, input, hx)
+            stepped = step_network(self, Recurrent, input, hx)
             if stepped is not None:
                 return stepped[0], self._as_state(stepped[1])
         packed = enter(input, lengths, self.input_size, self.batch_first)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,10 +19,6 @@ from ..common.transforms import plain, transformed
 from ..equations import QUIET, Layer
 from ..scan.native.one import MOST_ROWS, OneStep
 from ..scan.native.watch import Watch
-
-if TYPE_CHECKING:
-    from .cells import RecurrentCell
-    from .recurrent import Recurrent
 
 _local = threading.local()  # the structure that compiled code reads is written to at each step
 _BACKENDS = ("auto", "native")
@@ -38,11 +34,11 @@ class _Prepared:
     """The steps of a network's layers; none where compiled code does not cover all of them.
 
     Args:
-        module: the network, or a cell.
+        module: the network (`Recurrent`), or a cell (`RecurrentCell`); both import this file, so it does not name them.
         steps: makes the steps.
     """
 
-    def __init__(self, module: Recurrent[Any] | RecurrentCell[Any], steps: Callable[[], list[OneStep]]) -> None:
+    def __init__(self, module: Any, steps: Callable[[], list[OneStep]]) -> None:
         self.settings, self.cell, self.noise = module._settings, module.cell, vars(module).get("noise", QUIET)
         self.options = dict(vars(module.cell))
         self.kind = type(module)
@@ -55,7 +51,7 @@ class _Prepared:
         except ValueError:
             self.steps = []
 
-    def holds(self, module: Recurrent[Any] | RecurrentCell[Any]) -> bool:
+    def holds(self, module: Any) -> bool:
         """Whether nothing has changed since; where nothing is covered, other settings may help."""
         return (
             type(module) is self.kind
@@ -101,10 +97,16 @@ def _addresses(tensors: Sequence[Tensor]) -> tuple[int, ...]:
     return tuple(tensor.data_ptr() for tensor in tensors)
 
 
-def step_network(network: Recurrent[Any], input: Tensor, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+def step_network(network: Any, general: type, input: Tensor, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     """Output and last states of a network for one timestep of a few sequences, as `Recurrent.forward` returns them.
 
     None where the general code must run, or say what is wrong.
+
+    Args:
+        network: a `Recurrent`.
+        general: the class `Recurrent`; a subclass with methods of its own is left to the general code.
+        input: one timestep.
+        hx: as given to `Recurrent.forward`.
     """
     size = input.shape
     unbatched = len(size) == 2
@@ -117,7 +119,7 @@ def step_network(network: Recurrent[Any], input: Tensor, hx: Any) -> tuple[Tenso
     dtype = input.dtype
     if network.training or not quiet() or not plain(input):
         return None
-    prepared = _prepared(network, dtype, lambda: _network_steps(network, input.reshape(rows, -1)))
+    prepared = _prepared(network, dtype, lambda: _network_steps(network, general, input.reshape(rows, -1)))
     if prepared is None:
         return None
     steps = prepared.steps
@@ -156,14 +158,22 @@ def step_network(network: Recurrent[Any], input: Tensor, hx: Any) -> tuple[Tenso
     return output, last
 
 
-def step_cell(cell: RecurrentCell[Any], rows: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...] | None:
-    """The states of a cell after step t, (B, ·) each, from checked ones; None where the general code must run."""
+def step_cell(cell: Any, general: type, rows: Tensor, states: tuple[Tensor, ...], t: int) -> tuple[Tensor, ...] | None:
+    """The states of a cell after step t, (B, ·) each, from checked ones; None where the general code must run.
+
+    Args:
+        cell: a `RecurrentCell`.
+        general: the class `RecurrentCell`.
+        rows: inputs, (B, I).
+        states: those before the step.
+        t: the step.
+    """
     B, dtype = rows.shape[0], rows.dtype
     if cell.training or not 0 < B <= MOST_ROWS or not quiet() or not plain(rows):
         return None
     if not all(_dense(state, dtype) for state in states):
         return None
-    prepared = _prepared(cell, dtype, lambda: _cell_steps(cell, rows))
+    prepared = _prepared(cell, dtype, lambda: _cell_steps(cell, general, rows))
     if prepared is None or type(t) is not int:
         return None
     kept = [rows.contiguous(), *(state.contiguous() for state in states)]
@@ -179,11 +189,9 @@ def step_cell(cell: RecurrentCell[Any], rows: Tensor, states: tuple[Tensor, ...]
     return last
 
 
-def _cell_steps(cell: RecurrentCell[Any], like: Tensor) -> list[OneStep]:
+def _cell_steps(cell: Any, general: type, like: Tensor) -> list[OneStep]:
     """The step of a cell; none where a method is another one, or weights have other sizes than the cell."""
-    from .cells import RecurrentCell  # which imports this module
-
-    if listened_to(cell, hooks=False) or _others(type(cell), RecurrentCell, ("layer_weights", "read_weights")):
+    if listened_to(cell, hooks=False) or _others(type(cell), general, ("layer_weights", "read_weights")):
         return []
     step = _step(cell, "", cell.norms, QUIET, like)
     return [step] if set(step.sizes) == {cell.hidden_size} else []
@@ -194,13 +202,11 @@ def _step(module: Any, suffix: str, norms: Any, noise: Any, like: Tensor) -> One
     return OneStep(module, suffix, layer, like)
 
 
-def _network_steps(network: Recurrent[Any], like: Tensor) -> list[OneStep]:
+def _network_steps(network: Any, general: type, like: Tensor) -> list[OneStep]:
     """The steps of all layers; none where something stands between them, or a method is another one."""
-    from .recurrent import Recurrent  # which imports this module
-
     if network.bidirectional or network.backend not in _BACKENDS or listened_to(network, hooks=False):
         return []
-    if _others(type(network), Recurrent, _GONE_ROUND):
+    if _others(type(network), general, _GONE_ROUND):
         return []
     suffixes = network.all_suffixes()
     if any(network.emitted(s) or network.between(k) or network.skip(k) for k, s in enumerate(suffixes)):

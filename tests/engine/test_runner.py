@@ -149,6 +149,15 @@ def test_a_signal_handler_does_not_wait_for_what_it_has_interrupted(tmp_path: Pa
     assert interrupt.requested
 
 
+def test_a_sign_that_a_signal_handler_removed_is_not_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where it is removed between being asked for and being touched."""
+    with Sign(tmp_path) as sign:
+        sign.remove()
+        monkeypatch.setattr(time, "monotonic", lambda: sign._renewed + 16)
+        sign.renew()
+        assert not sign.path.exists()
+
+
 def test_a_worker_stops_when_the_sign_is_gone_or_not_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
