@@ -100,8 +100,8 @@ def judge(claim: Claim, unit: str, cases: Sequence[Case], says: str = "", headli
     Otherwise effects in units of δ are pooled by random effects, conditions from the same runs having one vote. The
     claim is
 
-    - `heterogeneous` if Cochran's Q is significant, and Holm's procedure over conditions finds at least one that
-      supports the claim and one that is opposite;
+    - `heterogeneous` if Holm's procedure over conditions finds at least one that supports the claim and one that is
+      opposite, and Cochran's Q is significant; effects that have no common unit, or are those of one run, have no Q;
     - `supported`, `opposite` or `negligible` by the interval of the pooled effect, as for a single condition;
     - `undecided` in all other cases.
 
@@ -133,10 +133,12 @@ def _decide(cases: Sequence[Case]) -> tuple[str, float, Pooled | None]:
         return standing, max(case.p(standing) for case in cases), pooled
     if standings == {OPPOSITE, NEGLIGIBLE} and len({case.margin > 0 for case in cases}) == 2:
         return OPPOSITE, max(case.p(case.standing) for case in cases), None  # of both kinds, and none of them is so
-    if pooled is None:
+    if not cases:
         return UNDECIDED, 1.0, None
-    differing = corrected_for_looks(pooled.p_equal)
     both = [min(holm([case.p(standing) for case in cases])) for standing in (SUPPORTED, OPPOSITE)]
+    if pooled is None:
+        return (HETEROGENEOUS, max(both), None) if max(both) < ERROR else (UNDECIDED, 1.0, None)
+    differing = corrected_for_looks(pooled.p_equal)
     if max(differing, *both) < ERROR:
         return HETEROGENEOUS, max(differing, *both), pooled
     above = 1.0 if all(case.margin > 0 for case in cases) else -1.0  # the claim's threshold, in units of δ

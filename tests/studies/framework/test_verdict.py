@@ -177,3 +177,17 @@ def test_it_can_be_written_as_json(effect: Estimate) -> None:
 def test_a_verdict_is_what_it_was_made_of() -> None:
     found = Verdict(CLAIM, "supported", "units", (Case("a", UP), Case("b", UP)))
     assert found.headline.condition == "a"
+
+
+def test_conditions_of_both_signs_differ_also_where_no_effects_can_be_pooled() -> None:
+    """Cochran's Q needs a common unit and several runs; Holm's procedure does not."""
+    for cases in (
+        [Case("a", UP, 0.0), Case("b", DOWN, 0.0)],  # no δ
+        [Case("a", UP, 1.0, cluster="one"), Case("b", DOWN, 1.0, cluster="one")],
+    ):
+        found = judge(CLAIM, "units", cases)
+        assert (found.verdict, found.pooled) == ("heterogeneous", None)
+        assert found.p < 0.05
+        assert (
+            judge(CLAIM, "units", [cases[0], Case("b", ACROSS, cases[0].needed, cluster="one")]).verdict == "undecided"
+        )
