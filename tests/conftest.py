@@ -59,8 +59,8 @@ SAMPLED = {
 }
 """Files whose tests have so many cases that a part of them is enough at every change; `--all-cases` runs all."""
 
-CASES = 12
-"""Of a test in such a file at least, and at least a quarter of all."""
+CASES = 8
+"""Of a test in such a file at least, and at least a sixth of all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,13 +78,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _left_out(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Cases that are not run at every change: always the same ones, chosen by a checksum of their names."""
+    """Tests marked `release`, and cases of the others: always the same ones, chosen by a checksum of their names."""
     tests: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.path.stem in SAMPLED:
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    left_out: set[pytest.Item] = set()
+    left_out = {item for item in items if item.get_closest_marker("release")}
     for cases in tests.values():
         cases.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
-        left_out.update(cases[max(CASES, len(cases) // 4) :])
+        left_out.update(cases[max(CASES, len(cases) // 6) :])
     return left_out

@@ -100,6 +100,7 @@ for wrong, words in (({"proj_size": 2}, "UGRNN has no projection"), ({"norm": "l
 """
 
 
+@pytest.mark.release
 def test_a_cell_is_its_equations_and_its_signature(copy: Path) -> None:
     for kind in ("equations", "network"):
         path, source = block(kind)
@@ -114,6 +115,7 @@ def test_a_cell_is_its_equations_and_its_signature(copy: Path) -> None:
     assert all(row["status"] == "finished" for row in rows.values())
 
 
+@pytest.mark.release
 def test_a_task_is_one_data_module(copy: Path) -> None:
     path, source = block("task")
     (copy / path).write_text(source)

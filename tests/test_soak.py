@@ -28,12 +28,12 @@ def total(said: str) -> list[int]:
 @pytest.mark.timeout(600)
 def test_some_hundred_cases() -> None:
     """Scripts/soak.py --cases 100000 --jobs 2 is the whole of it."""
-    done = soak("--cases", "600")
+    done = soak("--cases", "300")
     assert done.returncode == 0, done.stdout + done.stderr
     cases, accepted, refused, *_ = total(done.stdout)
-    assert cases == 600
-    assert accepted > 150, "most cases are so damaged that nothing is compared"
-    assert refused > 150, "most cases are sound"
+    assert cases == 300
+    assert accepted > 75, "most cases are so damaged that nothing is compared"
+    assert refused > 75, "most cases are sound"
 
 
 PLANTED = {

@@ -72,7 +72,14 @@ def test_another_executor_changes_no_bit(executor: str, sequential: dict[str, di
         assert found[norm] == {key: value for key, value in sequential[norm].items() if key != "weights"}
 
 
-@pytest.mark.parametrize(("executor", "terminal"), [*((name, False) for name in ELSEWHERE), ("processes", True)])
+@pytest.mark.parametrize(
+    ("executor", "terminal"),
+    [
+        ("processes", False),
+        ("processes", True),
+        *(pytest.param(name, False, marks=pytest.mark.release) for name in ELSEWHERE if name != "processes"),
+    ],
+)
 def test_workers_say_how_far_they_are_where_no_bar_does(executor: str, terminal: bool, tmp_path: Path) -> None:
     options = {
         "processes": Options(jobs=2),

@@ -15,7 +15,7 @@ import rnnnorm
 from rnnnorm.norms import BatchNorm
 from rnnnorm.norms.synchronized import synchronize
 
-SOAK = int(os.environ.get("RNNNORM_SOAK", "60"))
+SOAK = int(os.environ.get("RNNNORM_SOAK", "30"))
 """Random cases; 1000 take some minutes."""
 BASE = {"exact": True, "loss": "all", "checkpoint": "", "dtype": "float64", "seed": 0}
 LENGTHS = {

@@ -14,7 +14,7 @@ import rnnnorm
 
 PROJECT = Path(rnnnorm.__file__).parents[1]
 FLAGS = "-O0 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-CASES = 300
+CASES = 150
 
 
 def runtime(folder: Path) -> Path:
