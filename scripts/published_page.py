@@ -1,7 +1,9 @@
 """Write docs/published.md from the runs of the rows of experiments/published.
 
-    python scripts/published_page.py runs/published      # publish runs ROW and ROW-scaled, and write the page
+    python scripts/published_page.py runs/published      # publish the runs there, and write the page
     python scripts/published_page.py                     # the page alone, from what is published
+
+Runs are in folders ROW, ROW-scaled, and with rates tuned for each norm ROW-scaled-tuned.
 
 Measurements are kept in docs/published/measurements.tar.xz, and the page is made from them alone, so that both agree.
 What the papers say is scripts/published_rows.yaml, the prose of the page scripts/published_page.md.
@@ -29,10 +31,14 @@ from rnnnorm.report.markdown import markdown_table
 from rnnnorm.report.numbers import common_places, number, p_text, places, signed
 from rnnnorm.report.runs import find_runs, read_data
 from rnnnorm.report.summary import Row, Summary, summarize
+from rnnnorm.report.tuning import read_tuning
 
 SCRIPTS = Path(__file__).parent
 DOCS = SCRIPTS.parent / "docs"
 EXPERIMENTS = SCRIPTS.parent / "experiments" / "published"
+TUNED = "-tuned"
+"""End of the name of a folder that holds a row's comparison with `--tune`."""
+RATE = "model.learning_rate"
 TRAINING = "training"
 """Mode of an ordering of the mean losses of the last epoch, nats."""
 SEEDS = 5
@@ -119,8 +125,8 @@ def _side(text: str) -> str:
     return f"`{norm}`" + (f" by {mode} statistics" if mode else "")
 
 
-def scores_table(summary: Summary, numbers: Mapping[str, str]) -> list[str]:
-    """Norms, best first: the paper's number, ours with its interval over the seeds, training time."""
+def scores_table(summary: Summary, numbers: Mapping[str, str], rates: Mapping[str, str] | None = None) -> list[str]:
+    """Norms, best first: the paper's number, ours with its interval over the seeds, training loss, tuned rates."""
     digits = common_places(row.headline.mean for row in summary.ranked)
     lines = []
     for row in summary.rows:
@@ -134,7 +140,22 @@ def scores_table(summary: Summary, numbers: Mapping[str, str]) -> list[str]:
     head = ["norm", "paper", f"ours: test {summary.metric}", "training loss, last epoch", "seeds", "runs"]
     if all(line[3] == "–" for line in lines):
         head, lines = head[:3] + head[4:], [line[:3] + line[4:] for line in lines]
+    if rates:
+        head, lines = (
+            [*head, "learning rate"],
+            [[*line, rates.get(row.norm, "–")] for line, row in zip(lines, summary.rows, strict=True)],
+        )
     return markdown_table(head, lines)
+
+
+def tuned_rates(folder: Path) -> dict[str, str]:
+    """Learning rates that a comparison with `--tune` chose, by norm; empty where it tuned none."""
+    tuning = read_tuning(folder)
+    found: dict[str, list[float]] = {}
+    for choice in () if tuning is None else tuning.choices:
+        if choice.values is not None and RATE in choice.values:
+            found.setdefault(choice.norm, []).append(float(choice.values[RATE]))
+    return {norm: ", ".join(f"{rate:.2g}" for rate in rates) for norm, rates in found.items()}
 
 
 def flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -166,8 +187,9 @@ def changed(key: str, folder: Path = EXPERIMENTS) -> str:
 def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A row as the template takes it."""
     names = [name for name in (key, f"{key}-scaled") if (EXPERIMENTS / f"{name}.yaml").is_file()]
-    runs, ran, verdicts = [], [], []
-    for name in names:
+    runs, ran = [], list[str]()
+    verdicts = dict[str, list[str]]()
+    for name in (file + how for file in names for how in ("", TUNED)):
         if not (folder / name).is_dir():
             continue
         found = find_runs(folder / name)
@@ -179,25 +201,30 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         sources = read_data(folder / name).get("sources", [])
         minutes = sum(run.number("seconds") for run in found if math.isfinite(run.number("seconds"))) / 60
         # An unfinished comparison is shown, and not judged: which seeds it has is decided by when it was stopped.
-        claims = judge(summary, facts["claims"]) if seeds >= SEEDS and name.endswith("-scaled") else []
+        claims = judge(summary, facts["claims"]) if seeds >= SEEDS and "-scaled" in name else []
         if seeds >= SEEDS:
-            ran.append(f"{'scaled' if name.endswith('-scaled') else 'full'}, {seeds} seeds")
-            verdicts += [claim.verdict for claim in claims]
+            tuned = name.endswith(TUNED)
+            ran.append(f"{'scaled' if '-scaled' in name else 'full'}{' and tuned' if tuned else ''}, {seeds} seeds")
+            verdicts.setdefault("tuned: " if tuned else "", []).extend(claim.verdict for claim in claims)
         said = f"**`{name}`**: {len(found)} runs, {minutes:.0f} minutes of wall time summed over them"
         said += f", source `{'`, `'.join(sources)}`." if sources else ", source not noted."
         if seeds < SEEDS:
             said += " *Not finished, and not judged.*"
-        table = scores_table(summary, facts["numbers"])
+        table = scores_table(summary, facts["numbers"], tuned_rates(folder / name))
         runs.append({"facts": said, "table": table, "claims": claims_table(claims) if claims else []})
     differs = [*facts["differs"], *([changed(key)] if len(names) > 1 else [])]
-    counts = [f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)]
+    counts = [
+        how + ", ".join(f"{its.count(word)} {word}" for word in dict.fromkeys(its))
+        for how, its in verdicts.items()
+        if its
+    ]
     return {
         "key": key, "name": facts["name"], "paper": facts["paper"], "read": facts["read"], "score": facts["score"],
         "numbers": ", ".join(f"`{norm}` {value}" for norm, value in facts["numbers"].items()),
         "claims": bool(facts["claims"]),
         "links": " and ".join(f"`experiments/published/{name}.yaml`" for name in names),
         "ran": "; ".join(ran) or ("not finished" if runs else "configuration only"), "runs": runs, "differs": differs,
-        "verdict": ", ".join(counts) if counts else "–",
+        "verdict": "; ".join(counts) or "–",
     }  # fmt: skip
 
 
@@ -224,7 +251,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not given.runs.is_dir():
             raise SystemExit(f"{given.runs} is no folder; expected one of comparisons named as the rows are")
         rows = {path.stem for path in EXPERIMENTS.glob("*.yaml")}
-        keep({path.name: path for path in sorted(given.runs.iterdir()) if path.name in rows}, archive)
+        folders = sorted(given.runs.iterdir())
+        keep({path.name: path for path in folders if path.name.removesuffix(TUNED) in rows}, archive)
     with TemporaryDirectory() as folder:
         if archive.is_file():
             with tarfile.open(archive) as packed:

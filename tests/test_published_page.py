@@ -116,6 +116,30 @@ def test_a_begun_run_is_shown_and_not_judged(script: dict[str, Any], tmp_path: P
     assert "10 runs, 10 minutes" in row["runs"][0]["facts"]
 
 
+def test_a_tuned_comparison_stands_beside_the_other(script: dict[str, Any], tmp_path: Path) -> None:
+    """Judged by itself, with the rates that it chose."""
+    facts = {**ROWS["jsb-music"], "claims": [{"better": "ln", "worse": "none"}]}
+    worse = {"none": [3.0, 3.1, 3.2, 3.3, 3.4], "ln": [4.0, 4.1, 4.2, 4.31, 4.4]}
+    comparison(tmp_path / "jsb-music-scaled", worse)
+    folder = comparison(tmp_path / "jsb-music-scaled-tuned", {"none": worse["ln"], "ln": worse["none"]})
+    chosen = [
+        {"norm": norm, "round": 0, "values": {"model.learning_rate": rate}, "edges": {}}
+        for norm, rate in (("none", 0.01), ("ln", 0.0312))
+    ]
+    records = [{**one, "score": 3.0, "epochs": 1, "status": "finished", "chosen": True} for one in chosen]
+    tuning = {
+        "space": {"model.learning_rate": {"kind": "log", "range": "log:0.001..0.1"}}, "rounds": 1, "halving": 0,
+        "rungs": [], "seeds": [1000], "metric": "nll", "metric_mode": "min", "widened": [], "choices": chosen,
+        "records": records,
+    }  # fmt: skip
+    (folder / "tuning.json").write_text(json.dumps(tuning))
+    row = script["read_row"]("jsb-music", facts, tmp_path)
+    assert (row["ran"], row["verdict"]) == ("scaled, 5 seeds; scaled and tuned, 5 seeds", "1 the reverse; tuned: 1 yes")
+    plain, tuned = (run["table"] for run in row["runs"])
+    assert "learning rate" not in plain[0]
+    assert [line.split("|")[-2].strip() for line in tuned if "`" in line] == ["0.031", "0.01"]
+
+
 def test_measurements_have_the_same_bytes_whenever_they_are_kept(script: dict[str, Any], tmp_path: Path) -> None:
     folder = comparison(tmp_path / "row", {"none": [3.0]})
     (folder / "none/seed=0/curves.bin").write_bytes(b"large")
