@@ -270,6 +270,97 @@ def test_changes_are_noticed(change: Callable[[Any], None], norm: str, taken: Ta
     assert there == any(not torch.equal(before[name], value) for name, value in actual.items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cell", CELLS)
+def test_weight_norm_is_composed_on_the_way(cell: str, dtype: torch.dtype, taken: Taken) -> None:
+    """Lengths of rows are found while their products are; the weight itself is never made."""
+    for hidden, features in ((7, 5), (64, 3), (33, 130), (300, 300)):  # the last one by all threads
+        network = build("wn", hidden, features, CELLS[cell], num_layers=2).to(dtype)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        taken.count = 0
+        assert_steps(network, 1e-10 if dtype is torch.float64 else 1e-5)
+        assert taken.count == 14
+    with torch.no_grad():
+        network.parametrizations.weight_hh_l1.original1[0] = 0.0  # no direction
+    x = torch.randn(1, 1, features, dtype=dtype)
+    actual, expected = outputs(network, x)["h_n"], outputs(twin(network), x)["h_n"]
+    assert torch.equal(actual.isnan(), expected.isnan())
+    assert expected.isnan().any()
+
+
+def longer(network: Any) -> None:
+    network.parametrizations.weight_hh_l0.original0.data.mul_(2)
+
+
+def other_direction(network: Any) -> None:
+    network.parametrizations.weight_ih_l0.original1 = nn.Parameter(
+        network.parametrizations.weight_ih_l0.original1.detach().flip(1)
+    )
+
+
+def direction_moved(network: Any) -> None:
+    direction = network.parametrizations.weight_ih_l0.original1
+    direction.data = direction.data.flip(0).clone()
+
+
+def direction_of_other_memory(network: Any) -> None:
+    direction = network.parametrizations.weight_hh_l0.original1
+    direction.data = direction.data.t().contiguous().t() * 1.5 + 0.1
+
+
+def removed(network: Any) -> None:
+    parametrize.remove_parametrizations(network, "weight_hh_l0")
+    network.weight_hh_l0.data.mul_(2)
+
+
+def doubled(network: Any) -> None:
+    parametrized(network)
+
+
+def hook_of_the_composition(network: Any) -> None:
+    network.parametrizations.weight_hh_l0[0].register_forward_hook(lambda module, given, made: 2 * made)
+
+
+def other_composition(network: Any) -> None:
+    network.parametrizations.weight_hh_l0[0].forward = lambda g, v: 2 * g * v
+
+
+def weight_assigned(network: Any) -> None:
+    network.weight_hh_l0 = network.weight_hh_l0.detach() * 2
+
+
+COMPOSED = (
+    longer, other_direction, direction_moved, direction_of_other_memory, removed, doubled, hook_of_the_composition,
+    other_composition, weight_assigned,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", COMPOSED, ids=lambda change: change.__name__)
+def test_changes_of_composed_weights_are_noticed(change: Callable[[Any], None], taken: Taken) -> None:
+    network = build("wn", 20, backend="auto").eval()
+    x, hx = torch.randn(1, 3, 5, dtype=torch.float64), given(network, 3)
+    before = outputs(network, x, hx)
+    assert taken.count == 1
+    change(network)
+    actual = outputs(network, x, hx)
+    output, (h, c) = network(x, hx)
+    assert_near(actual, {"output": output.detach(), "h_n": h.detach(), "c_n": c.detach()})
+    assert any(not torch.allclose(before[name], value) for name, value in actual.items())
+
+
+def test_cached_weights_are_those_of_the_first_read(taken: Taken) -> None:
+    network = build("wn", 20, backend="auto").eval()
+    x = torch.randn(1, 1, 5, dtype=torch.float64)
+    with parametrize.cached():
+        before = outputs(network, x)
+        other_direction(network)
+        assert_near(outputs(network, x), before)
+    assert taken.count == 0
+    assert not torch.allclose(outputs(network, x)["h_n"], before["h_n"])
+
+
 def test_an_optimizer_goes_on(taken: Taken) -> None:
     network = build("ln", 20)
     optimizer = torch.optim.SGD(network.parameters(), 0.5)
@@ -382,7 +473,7 @@ def test_general_code_runs_where_it_must(taken: Taken) -> None:
 @pytest.mark.parametrize(
     ("norm", "options"),
     [
-        ("wn", {}), ("online", {}), ("ln", {"bidirectional": True}), ("ln", {"peepholes": True}),
+        ("ws", {}), ("online", {}), ("ln", {"bidirectional": True}), ("ln", {"peepholes": True}),
         (Norm(hidden="ln", between="ln"), {"num_layers": 2}), (Norm(hidden="ln", emitted="rms"), {}),
         ("ln", {"residual": "plain", "num_layers": 2, "hidden": 5}), ("ln", {"initial_state": "learned"}),
     ],

@@ -12,8 +12,8 @@ template <typename T> class OneStep {
 
   void run() const {
     for (int64_t r = 0; r < p.N; r++) {
-      product(F, p.I, p.W_ih, at(p.x, r, p.I), x);
-      product(F, p.P, p.W_hh, at(p.h_0, r, p.P), h);
+      product(F, p.I, p.W_ih, at(p.x, r, p.I), x, p.length_ih);
+      product(F, p.P, p.W_hh, at(p.h_0, r, p.P), h, p.length_hh);
       normalize(p.input, x, F);
       normalize(p.hidden, h, F);
       T* out = static_cast<T*>(p.h_n) + r * p.P;
@@ -40,9 +40,14 @@ template <typename T> class OneStep {
   static INLINE V<T> get(const T* from, int64_t lanes) { return lanes == L<T> ? load(from) : load(from, lanes); }
   static INLINE void put(T* to, V<T> v, int64_t lanes) { lanes == L<T> ? store(to, v) : store(to, v, lanes); }
 
-  // y = W a, threads sharing the rows of W where they are worth being woken.
-  void product(int64_t rows, int64_t K, const void* W, const T* a, T* y) const {
-    const T* matrix = static_cast<const T*>(W);
+  // y = W a, threads sharing the rows of W where they are worth being woken. With `lengths` each row of W is meant to have
+  // that one instead of its own, which is found on the way: composing such a weight takes longer than the product.
+  void product(int64_t rows, int64_t K, const void* W, const T* a, T* y, const void* lengths = nullptr) const {
+    if (lengths) share_rows<true>(rows, K, static_cast<const T*>(W), a, y, static_cast<const T*>(lengths));
+    else share_rows<false>(rows, K, static_cast<const T*>(W), a, y, nullptr);
+  }
+  template <bool Scaled>
+  void share_rows(int64_t rows, int64_t K, const T* matrix, const T* a, T* y, const T* lengths) const {
     constexpr int64_t kAtOnce = 4, kWorth = 1 << 18;
     const int64_t parts = (rows + kAtOnce - 1) / kAtOnce;
     const int threads = rows * K < kWorth ? 1 : int(p.threads);
@@ -51,33 +56,42 @@ template <typename T> class OneStep {
 #endif
     for (int64_t part = 0; part < parts; part++) {
       const int64_t first = part * kAtOnce;
-      if (rows - first >= kAtOnce) dots<kAtOnce>(K, matrix + first * K, a, y + first);
+      if (rows - first >= kAtOnce) dots<kAtOnce, Scaled>(K, matrix + first * K, a, y + first, lengths + (Scaled ? first : 0));
       else
-        for (int64_t j = first; j < rows; j++) dots<1>(K, matrix + j * K, a, y + j);
+        for (int64_t j = first; j < rows; j++) dots<1, Scaled>(K, matrix + j * K, a, y + j, lengths + (Scaled ? j : 0));
     }
     (void)threads;
   }
-  template <int Rows> static void dots(int64_t K, const T* W, const T* a, T* y) {
-    V<T> even[Rows]{}, odd[Rows]{};
+  template <int Rows, bool Scaled> static void dots(int64_t K, const T* W, const T* a, T* y, const T* lengths) {
+    V<T> even[Rows]{}, odd[Rows]{}, squares[Rows]{};
+    const auto take = [&](int64_t k, V<T> value, V<T>* to) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+      for (int j = 0; j < Rows; j++) {
+        const V<T> w = load(W + j * K + k);
+        to[j] += w * value;
+        if constexpr (Scaled) squares[j] += w * w;
+      }
+    };
     int64_t k = 0;
     for (; k + 2 * L<T> <= K; k += 2 * L<T>) {
-      const V<T> first = load(a + k), second = load(a + k + L<T>);
-#pragma GCC unroll 4
-      for (int j = 0; j < Rows; j++) even[j] += load(W + j * K + k) * first, odd[j] += load(W + j * K + k + L<T>) * second;
+      take(k, load(a + k), even);
+      take(k + L<T>, load(a + k + L<T>), odd);
     }
     if (k + L<T> <= K) {
-      const V<T> first = load(a + k);
-#pragma GCC unroll 4
-      for (int j = 0; j < Rows; j++) even[j] += load(W + j * K + k) * first;
+      take(k, load(a + k), even);
       k += L<T>;
     }
-    T total[Rows];
+    T total[Rows], square[Rows];
 #pragma GCC unroll 4
-    for (int j = 0; j < Rows; j++) total[j] = sum<T>(even[j] + odd[j]);
+    for (int j = 0; j < Rows; j++) total[j] = sum<T>(even[j] + odd[j]), square[j] = Scaled ? sum<T>(squares[j]) : T(0);
     for (; k < K; k++)
 #pragma GCC unroll 4
-      for (int j = 0; j < Rows; j++) total[j] += W[j * K + k] * a[k];
-    for (int j = 0; j < Rows; j++) y[j] = total[j];
+      for (int j = 0; j < Rows; j++) {
+        const T w = W[j * K + k];
+        total[j] += w * a[k];
+        if constexpr (Scaled) square[j] += w * w;
+      }
+    for (int j = 0; j < Rows; j++) y[j] = Scaled ? total[j] * (lengths[j] / std::sqrt(square[j])) : total[j];
   }
 
   // v (count) in place.

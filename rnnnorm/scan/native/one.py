@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ...common.transforms import plain
 from ...equations import Layer
+from ...norms.weight import RowLengths
 from ..checks import address, fits
 from ..plan import PLACES, Place, applies, place_of, supports
 from .buffers import Block, start_of
@@ -27,6 +29,7 @@ from .watch import Watch
 MOST_ROWS = 3
 """Sequences up to which reading the weights for each of them is cheaper than packing them."""
 _FIELDS = {"candidate": "cell"}
+_LENGTHS = {"W_ih": "length_ih", "W_hh": "length_hh"}
 _WEIGHTS = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "bias_hn")
 
 
@@ -121,11 +124,19 @@ class OneStep:
         fields: dict[str, Tensor | None] = {"W_ih": weights.W_ih, "W_hh": weights.W_hh, "W_hr": weights.W_hr}
         fields |= {"bias_hn": weights.bias_hn, **dict(zip(("bias", "second_bias"), weights.biases, strict=False))}
         own = [owner._parameters.get(name) for name in self._names]
+        self._composes = False
         for field, weight in fields.items():
-            if weight is not None:
-                if not any(weight is parameter for parameter in own):  # composed from others whenever it is read
-                    raise ValueError("a weight that is no parameter")
+            if weight is None:
+                continue
+            if any(weight is parameter for parameter in own):
                 setattr(problem, field, self._watch.tensor(weight))
+            elif field in _LENGTHS:  # composed from others whenever it is read
+                g, v = self._parts(owner, _LENGTHS[field].replace("length", "weight") + suffix, weight)
+                setattr(problem, field, v)
+                setattr(problem, _LENGTHS[field], g)
+                self._composes = True
+            else:
+                raise ValueError("a weight that is no parameter")
         if norms.any():
             self._watch.module(norms)
         for place in PLACES:
@@ -139,6 +150,28 @@ class OneStep:
         self._scratch: Block = np.empty(loaded.rnnnorm_step_values(H) * like.element_size(), np.uint8)
         problem.workspace = start_of(self._scratch)
         self._address = ctypes.addressof(problem)
+
+    def _parts(self, owner: nn.Module, name: str, weight: Tensor) -> tuple[int, int]:
+        """Addresses of lengths g (outputs, 1) and directions v (outputs, inputs) of a weight, g · v / ‖v‖.
+
+        Raises:
+            ValueError: it is composed in another way, or of what compiled code cannot read.
+        """
+        composed: Any = owner._modules.get("parametrizations")
+        if composed is None or not parametrize.is_parametrized(owner, name):
+            raise ValueError("a weight that is no parameter")
+        parts = composed[name]
+        if type(parts) is not parametrize.ParametrizationList or [type(part) for part in parts] != [RowLengths]:
+            raise ValueError("not covered")
+        g, v = parts._parameters.get("original0"), parts._parameters.get("original1")
+        for part, shape in ((g, (weight.shape[0], 1)), (v, weight.shape)):
+            if part is None or not plain(part) or part.dtype is not self.dtype or part.shape != shape or part.is_neg():
+                raise ValueError("no dense memory of one type")
+        assert g is not None
+        assert v is not None
+        for module in (composed, parts, parts[0]):
+            self._watch.bare(module)
+        return self._watch.tensor(g), self._watch.tensor(v)
 
     def _describe(self, target: PlaceFields, norm: Any, place: Place, features: int) -> None:
         column = place.by_column or place.whole
@@ -163,7 +196,9 @@ class OneStep:
         return vars(owner).keys().isdisjoint(self._names) and self._watch.unchanged()
 
     def recalls(self) -> bool:
-        """Whether normalizers by column use stored moments now, so that `run` may be called."""
+        """Whether `run` may be called: normalizers by column use stored moments now, and weights are those of now."""
+        if self._composes and parametrize._cache_enabled:  # weights are those of the first read
+            return False
         return all(not column.norm.uses_own() for column in self._columns)
 
     def run(self, rows: int, x: int, states: tuple[int, ...], last: tuple[int, ...], out: int = 0, t: int = 0) -> None:

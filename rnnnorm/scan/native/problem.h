@@ -44,6 +44,7 @@ struct Problem {
   const int64_t* batch_sizes; // (T)
   const void *x, *W_ih, *W_hh, *bias, *bias_hn, *peepholes, *W_hr, *h_0, *c_0;
   const void* second_bias;    // of one step alone: (G * H), outside but for a GRU's candidate
+  const void *length_ih, *length_hh;  // of one step alone: (G * H), the lengths that rows of W_ih and W_hh are meant to have
   const void *mask, *update, *zone_h, *zone_c;  // (B, H): factors of h_{t-1}; (N, H): of the update; 1: the old state stays
   void *out, *h_n, *c_n;      // (N, P), (B, P), (B, H)
   void *gates_x, *gates_h;    // (N, width): W_ih x where it must stand alone; W_hh h, or the sum

@@ -29,7 +29,7 @@ class Problem(Structure):
         *((name, c_double) for name in ("keep_h", "keep_c")),
         ("batch_sizes", c_void_p),
         *((name, c_void_p) for name in ("x", "W_ih", "W_hh", "bias", "bias_hn", "peepholes", "W_hr", "h_0", "c_0")),
-        ("second_bias", c_void_p),
+        *((name, c_void_p) for name in ("second_bias", "length_ih", "length_hh")),
         *((name, c_void_p) for name in ("mask", "update", "zone_h", "zone_c", "out", "h_n", "c_n")),
         *(
             (name, c_void_p)

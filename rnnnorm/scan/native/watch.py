@@ -21,6 +21,7 @@ class Watch:
     def __init__(self) -> None:
         self._contents: list[tuple[Mapping[str, Any], list[str], tuple[Any, ...]]] = []
         self._modules: list[tuple[Settings, type, str]] = []
+        self._bare: list[tuple[torch.nn.Module, type]] = []
         self._tensors: list[tuple[Tensor, int, torch.Size, torch.dtype]] = []
 
     def contents(self, module: torch.nn.Module) -> None:
@@ -32,6 +33,17 @@ class Watch:
         """Watch that, and class, settings and hooks; there must be no hooks."""
         self.contents(module)
         self._modules.append((module, type(module), module._settings))
+
+    def bare(self, module: torch.nn.Module) -> None:
+        """Watch contents and class of a module that has neither hooks nor a method of its own.
+
+        Raises:
+            ValueError: it has.
+        """
+        self.contents(module)
+        self._bare.append((module, type(module)))
+        if not _bare(module):
+            raise ValueError("hooks")
 
     def tensor(self, tensor: Tensor) -> int:
         """Watch the memory of a dense tensor, and return its address.
@@ -53,6 +65,9 @@ class Watch:
         for module, kind, text in self._modules:
             if type(module) is not kind or module._settings is not text or any(module._listeners):
                 return False
+        for bare, kind in self._bare:
+            if type(bare) is not kind or not _bare(bare):
+                return False
         for tensor, pointer, shape, dtype in self._tensors:
             if (
                 tensor.data_ptr() != pointer
@@ -62,3 +77,7 @@ class Watch:
             ):
                 return False
         return True
+
+
+def _bare(module: torch.nn.Module) -> bool:
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
