@@ -3,7 +3,7 @@
     python scripts/published_page.py runs/published      # publish the runs there, and write the page
     python scripts/published_page.py                     # the page alone, from what is published
 
-Runs are in folders ROW, ROW-scaled, and with rates tuned for each norm ROW-scaled-tuned.
+Runs are in folders ROW, ROW-scaled, and ROW-scaled-VARIANT with the further options that the row has for a variant.
 
 Measurements are kept in docs/published/measurements.tar.xz, and the page is made from them alone, so that both agree.
 What the papers say is scripts/published_rows.yaml, the prose of the page scripts/published_page.md.
@@ -36,8 +36,8 @@ from rnnnorm.report.tuning import read_tuning
 SCRIPTS = Path(__file__).parent
 DOCS = SCRIPTS.parent / "docs"
 EXPERIMENTS = SCRIPTS.parent / "experiments" / "published"
-TUNED = "-tuned"
-"""End of the name of a folder that holds a row's comparison with `--tune`."""
+SIZES = ("", "-scaled")
+"""Ends of the names of a row's two files."""
 RATE = "model.learning_rate"
 TRAINING = "training"
 """Mode of an ordering of the mean losses of the last epoch, nats."""
@@ -186,10 +186,12 @@ def changed(key: str, folder: Path = EXPERIMENTS) -> str:
 
 def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A row as the template takes it."""
-    names = [name for name in (key, f"{key}-scaled") if (EXPERIMENTS / f"{name}.yaml").is_file()]
+    names = [name for name in (key + size for size in SIZES) if (EXPERIMENTS / f"{name}.yaml").is_file()]
     runs, ran = [], list[str]()
     verdicts = dict[str, list[str]]()
-    for name in (file + how for file in names for how in ("", TUNED)):
+    variants = facts.get("variants", {})
+    for file, variant in ((file, variant) for file in names for variant in ("", *variants)):
+        name = f"{file}-{variant}" if variant else file
         if not (folder / name).is_dir():
             continue
         found = find_runs(folder / name)
@@ -201,12 +203,12 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         sources = read_data(folder / name).get("sources", [])
         minutes = sum(run.number("seconds") for run in found if math.isfinite(run.number("seconds"))) / 60
         # An unfinished comparison is shown, and not judged: which seeds it has is decided by when it was stopped.
-        claims = judge(summary, facts["claims"]) if seeds >= SEEDS and "-scaled" in name else []
+        claims = judge(summary, facts["claims"]) if seeds >= SEEDS and file.endswith("-scaled") else []
         if seeds >= SEEDS:
-            tuned = name.endswith(TUNED)
-            ran.append(f"{'scaled' if '-scaled' in name else 'full'}{' and tuned' if tuned else ''}, {seeds} seeds")
-            verdicts.setdefault("tuned: " if tuned else "", []).extend(claim.verdict for claim in claims)
-        said = f"**`{name}`**: {len(found)} runs, {minutes:.0f} minutes of wall time summed over them"
+            ran.append(f"{variant or ('scaled' if file.endswith('-scaled') else 'full')}, {seeds} seeds")
+            verdicts[variant] = [claim.verdict for claim in claims]
+        options = f", {variant} (`{variants[variant]}`)" if variant else ""
+        said = f"**`{file}`**{options}: {len(found)} runs, {minutes:.0f} minutes of wall time summed over them"
         said += f", source `{'`, `'.join(sources)}`." if sources else ", source not noted."
         if seeds < SEEDS:
             said += " *Not finished, and not judged.*"
@@ -214,8 +216,8 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
         runs.append({"facts": said, "table": table, "claims": claims_table(claims) if claims else []})
     differs = [*facts["differs"], *([changed(key)] if len(names) > 1 else [])]
     counts = [
-        how + ", ".join(f"{its.count(word)} {word}" for word in dict.fromkeys(its))
-        for how, its in verdicts.items()
+        (variant and f"{variant}: ") + ", ".join(f"{its.count(word)} {word}" for word in dict.fromkeys(its))
+        for variant, its in verdicts.items()
         if its
     ]
     return {
@@ -228,10 +230,14 @@ def read_row(key: str, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]
     }  # fmt: skip
 
 
+def read_facts() -> dict[str, Any]:
+    """What the papers say, by row."""
+    return dict(yaml.safe_load((SCRIPTS / "published_rows.yaml").read_text(encoding="utf-8")))
+
+
 def render(folder: Path) -> str:
     """The page of the runs in a folder."""
-    facts = yaml.safe_load((SCRIPTS / "published_rows.yaml").read_text(encoding="utf-8"))
-    rows = [read_row(key, one, folder) for key, one in facts.items()]
+    rows = [read_row(key, one, folder) for key, one in read_facts().items()]
     measured = [row for row in rows if "seeds" in row["ran"]]
     return (
         environment(SCRIPTS)
@@ -251,8 +257,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not given.runs.is_dir():
             raise SystemExit(f"{given.runs} is no folder; expected one of comparisons named as the rows are")
         rows = {path.stem for path in EXPERIMENTS.glob("*.yaml")}
+        rows |= {
+            f"{row}{size}-{v}" for row, one in read_facts().items() for v in one.get("variants", {}) for size in SIZES
+        }
         folders = sorted(given.runs.iterdir())
-        keep({path.name: path for path in folders if path.name.removesuffix(TUNED) in rows}, archive)
+        keep({path.name: path for path in folders if path.name in rows}, archive)
     with TemporaryDirectory() as folder:
         if archive.is_file():
             with tarfile.open(archive) as packed:

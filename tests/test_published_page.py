@@ -118,7 +118,7 @@ def test_a_begun_run_is_shown_and_not_judged(script: dict[str, Any], tmp_path: P
 
 def test_a_tuned_comparison_stands_beside_the_other(script: dict[str, Any], tmp_path: Path) -> None:
     """Judged by itself, with the rates that it chose."""
-    facts = {**ROWS["jsb-music"], "claims": [{"better": "ln", "worse": "none"}]}
+    facts = {**ROWS["jsb-music"], "variants": {"tuned": "--tune"}, "claims": [{"better": "ln", "worse": "none"}]}
     worse = {"none": [3.0, 3.1, 3.2, 3.3, 3.4], "ln": [4.0, 4.1, 4.2, 4.31, 4.4]}
     comparison(tmp_path / "jsb-music-scaled", worse)
     folder = comparison(tmp_path / "jsb-music-scaled-tuned", {"none": worse["ln"], "ln": worse["none"]})
@@ -134,7 +134,8 @@ def test_a_tuned_comparison_stands_beside_the_other(script: dict[str, Any], tmp_
     }  # fmt: skip
     (folder / "tuning.json").write_text(json.dumps(tuning))
     row = script["read_row"]("jsb-music", facts, tmp_path)
-    assert (row["ran"], row["verdict"]) == ("scaled, 5 seeds; scaled and tuned, 5 seeds", "1 the reverse; tuned: 1 yes")
+    assert (row["ran"], row["verdict"]) == ("scaled, 5 seeds; tuned, 5 seeds", "1 the reverse; tuned: 1 yes")
+    assert "tuned (`--tune`)" in row["runs"][1]["facts"]
     plain, tuned = (run["table"] for run in row["runs"])
     assert "learning rate" not in plain[0]
     assert [line.split("|")[-2].strip() for line in tuned if "`" in line] == ["0.031", "0.01"]
