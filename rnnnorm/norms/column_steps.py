@@ -32,7 +32,8 @@ class ColumnSteps:
 
     def uses_own(self) -> bool:
         """Whether steps with enough rows are normalized by moments of their own, in training or in evaluation."""
-        return self._learns() or self.stats.accumulator is not None or self.stats.source == "batch"
+        stats = self.stats
+        return self._learns() or stats.accumulator is not None or stats.source == "batch"
 
     def wants_moments(self) -> bool:
         """Whether population statistics are being gathered, so that moments matter at every step."""

@@ -141,7 +141,14 @@ class StoredStatistics(Checked, StatisticBuffers):
 
     def stored_at(self, t: int) -> tuple[Tensor, Tensor, int]:
         """Means and variances of all slots (S, F), and the slot whose moments step `t` uses."""
-        mean, var, rows, enough = self._stored()
+        if self.accumulator is None and self.source != "population":
+            held = self._buffers  # as attributes they take longer to be found than all else that is done here
+            mean, var, rows, enough = held["running_mean"], held["running_var"], held["num_rows"], 1
+        else:
+            mean, var, rows, enough = self._stored()
+        assert mean is not None
+        assert var is not None
+        assert rows is not None
         slot = self.slot(t)
         return mean, var, self._last_filled(rows, enough)[-1 if slot is None else slot]
 

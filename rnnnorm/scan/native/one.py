@@ -45,12 +45,13 @@ class _Column:
 
     def __init__(self, norm: Any, target: PlaceFields, features: int, dtype: torch.dtype) -> None:
         self.norm, self.target, self.features, self.dtype = norm, target, features, dtype
+        self.stats = norm.stats
         self._known: tuple[Tensor, Tensor] | None = None
         self._pointers = (0, 0)
 
     def point(self, t: int) -> object:
         """Let compiled code read the moments of step t, and return what holds their memory."""
-        stats = self.norm.stats
+        stats = self.stats
         mean, var, slot = stats.stored_at(t)
         pointers = (mean.data_ptr(), var.data_ptr())
         known = self._known
@@ -59,7 +60,7 @@ class _Column:
             self._pointers = pointers
         if known is not None and stats._buffers.get("running_still") is None and slot < mean.shape[0]:
             offset = slot * self.features * self.dtype.itemsize
-            self.target.given_mean, self.target.given_var = (pointer + offset for pointer in pointers)
+            self.target.given_mean, self.target.given_var = pointers[0] + offset, pointers[1] + offset
             return known
         copies = [moment.to(self.dtype).contiguous() for moment in stats.recall(t)]
         self.target.given_mean, self.target.given_var = (

@@ -20,6 +20,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._contents: list[tuple[Mapping[str, Any], list[str], tuple[Any, ...]]] = []
+        self._empty: list[Mapping[str, Any]] = []
         self._modules: list[tuple[Settings, type, str]] = []
         self._bare: list[tuple[torch.nn.Module, type]] = []
         self._tensors: list[tuple[Tensor, int, torch.Size, torch.dtype]] = []
@@ -27,7 +28,10 @@ class Watch:
     def contents(self, module: torch.nn.Module) -> None:
         """Watch which parameters, buffers and modules a module has."""
         for held in (module._parameters, module._buffers, module._modules):
-            self._contents.append((held, list(held), tuple(held.values())))
+            if held:
+                self._contents.append((held, list(held), tuple(held.values())))
+            else:
+                self._empty.append(held)
 
     def module(self, module: Settings) -> None:
         """Watch that, and class, settings and hooks; there must be no hooks."""
@@ -59,6 +63,8 @@ class Watch:
 
     def unchanged(self) -> bool:
         """Whether all is as it was."""
+        if any(self._empty):
+            return False
         for held, names, values in self._contents:
             if list(held) != names or not all(map(is_, held.values(), values)):
                 return False
