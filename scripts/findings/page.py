@@ -16,6 +16,7 @@ from rnnnorm.studies.framework.case import UNDECIDED
 from rnnnorm.studies.framework.measurements import PACKED
 from rnnnorm.studies.framework.page import MARKS, STANDINGS, concluded, correct, count_verdicts, effect, interval, tally
 from rnnnorm.studies.framework.sitting import sittings
+from rnnnorm.studies.framework.verdict import HETEROGENEOUS
 
 Content = dict[str, Any]
 REPEATED = "repeated"
@@ -63,6 +64,7 @@ def render(docs: Path, found: Mapping[str, Content], repetition: Mapping[str, Co
         questions={name: STUDIES[name].question for name in found},
         methods={name: STUDIES[name].method for name in found},
         by_verdict=by_verdict,
+        later=by_later_rule(kinds[True]),
         counts=count_verdicts,
         seeds=_span(kinds[True].values()),
         marks=MARKS,
@@ -96,6 +98,12 @@ def titles(folder: Path) -> dict[str, str]:
     """Pages on single findings: their titles, by file name."""
     first = {path.name: path.read_text(encoding="utf-8").splitlines()[0] for path in sorted(folder.glob("*.md"))}
     return {name: line.removeprefix("#").strip() for name, line in first.items()}
+
+
+def by_later_rule(found: Mapping[str, Content]) -> list[str]:
+    """Claims that only the rule of 24 November 2026 decides: heterogeneous without a common unit (docs/protocol.md)."""
+    verdicts = (one for content in found.values() for one in content["verdicts"])
+    return [one["claim"] for one in verdicts if one["verdict"] == HETEROGENEOUS and one["pooled"] is None]
 
 
 def by_verdict(found: Mapping[str, Content], bought: bool) -> dict[str, str]:
