@@ -13,7 +13,7 @@ from rnnnorm.scan.native.library import library
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs a C++ compiler")
 SHAPES = [(10, 20, 15, 8), (64, 128, 50, 32), (30, 101, 12, 33)]
-SUMS = ("bias", "gain")  # sums over all rows, one part per thread
+SUMS = ("weight", "bias", "gain")  # sums over all rows, one part per thread
 
 
 @pytest.fixture(autouse=True)

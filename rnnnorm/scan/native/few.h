@@ -9,10 +9,12 @@ constexpr int kFew = kTileRows < 8 ? kTileRows : 8;  // as many columns at most
 template <typename T> struct FewColumns {
   const Shape<T>& s;
   int64_t I;  // 0: there are many, and this stays empty
+  int64_t size;  // of one gradient; each thread may have one, which are added up in the end
   T *weights, *total;
 
-  FewColumns(const Shape<T>& shape, Arena& arena)
-      : s(shape), I(shape.I <= kFew ? shape.I : 0), weights(arena.take<T>(I * s.width)), total(arena.take<T>(I * s.width)) {}
+  FewColumns(const Shape<T>& shape, int copies, Arena& arena)
+      : s(shape), I(shape.I <= kFew ? shape.I : 0), size(I * s.width + kPanel<T>), weights(arena.take<T>(I * s.width)),
+        total(arena.take<T>(copies * size)) {}
 
   void prepare(const T* W, int me, int threads) {  // threads share the blocks
     const Span mine = share(s.blocks, me, threads);
@@ -23,8 +25,8 @@ template <typename T> struct FewColumns {
             weights[i * s.width + (b * kGates + gate) * L<T> + l] = l < s.lanes(b) ? W[(gate * s.H + b * L<T> + l) * I + i] : T(0);
   }
 
-  // d_x = d_gates W_ih, for rows of gates `width` apart.
-  void inputs(const T* d_gates, int64_t rows, T* d_x) const {
+  // d_x = d_gates W_ih, for rows of gates `width` apart, into rows of x `stride` apart.
+  void inputs(const T* d_gates, int64_t rows, T* d_x, int64_t stride) const {
     for (int64_t r = 0; r < rows; r++) {
       const T* d = d_gates + r * s.width;
       for (int64_t i = 0; i < I; i++) {
@@ -36,32 +38,36 @@ template <typename T> struct FewColumns {
           c += load(d + j + 2 * L<T>) * load(w + j + 2 * L<T>), e += load(d + j + 3 * L<T>) * load(w + j + 3 * L<T>);
         }
         for (; j < s.depth; j += L<T>) a += load(d + j) * load(w + j);
-        d_x[r * I + i] = sum<T>((a + b) + (c + e));
+        d_x[r * stride + i] = sum<T>((a + b) + (c + e));
       }
     }
   }
 
-  // total (+)= x^T d_gates; threads share the gates.
-  void add(const T* x, const T* d_gates, int64_t rows, bool first, int me, int threads) {
+  // The `copy`-th total (+)= x^T d_gates, for rows of x `stride` apart; threads share the gates.
+  void add(const T* x, int64_t stride, const T* d_gates, int64_t rows, bool first, int64_t copy, int me, int threads) {
     static constexpr auto kSums = sums(std::make_index_sequence<kFew>());
     const Span mine = share(s.width / kPanel<T>, me, threads);
     for (int64_t p = mine.first; p < mine.last; p++)
-      kSums[I - 1](rows, x, d_gates + p * kPanel<T>, s.width, total + p * kPanel<T>, !first);
+      kSums[I - 1](rows, x, stride, d_gates + p * kPanel<T>, s.width, total + copy * size + p * kPanel<T>, !first);
   }
 
   // The gradient in torch's order, (G * H, I).
-  void give(T* to, int me, int threads) const {
+  void give(T* to, int me, int threads, int count) const {
     const Span mine = share(s.depth, me, threads);
     for (int64_t j = mine.first; j < mine.last; j++) {
       const int64_t b = j / (kGates * L<T>), gate = j / L<T> % kGates, l = j % L<T>;
       if (l < s.lanes(b))
-        for (int64_t i = 0; i < I; i++) to[(gate * s.H + b * L<T> + l) * I + i] = total[i * s.width + j];
+        for (int64_t i = 0; i < I; i++) {
+          T sum = total[i * s.width + j];
+          for (int k = 1; k < count; k++) sum += total[k * size + i * s.width + j];
+          to[(gate * s.H + b * L<T> + l) * I + i] = sum;
+        }
     }
   }
 
  private:
   template <int Columns>
-  static void sum_rows(int64_t rows, const T* x, const T* d_gates, int64_t width, T* total, bool add) {
+  static void sum_rows(int64_t rows, const T* x, int64_t stride, const T* d_gates, int64_t width, T* total, bool add) {
     V<T> acc[Columns][kPanelVectors];
 #pragma GCC unroll 8
     for (int i = 0; i < Columns; i++)
@@ -72,7 +78,7 @@ template <typename T> struct FewColumns {
       for (int v = 0; v < kPanelVectors; v++) {
         const V<T> d = load(d_gates + r * width + v * L<T>);
 #pragma GCC unroll 8
-        for (int i = 0; i < Columns; i++) acc[i][v] += d * x[r * Columns + i];
+        for (int i = 0; i < Columns; i++) acc[i][v] += d * x[r * stride + i];
       }
     }
 #pragma GCC unroll 8
@@ -80,7 +86,7 @@ template <typename T> struct FewColumns {
 #pragma GCC unroll 4
       for (int v = 0; v < kPanelVectors; v++) store(total + i * width + v * L<T>, acc[i][v]);
   }
-  using Sum = void (*)(int64_t, const T*, const T*, int64_t, T*, bool);
+  using Sum = void (*)(int64_t, const T*, int64_t, const T*, int64_t, T*, bool);
   template <size_t... C> static constexpr std::array<Sum, kFew> sums(std::index_sequence<C...>) {
     return {sum_rows<C + 1>...};
   }

@@ -12,8 +12,6 @@ template <typename T> struct FullGradients : Full<T> {
   T* sums;              // per thread: see `Sums`
   int64_t sums_size;
   T* scratch;           // what is between the stages, for each element
-  T *chunk_h, *chunk_x;  // gradients of W_hh h and of W_ih x, of the rows of some steps; of their sum where it is one
-  int64_t base = 0;     // first packed row of these steps
   struct Means {
     T *plain, *weighted;  // of q = gain * gradient, and of q times the normalized value; by column sums, without gain
   };
@@ -21,7 +19,7 @@ template <typename T> struct FullGradients : Full<T> {
 
   static constexpr int kKept = 7;  // vectors for each element
 
-  FullGradients(const Problem& problem, Arena& arena, int64_t capacity) : Base(problem, arena) {
+  FullGradients(const Problem& problem, Arena& arena) : Base(problem, arena) {
     wide = s.pairs * kPanel<T>;
     d_h = arena.take<T>(s.B * wide);
     d_c = arena.take<T>(s.B * s.padded), rest = arena.take<T>(s.B * s.padded);
@@ -29,8 +27,6 @@ template <typename T> struct FullGradients : Full<T> {
     sums = arena.take<T>(this->threads * sums_size);
     const int64_t elements = this->mixed ? s.B * s.blocks : this->threads * (this->by_column ? s.B : s.blocks);
     scratch = arena.take<T>(elements * kKept * L<T>);
-    chunk_h = arena.take<T>(capacity * s.width + kTileRows);
-    chunk_x = this->split ? arena.take<T>(capacity * s.width + kTileRows) : chunk_h;
     of_input = means_of(this->input, arena), of_hidden = means_of(this->hidden, arena), of_joint = means_of(this->joint, arena);
     of_cell = means_of(this->cell, arena), of_output = means_of(this->output, arena);
   }
@@ -60,7 +56,6 @@ template <typename T> struct FullGradients : Full<T> {
             units + 4 * u,
             units + 5 * u};
   }
-  int64_t in_chunk(int64_t t, int64_t r) const { return (this->offsets[t] + r - base) * s.width; }
   static INLINE void add(T* to, V<T> v) { store(to, load(to) + v); }
 
   // What is known of h_t and c_t: from later steps, from the output, and from the last states where sequences end.
@@ -111,7 +106,7 @@ template <typename T> struct FullGradients : Full<T> {
         means(v.hidden, of_hidden, to.hidden, rows, columns,
               [=](int64_t r, int64_t b, int gate) { return load(kept(r, b) + of_h(gate) * L<T>); });
       }
-      each(rows, [&](int64_t r, int64_t b) { products(v, t, r, b, B, kept(r, b)); });
+      each(rows, [&](int64_t r, int64_t b) { products(part, v, t, r, b, B, kept(r, b)); });
     });
   }
   // A GRU's W_hh h enters the candidate through r, W_ih x directly.
@@ -262,8 +257,9 @@ template <typename T> struct FullGradients : Full<T> {
   }
 
   // Gradients of the products.
-  INLINE void products(const Views& v, int64_t t, int64_t r, int64_t b, int64_t B, const T* kept) const {
-    T *to_h = chunk_h + in_chunk(t, r), *to_x = chunk_x + in_chunk(t, r);
+  INLINE void products(const Part<T>& part, const Views& v, int64_t t, int64_t r, int64_t b, int64_t B, const T* kept) const {
+    const int64_t at = part.in_chunk(t, r) * s.width;
+    T *to_h = part.chunk_h + at, *to_x = part.chunk_x + at;
 #pragma GCC unroll 4
     for (int gate = 0; gate < kGates; gate++) {
       const bool both = v.joint.kind && !(kCell == kGRU && gate == 2);

@@ -11,18 +11,14 @@ template <typename T> struct Gradients : Scan<T> {
   T* sums;          // per thread: gradients of b, of the gains at the gates, of gain and bias of the cell
   int64_t sums_size;
   T* scratch;       // per thread: what is between the gates and the cell
-  T *chunk_h, *chunk_x;  // gradients of W_hh h and of W_ih x, of the rows of some steps; of their sum where it is one
-  int64_t base = 0;    // first packed row of these steps
 
-  Gradients(const Problem& problem, Arena& arena, int64_t capacity) : Base(problem, arena) {
+  Gradients(const Problem& problem, Arena& arena) : Base(problem, arena) {
     wide = s.pairs * kPanel<T>;
     d_h = arena.take<T>(s.B * wide);
     d_c = arena.take<T>(s.B * s.padded);
     sums_size = 4 * (s.width + kApart * L<T>) + 2 * s.padded;
     sums = arena.take<T>(this->threads * sums_size);
     scratch = arena.take<T>(this->threads * (this->by_column ? s.B * kKept * L<T> : s.blocks * kKept * L<T>));
-    chunk_h = arena.take<T>(capacity * s.width + kTileRows);
-    chunk_x = this->split ? arena.take<T>(capacity * s.width + kTileRows) : chunk_h;
   }
 
   static constexpr int kApart = 6;  // vectors between sums, so that they do not begin at the same place of a page
@@ -36,7 +32,6 @@ template <typename T> struct Gradients : Scan<T> {
     const int64_t w = s.width + kApart * L<T>;
     return {at, at + w, at + 2 * w, at + 3 * w, at + 4 * w, at + 4 * w + s.padded};
   }
-  int64_t in_chunk(int64_t t, int64_t r) const { return (this->offsets[t] + r - base) * s.width; }
 
   static INLINE void add(T* to, V<T> v) { store(to, load(to) + v); }
 
@@ -117,7 +112,7 @@ template <typename T> struct Gradients : Scan<T> {
     const Sums to = sums_of(part.me);
     T* lower_sums = both.kind ? to.joint : to.hidden;
     T* kept = scratch + part.me * s.blocks * kKept * L<T>;
-    T *to_h = chunk_h + in_chunk(t, r), *to_x = chunk_x + in_chunk(t, r);
+    T *to_h = part.chunk_h + part.in_chunk(t, r) * w, *to_x = part.chunk_x + part.in_chunk(t, r) * w;
     RowSums of_in, of_lower, of_cell;
     if (as.kind) {
       for (int64_t b = 0; b < s.blocks; b++) {
@@ -226,7 +221,7 @@ template <typename T> struct Gradients : Scan<T> {
         if (lower.kind) add((both.kind ? to.joint : to.hidden) + j, of_lower[gate]);
       }
       for (int64_t r = 0; r < B; r++) {
-        T *to_h = chunk_h + in_chunk(t, r), *to_x = chunk_x + in_chunk(t, r);
+        T *to_h = part.chunk_h + part.in_chunk(t, r) * w, *to_x = part.chunk_x + part.in_chunk(t, r) * w;
 #pragma GCC unroll 4
         for (int gate = 0; gate < 4; gate++) {
           const int64_t j = (b * 4 + gate) * L<T>;

@@ -54,12 +54,16 @@ template <typename T> struct ProjectionForward : Projection<T> {
 
 template <typename T> struct ProjectionBackward : Projection<T> {
   using Projection<T>::p, Projection<T>::s, Projection<T>::stride;
-  T *packed, *d_h, *chunk;  // W_hr as panels over its columns; (B, stride): what later steps say; gradients of some steps' h_t
+  T *packed, *d_h, *chunks;  // W_hr as panels over its columns; (B, stride): what later steps say; gradients of some steps' h_t
+  int64_t chunk_size;
   Weights<T> of_hr;
 
-  ProjectionBackward(const Scan<T>& of, int64_t capacity, Arena& arena)
+  ProjectionBackward(const Scan<T>& of, int64_t capacity, int copies, Arena& arena)
       : Projection<T>(of), packed(arena.take<T>(units() * kPanel<T> * s.P)), d_h(arena.take<T>(s.B * stride)),
-        chunk(arena.take<T>(p.W_hr ? capacity * stride + kTileRows : 0)), of_hr(p.W_hr ? s.H : 0, s.P, capacity, arena) {}
+        chunk_size(p.W_hr ? chunk_of<T>(capacity, stride) : 0), of_hr(p.W_hr ? s.H : 0, s.P, capacity, copies, arena) {
+    chunks = arena.take<T>(copies * chunk_size);
+  }
+  T* chunk(const Part<T>& part) const { return chunks + (part.apart ? part.me * chunk_size : 0); }
 
   int64_t units() const { return p.W_hr ? s.pairs : 0; }  // panels over H
 
@@ -72,12 +76,11 @@ template <typename T> struct ProjectionBackward : Projection<T> {
           packed[(panel * s.P + k) * kPanel<T> + i] = j < s.H ? W[k * s.H + j] : T(0);
   }
 
-  // The gradient of h_t: from later steps, from the output, and from the last states where sequences end. `at`: row of
-  // the chunk where step t begins.
-  void arrive(const Part<T>& part, int64_t t, int64_t at) {
+  // The gradient of h_t: from later steps, from the output, and from the last states where sequences end.
+  void arrive(const Part<T>& part, int64_t t) {
     const T *out = static_cast<const T*>(p.d_out), *h_n = static_cast<const T*>(p.d_h_n);
     this->each(part, s.size(t), [&](int64_t r, int64_t first, int64_t values) {
-      T* to = chunk + (at + r) * stride + first;
+      T* to = chunk(part) + part.in_chunk(t, r) * stride + first;
       const T* from = r < s.size(t + 1) ? d_h + r * stride + first : h_n ? h_n + r * s.P + first : nullptr;
       if (from) std::memcpy(to, from, values * sizeof(T));
       else std::fill(to, to + values, T(0));
@@ -87,8 +90,8 @@ template <typename T> struct ProjectionBackward : Projection<T> {
     });
   }
   // That of m_t, once all of h_t's is there: into rows of whole panels over H.
-  void through(const Part<T>& part, int64_t t, int64_t at, T* to) const {
-    const Rows<const T> d = part.rows(static_cast<const T*>(chunk + at * stride), stride, s.size(t));
+  void through(const Part<T>& part, int64_t t, T* to) const {
+    const Rows<const T> d = part.chunk_rows(chunk(part), stride, t, s.size(t));
     multiply<T>({Factors<T>{d, s.P, packed}}, part.pairs.first, part.pairs.last, s.blocks, part.rows(to, s.pairs * kPanel<T>, s.size(t)));
   }
 

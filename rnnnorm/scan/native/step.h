@@ -120,6 +120,11 @@ template <typename T> struct Part {
   Span gates, pairs;  // panels of gates, and of units: products
   int64_t first, step;   // rows: elements
   int64_t product_first, product_step;
+  // Backward: a chunk of gradients, of all rows of some steps, or of those that this thread has.
+  bool apart = false;
+  T *chunk_h = nullptr, *chunk_x = nullptr;  // gradients of W_hh h and of W_ih x; of their sum where it is one
+  const int64_t* begins = nullptr;  // (T + 1): how many rows the steps before have in all chunks
+  int64_t base = 0;                 // so many the chunks before this one
 
   Part(const Shape<T>& s, bool elements, bool products, int me_, int n)
       : me(me_), threads(n), elements_by_column(elements), products_by_column(products) {
@@ -137,14 +142,18 @@ template <typename T> struct Part {
   Rows<T> rows(T* base, int64_t stride, int64_t count) const {
     return {base + product_first * stride, stride * product_step, share_of(count)};
   }
+  int64_t in_chunk(int64_t t, int64_t r) const { return begins[t] - base + (apart ? (r - product_first) / product_step : r); }
+  // The rows of step t that this thread has, in a chunk.
+  Rows<const T> chunk_rows(const T* chunk, int64_t stride, int64_t t, int64_t count) const {
+    const T* at = chunk + (begins[t] - base) * stride;
+    return apart ? Rows<const T>{at, stride, share_of(count)} : rows(at, stride, count);
+  }
+  int64_t share_of(int64_t count) const {  // rows among the first `count`
+    return count > product_first ? (count - product_first + product_step - 1) / product_step : 0;
+  }
   // After elements, before products that read those of other threads; and the other way round.
   bool meet() const { return products_by_column; }
   bool meet_again() const { return products_by_column && !elements_by_column; }
-
- private:
-  int64_t share_of(int64_t count) const {
-    return count > product_first ? (count - product_first + product_step - 1) / product_step : 0;
-  }
 };
 
 constexpr int64_t kWeightsInCache = 2 << 20;  // bytes that a core's second cache and a share of the third hold

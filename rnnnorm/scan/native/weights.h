@@ -3,14 +3,27 @@
 
 #include "problem.h"
 
-// Rows of what `depth` features are made of, packed for all threads, and the gradient of the weights so far.
+// Values of a chunk of gradients with some rows: `add_products` may read some behind it, and the next one begins with a vector.
+template <typename T> static int64_t chunk_of(int64_t rows, int64_t stride) { return (rows * stride + kTileRows + L<T> - 1) / L<T> * L<T>; }
+
+// Rows of what `depth` features are made of, packed, and the gradient of the weights so far: one for all threads, or one
+// for each, which are added up in the end.
 template <typename T> struct Weights {
   int64_t K, depth, panels, vectors;
+  int copies;
+  int64_t packed_size, total_size;
   T *packed, *total;  // (panels, rows, kPanel); (depth, panels * kPanel)
 
-  Weights(int64_t columns, int64_t rows, int64_t capacity, Arena& arena)
-      : K(columns), depth(rows), panels(::panels<T>(columns)), vectors((columns + L<T> - 1) / L<T>), packed(arena.take<T>(panels * kPanel<T> * capacity)),
-        total(arena.take<T>(depth * panels * kPanel<T>)) {}
+  Weights(int64_t columns, int64_t rows, int64_t capacity, int count, Arena& arena)
+      : K(columns), depth(rows), panels(::panels<T>(columns)), vectors((columns + L<T> - 1) / L<T>), copies(count),
+        packed_size(panels * kPanel<T> * capacity + L<T>), total_size(depth * panels * kPanel<T> + L<T>) {
+    packed = arena.take<T>(copies * packed_size), total = arena.take<T>(copies * total_size);
+  }
+  Weights copy(int64_t which) const {
+    Weights of = *this;
+    of.packed += which * packed_size, of.total += which * total_size;
+    return of;
+  }
 
   // `input(k)` is the k-th of these rows; threads share the panels.
   template <typename Input> void pack(Input&& input, int64_t rows, int me, int threads) {
@@ -29,17 +42,25 @@ template <typename T> struct Weights {
     }
   }
 
+  // Adds the first `count` copies up, in their order.
+  void add_up(int count, Span features) const {
+    const int64_t first = features.first * panels * kPanel<T>, last = features.last * panels * kPanel<T>;
+    for (int i = 1; i < count; i++)
+      for (int64_t j = first; j < last; j += L<T>) store(total + j, load(total + j) + load(total + i * total_size + j));
+  }
   // The gradient in torch's order, (G * H, K).
-  void give(const Shape<T>& s, T* to, int me, int threads) const {
+  void give(const Shape<T>& s, T* to, int me, int threads, int count) const {
     const Span mine = share(depth, me, threads);
+    add_up(count, mine);
     for (int64_t j = mine.first; j < mine.last; j++) {
       const int64_t b = j / (kGates * L<T>), gate = j / L<T> % kGates, l = j % L<T>;
       if (l < s.lanes(b)) std::memcpy(to + (gate * s.H + b * L<T> + l) * K, total + j * panels * kPanel<T>, K * sizeof(T));
     }
   }
   // Likewise (depth, K), where the features were in torch's order all along.
-  void give(T* to, int me, int threads) const {
+  void give(T* to, int me, int threads, int count) const {
     const Span mine = share(depth, me, threads);
+    add_up(count, mine);
     for (int64_t j = mine.first; j < mine.last; j++) std::memcpy(to + j * K, total + j * panels * kPanel<T>, K * sizeof(T));
   }
 };
